@@ -1,0 +1,1 @@
+"""Bridges to the published weights, the Hugging Face hub and transformers itself."""

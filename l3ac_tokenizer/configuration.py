@@ -1,0 +1,152 @@
+"""`L3ACConfig`: one typed field for each choice in which the published networks differ."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .presets import PRESETS
+
+QUANTIZERS = ("super_fsq", "fsq")
+
+
+@strict
+class L3ACConfig(PreTrainedConfig):
+    r"""Configuration of an [`L3ACModel`]; the defaults are `l3ac-1k` (arXiv 2504.04949, Table 1).
+
+    Args:
+        sampling_rate (`int`): Samples a second of the audio.
+        feature_dim (`int`): Width D of the transformers and of the features around the quantizer.
+        encoder_rates (`list[int]`): Strides of the encoder's down-sampling convolutions.
+        encoder_dims (`list[int]`): Channels of the encoder's stages, one more than there are rates.
+        encoder_depths (`list[int]`): Convolution units in each encoder stage.
+        encoder_layers (`list[int]`): Transformer layers before and after the inner down-sampling; one
+            number where `compress_rate` is 1.
+        compress_rate (`int`): Inner down-sampling r between the encoder's transformers.
+        decoder_rates (`list[int]`): Up-sampling factors; their product is that of `encoder_rates`.
+        decoder_dims (`list[int]`): Channels of the decoder's stages, one more than there are rates.
+        decoder_depths (`list[int]`): Convolution units before each up-sampling.
+        decoder_layers (`list[int]`): Transformer layers at the id rate and after the inner up-sampling;
+            one number where `compress_rate` is 1.
+        num_attention_heads (`int`): Heads of a quarter of `feature_dim` each.
+        attention_window (`int`): Attention block W, in ids.
+        quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
+        levels (`list[int]`): Odd number of levels of each latent dimension, first one fastest in the id.
+        noise_probability (`float`): Share of latent elements that get uniform noise instead of rounding
+            in training.
+        pad_to_window (`bool`): The network sees zeros up to a whole attention window (SQCodec) instead of
+            up to a whole id.
+    """
+
+    model_type = "l3ac"
+    attribute_map = {"hidden_size": "feature_dim"}  # noqa: RUF012 - transformers declares it as an instance field
+
+    sampling_rate: int = 16_000
+    feature_dim: int = 128
+    encoder_rates: list[int] | tuple[int, ...] = (6, 5, 3)
+    encoder_dims: list[int] | tuple[int, ...] = (24, 48, 96, 192)
+    encoder_depths: list[int] | tuple[int, ...] = (1, 1, 1, 2)
+    encoder_layers: list[int] | tuple[int, ...] = (1, 2)
+    compress_rate: int = 3
+    decoder_rates: list[int] | tuple[int, ...] = (5, 3, 3, 2)
+    decoder_dims: list[int] | tuple[int, ...] = (512, 256, 96, 48, 24)
+    decoder_depths: list[int] | tuple[int, ...] = (3, 3, 2, 1)
+    decoder_layers: list[int] | tuple[int, ...] = (3, 2)
+    num_attention_heads: int = 6
+    attention_window: int = 250
+    quantizer: str = "super_fsq"
+    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
+    noise_probability: float = 0.5
+    pad_to_window: bool = False
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> L3ACConfig:
+        """The configuration of a published network, e.g. `"l3ac-1k"`; `overrides` replace its values.
+
+        Raises:
+            ValueError: `name` is not one of `PRESETS`.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+        return cls(**{**PRESETS[name], **overrides})
+
+    @property
+    def hop_length(self) -> int:
+        """Samples for each id."""
+        return math.prod(self.encoder_rates) * self.compress_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Ids a second."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different ids."""
+        return math.prod(self.levels)
+
+    @property
+    def num_quantizers(self) -> int:
+        """Streams of ids: always one."""
+        return 1
+
+    @property
+    def bits_per_second(self) -> float:
+        """Ids a second times log2 of the codebook's size (no rounding up)."""
+        return self.frame_rate * math.log2(self.codebook_size)
+
+    def validate_architecture(self) -> None:
+        """Refuse values that describe no network; called whenever a config is made.
+
+        Raises:
+            ValueError: names the field, its value and what it must be.
+        """
+        for field in ("sampling_rate", "feature_dim", "compress_rate", "num_attention_heads", "attention_window"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
+        for side in ("encoder", "decoder"):
+            for field in (f"{side}_rates", f"{side}_dims", f"{side}_depths", f"{side}_layers"):
+                values = getattr(self, field)
+                lowest = 0 if field.endswith("depths") else 1
+                if not values or min(values) < lowest:
+                    raise ValueError(f"`{field}` is {list(values)}; give whole numbers of at least {lowest}.")
+            rates, dims = getattr(self, f"{side}_rates"), getattr(self, f"{side}_dims")
+            if len(dims) != len(rates) + 1:
+                raise ValueError(
+                    f"`{side}_dims` has {len(dims)} entries; it must have one more than `{side}_rates` ({len(rates)})."
+                )
+            stacks = 1 if self.compress_rate == 1 else 2
+            if len(getattr(self, f"{side}_layers")) != stacks:
+                raise ValueError(
+                    f"`{side}_layers` is {list(getattr(self, f'{side}_layers'))}; "
+                    f"it must have {stacks} entries where `compress_rate` is {self.compress_rate}."
+                )
+        if len(self.encoder_depths) != len(self.encoder_dims):
+            raise ValueError(
+                f"`encoder_depths` has {len(self.encoder_depths)} entries; it must have one for each of the "
+                f"{len(self.encoder_dims)} `encoder_dims`."
+            )
+        if len(self.decoder_depths) != len(self.decoder_rates):
+            raise ValueError(
+                f"`decoder_depths` has {len(self.decoder_depths)} entries; it must have one for each of the "
+                f"{len(self.decoder_rates)} `decoder_rates`."
+            )
+        if math.prod(self.encoder_rates) != math.prod(self.decoder_rates):
+            raise ValueError(
+                f"The product of `decoder_rates` is {math.prod(self.decoder_rates)}; it must be that of "
+                f"`encoder_rates`, {math.prod(self.encoder_rates)}."
+            )
+        if self.feature_dim % 4:
+            raise ValueError(f"`feature_dim` is {self.feature_dim}; it must be a multiple of 4.")
+        if self.quantizer not in QUANTIZERS:
+            raise ValueError(f"`quantizer` is {self.quantizer!r}; it must be one of {', '.join(QUANTIZERS)}.")
+        if not self.levels or any(level < 3 or level % 2 == 0 for level in self.levels):
+            raise ValueError(f"`levels` is {list(self.levels)}; every entry must be an odd number of at least 3.")
+        if not 0.0 <= self.noise_probability <= 1.0:
+            raise ValueError(f"`noise_probability` is {self.noise_probability}; it must lie in [0, 1].")
+
+
+__all__ = ["L3ACConfig"]

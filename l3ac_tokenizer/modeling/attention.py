@@ -1,0 +1,163 @@
+"""Local transformer: causal attention within absolute blocks of time, with a learned bias by distance."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .span import Span, StreamSpan
+
+
+class PositionBias(nn.Module):
+    """A small network from distance (in columns) to one bias for each head."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(1, dim // 2), nn.SiLU(), nn.Linear(dim // 2, dim // 2), nn.SiLU(), nn.Linear(dim // 2, heads)
+        )
+
+    def forward(self, distances: int) -> Tensor:
+        """Biases (heads, distances) for 0, 1, …, distances − 1."""
+        weight = self.mlp[0].weight
+        # Distances are raw numbers up to 2·window: float32, or bfloat16 would merge neighbouring ones.
+        with torch.autocast(weight.device.type, enabled=False):
+            hidden = torch.arange(distances, device=weight.device, dtype=torch.float32)[:, None]
+            for layer in self.mlp:
+                if isinstance(layer, nn.Linear):
+                    hidden = F.linear(hidden, layer.weight.float(), layer.bias.float())
+                else:
+                    hidden = layer(hidden)
+        return hidden.T
+
+
+def banded(bias: Tensor, queries: int, keys: int) -> Tensor:
+    """Bias by distance (H, D) → (H, queries, keys) for queries at the end of the keys; −inf for later keys."""
+    future = bias.new_full((bias.shape[0], queries - 1), float("-inf"))
+    by_offset = torch.cat([bias[:, :keys].flip(1), future], dim=1)
+    return by_offset.unfold(1, keys, 1).flip(1)
+
+
+class LocalAttention(nn.Module):
+    """A query sees the keys of its own block of `window` columns and of the block before, none after it.
+
+    Blocks stand at multiples of `window` from the clip's first column, so the look-back is between `window` and
+    2·window − 1 columns and the look-ahead none.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int):
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        inner = heads * (dim // 4)
+        self.norm = nn.LayerNorm(dim)
+        self.to_qkv = nn.Linear(dim, 3 * inner, bias=False)
+        self.to_out = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
+        """x (B, T, D), bias by distance (H, 2·window) → (B, T, D)."""
+        batch, length, _ = x.shape
+        qkv = self.to_qkv(self.norm(x)).view(batch, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        bias = bias.to(q.dtype)
+        if isinstance(span, StreamSpan):
+            attended = self._attend_stream(q, k, v, bias, span)
+        else:
+            attended = self._attend_whole(q, k, v, bias)
+        return self.to_out(attended.transpose(1, 2).flatten(2))
+
+    def _attend_whole(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """q, k, v (B, H, T, d) from the clip's first column on."""
+        batch, heads, length, width = q.shape
+        window = self.window
+        if not torch.compiler.is_exporting() and length <= window:
+            return F.scaled_dot_product_attention(q, k, v, banded(bias, length, length))
+        blocks = (length + window - 1) // window
+        q, k, v = (F.pad(part, (0, 0, 0, blocks * window - length)) for part in (q, k, v))
+        own = F.scaled_dot_product_attention(
+            q[:, :, :window], k[:, :, :window], v[:, :, :window], banded(bias, window, window)
+        )
+
+        def by_block(part: Tensor, first: int, span: int) -> Tensor:
+            rows = part[:, :, first:].unfold(2, span, window)  # (B, H, blocks − 1, d, span)
+            return rows.permute(0, 2, 1, 4, 3).reshape(batch * (blocks - 1), heads, span, width)
+
+        later = F.scaled_dot_product_attention(
+            by_block(q, window, window),
+            by_block(k, 0, 2 * window),
+            by_block(v, 0, 2 * window),
+            banded(bias, window, 2 * window),
+        )
+        later = later.view(batch, blocks - 1, heads, window, width).transpose(1, 2).flatten(2, 3)
+        return torch.cat([own, later], dim=2)[:, :, :length]
+
+    def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
+        """q, k, v (B, H, T, d) of the next columns; past keys and values come from the stream's state."""
+        batch, heads, length, width = q.shape
+        past = 2 * self.window - 1
+        zeros = q.new_zeros(batch, heads, past, width)
+        past_k, past_v = span.state.get(self, (zeros, zeros))
+        k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
+        span.state[self] = (k[:, :, length:], v[:, :, length:])
+        positions = span.positions(past + length, past, q.device)
+        pieces = []
+        for first in range(0, length, self.window):
+            count = min(self.window, length - first)
+            keys = slice(first, first + past + count)
+            at_query, at_key = positions[:, first + past : first + past + count, None], positions[:, None, keys]
+            block = torch.div(at_query, self.window, rounding_mode="floor") - 1
+            allowed = (at_key >= 0) & (at_key >= block * self.window) & (at_key <= at_query)
+            # Columns before the clip see themselves, so that they stay finite; nobody sees them.
+            allowed = allowed | (at_key == at_query)
+            distances = bias.new_full((heads, past + count), float("-inf"))
+            distances[:, : bias.shape[1]] = bias[:, : past + count]
+            scores = banded(distances, count, past + count).masked_fill(~allowed[:, None], float("-inf"))
+            pieces.append(
+                F.scaled_dot_product_attention(q[:, :, first : first + count], k[:, :, keys], v[:, :, keys], scores)
+            )
+        return torch.cat(pieces, dim=2)
+
+
+class FeedForward(nn.Module):
+    """Gated perceptron: a·GELU(b) of width ⌊8D/3⌋."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        width = int(8 * dim / 3)
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, 2 * width, bias=False)
+        self.reduce = nn.Linear(width, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.expand(self.norm(x)).chunk(2, dim=-1)
+        return self.reduce(a * F.gelu(b))
+
+
+class TransformerLayer(nn.Module):
+    """x + attention(x), then x + feed-forward(x)."""
+
+    def __init__(self, dim: int, heads: int, window: int):
+        super().__init__()
+        self.attention = LocalAttention(dim, heads, window)
+        self.feed_forward = FeedForward(dim)
+
+    def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
+        x = x + self.attention(x, bias, span)
+        return x + self.feed_forward(x)
+
+
+class LocalTransformer(nn.Module):
+    """Layers that share one position bias, on (B, T, D)."""
+
+    def __init__(self, dim: int, heads: int, window: int, layers: int):
+        super().__init__()
+        self.window = window
+        self.position_bias = PositionBias(dim, heads)
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads, window) for _ in range(layers))
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        bias = self.position_bias(2 * self.window)
+        for layer in self.layers:
+            x = layer(x, bias, span)
+        return x

@@ -1,0 +1,158 @@
+"""From features at the id rate to samples: local transformers, then convolutions and interpolations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..configuration import L3ACConfig
+from .attention import LocalTransformer
+from .layers import (
+    ChannelNorm,
+    ConvUnit,
+    Interpolate,
+    PointConv,
+    ResidualUnit,
+    Snake,
+    TimeConv,
+    crop_centre,
+    pool_magnitude,
+)
+from .span import Span
+from .time_norm import TimeNorm
+
+
+class EnhanceBlock(nn.Module):
+    """TEConv of the paper: modulates all channels by envelopes of channel 0, normalised over time."""
+
+    kernels = (1, 3, 5, 9)
+    dilations = (1, 2, 3, 5)
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.convs = nn.ModuleList(TimeConv(1, 1, dilation=dilation) for dilation in self.dilations)
+        self.norm = TimeNorm(len(self.kernels))
+        self.merge = nn.Linear(len(self.kernels), channels)  # the one 1×1 convolution without weight norm
+        self.radius = 2 * (max(self.kernels) // 2) + max(conv.radius for conv in self.convs)
+
+    def envelopes(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+        """x (B, T, C) → envelopes (B, T, 4) before the normalisation, and the columns of x they belong to."""
+        window, centre, crop = span.around(x, self.radius, self)
+        inside = span.inside(window.shape[1], crop, window.device)
+        inside = None if inside is None else inside[:, None]
+        channel = window[..., :1].transpose(1, 2)
+        filtered = []
+        for kernel, conv in zip(self.kernels, self.convs, strict=True):
+            pooled = pool_magnitude(channel, kernel, inside)
+            margin = crop - conv.radius if crop else 0
+            filtered.append(conv.on_window(crop_centre(pooled, margin).transpose(1, 2), crop))
+        return torch.cat(filtered, dim=-1), centre
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        envelopes, centre = self.envelopes(x, span)
+        gate = self.merge(self.norm(envelopes, span))
+        return centre + gate * centre
+
+
+class DecoderStage(nn.Module):
+    """Convolution units and an enhance block, then up-sampling behind a 1×1 convolution."""
+
+    def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
+        super().__init__()
+        self.units = nn.ModuleList(ConvUnit(channels) for _ in range(depth))
+        self.enhance = EnhanceBlock(channels)
+        self.point = PointConv(channels, out_channels)
+        self.up = Interpolate(rate)
+        self.norm = ChannelNorm(out_channels)
+
+    def before_norm(self, x: Tensor, span: Span) -> Tensor:
+        """Envelopes (B, T, 4) whose statistics over the clip the enhance block needs."""
+        for unit in self.units:
+            x = unit(x, span)
+        return self.enhance.envelopes(x, span)[0]
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        for unit in self.units:
+            x = unit(x, span)
+        return self.norm(self.up(self.point(self.enhance(x, span)), span))
+
+
+class ConvDecoder(nn.Module):
+    """Features (B, T, D) → waveform (B, T · rate, 1) in [-1, 1]."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        dims, rates = config.decoder_dims, config.decoder_rates
+        self.project = TimeConv(config.feature_dim, dims[0], kernel=3)
+        self.stages = nn.ModuleList(
+            DecoderStage(dims[i], dims[i + 1], config.decoder_depths[i], rate) for i, rate in enumerate(rates)
+        )
+        self.residuals = nn.ModuleList(ResidualUnit(dims[-1], dilation) for dilation in (1, 3, 9))
+        self.activation = Snake(dims[-1])
+        self.to_wave = TimeConv(dims[-1], 1)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples, counted from a feature's first, up to the last that the features before it can change."""
+        samples = self.project.radius
+        for stage in self.stages:
+            samples += sum(unit.depthwise.radius for unit in stage.units) + stage.enhance.radius
+            samples = samples * stage.up.rate + stage.up.delay
+        return samples + sum(unit.conv.radius for unit in self.residuals) + self.to_wave.radius
+
+    def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
+        """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
+        x = self.project(x, span)
+        for stage in self.stages[:index]:
+            x = stage(x, span)
+        return self.stages[index].before_norm(x, span)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        x = self.project(x, span)
+        for stage in self.stages:
+            x = stage(x, span)
+        for unit in self.residuals:
+            x = unit(x, span)
+        # The activation keeps zeros outside the clip: Snake(0) = 0.
+        return torch.tanh(self.to_wave(self.activation(x), span))
+
+
+class DecoderTransformer(nn.Module):
+    """Features (B, N, D) → (B, N · r, D): a transformer, interpolation by r, a second transformer."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        dim, heads, window = config.feature_dim, config.num_attention_heads, config.attention_window
+        rate = config.compress_rate
+        self.coarse = LocalTransformer(dim, heads, window, config.decoder_layers[0])
+        if rate > 1:
+            self.up = Interpolate(rate)
+            self.fine = LocalTransformer(dim, heads, window * rate, config.decoder_layers[-1])
+        self.rate = rate
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        x = self.coarse(x, span)
+        return self.fine(self.up(x, span), span) if self.rate > 1 else x
+
+
+class Decoder(nn.Module):
+    """Features (B, N, D) → waveform (B, N · hop, 1)."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        self.transformer = DecoderTransformer(config)
+        self.convolutions = ConvDecoder(config)
+        self._wave_rate = config.hop_length // config.compress_rate
+
+    @property
+    def lookahead(self) -> int:
+        """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
+        delay = self.transformer.up.delay if self.transformer.rate > 1 else 0
+        return self.convolutions.lookahead + delay * self._wave_rate
+
+    def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
+        """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
+        return self.convolutions.statistics_input(self.transformer(x, span), span, index)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        return self.convolutions(self.transformer(x, span), span)

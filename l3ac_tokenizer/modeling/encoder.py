@@ -1,0 +1,122 @@
+"""From samples to features at the id rate: convolutions, then local transformers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configuration import L3ACConfig
+from .attention import LocalTransformer
+from .layers import ChannelNorm, ConvUnit, DownConv, PointConv, TimeConv, crop_centre, pool_magnitude
+from .span import Span
+
+
+class WaveformBlock(nn.Module):
+    """TConv of the paper: envelopes of the waveform at five time scales beside the waveform itself."""
+
+    kernels = (1, 5, 11, 21, 45)
+
+    def __init__(self, channels: int):
+        super().__init__()
+        scales = len(self.kernels)
+        # One group of four filters a scale.
+        self.conv = TimeConv(scales, 4 * scales, groups=scales)
+        self.expand = PointConv(4 * scales, 16 * scales)
+        self.project = PointConv(16 * scales + 1, channels)
+        self.radius = 2 * (max(self.kernels) // 2) + self.conv.radius
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, 1) → (B, T, C)."""
+        window, centre, crop = span.around(x, self.radius, self)
+        inside = span.inside(window.shape[1], crop, window.device)
+        inside = None if inside is None else inside[:, None]
+        wave = window.transpose(1, 2)
+        scales = torch.cat([pool_magnitude(wave, kernel, inside) for kernel in self.kernels], dim=1)
+        # On a window the convolution, too, leaves out what lies beyond it.
+        margin = crop - self.conv.radius if crop else 0
+        hidden = self.conv.on_window(crop_centre(scales, margin).transpose(1, 2), crop)
+        hidden = F.gelu(self.expand(hidden))
+        return self.project(torch.cat([hidden, centre.to(hidden.dtype)], dim=-1))
+
+
+class EncoderStage(nn.Module):
+    """Convolution units, then a down-sampling convolution."""
+
+    def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
+        super().__init__()
+        self.units = nn.ModuleList(ConvUnit(channels) for _ in range(depth))
+        self.down = DownConv(channels, out_channels, rate)
+        self.norm = ChannelNorm(out_channels)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        for unit in self.units:
+            x = unit(x, span)
+        return self.norm(self.down(x, span))
+
+
+class ConvEncoder(nn.Module):
+    """Waveform (B, T, 1) → features (B, T / rate, D), rate = product of the strides."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        dims, rates = config.encoder_dims, config.encoder_rates
+        self.waveform = WaveformBlock(dims[0])
+        self.stages = nn.ModuleList(
+            EncoderStage(dims[i], dims[i + 1], config.encoder_depths[i], rate) for i, rate in enumerate(rates)
+        )
+        self.units = nn.ModuleList(ConvUnit(dims[-1]) for _ in range(config.encoder_depths[-1]))
+        self.project = TimeConv(dims[-1], config.feature_dim, kernel=3)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples after a feature's own that it depends on."""
+        samples, step = self.waveform.radius, 1
+        for stage in self.stages:
+            samples += step * sum(unit.depthwise.radius for unit in stage.units)
+            step *= stage.down.rate
+        return samples + step * (sum(unit.depthwise.radius for unit in self.units) + self.project.radius)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        x = self.waveform(x, span)
+        for stage in self.stages:
+            x = stage(x, span)
+        for unit in self.units:
+            x = unit(x, span)
+        return self.project(x, span)
+
+
+class EncoderTransformer(nn.Module):
+    """Features (B, T, D) → (B, T / r, D): a transformer, down-sampling by r, a second transformer."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        dim, heads, window = config.feature_dim, config.num_attention_heads, config.attention_window
+        rate = config.compress_rate
+        if rate > 1:
+            self.fine = LocalTransformer(dim, heads, window * rate, config.encoder_layers[0])
+            self.down = DownConv(dim, dim, rate)
+        self.coarse = LocalTransformer(dim, heads, window, config.encoder_layers[-1])
+        self.rate = rate
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        if self.rate > 1:
+            x = self.down(self.fine(x, span), span)
+        return self.coarse(x, span)
+
+
+class Encoder(nn.Module):
+    """Waveform (B, T, 1), T a multiple of the hop → features (B, T / hop, D)."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        self.convolutions = ConvEncoder(config)
+        self.transformer = EncoderTransformer(config)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples after an id's own that it depends on."""
+        return self.convolutions.lookahead
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        return self.transformer(self.convolutions(x, span), span)

@@ -1,0 +1,185 @@
+"""Convolutional building blocks on (B, T, C): batch, time, channels. Mathematics: arXiv 2504.04949, Section 3."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .span import Span
+
+NORM_EPS = 1e-8
+SNAKE_EPS = 1e-8
+KERNEL = 7
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int, groups: int) -> Tensor:
+    """1-D convolution of x (B, T, C) → (B, T', C') that never leaves this layout.
+
+    (B, T, C) is a (B, C, 1, T) image in channels-last memory, for which the backends have fast kernels.
+    """
+    image = x.transpose(1, 2).unsqueeze(2)
+    image = F.conv2d(
+        image, weight.unsqueeze(2), bias, padding=(0, padding), dilation=(1, dilation), groups=groups
+    )
+    return image.squeeze(2).transpose(1, 2)
+
+
+class TimeConv(nn.Conv1d):
+    """Convolution over time that keeps the length (odd kernel), on (B, T, C)."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int = KERNEL, dilation: int = 1, groups: int = 1):
+        super().__init__(channels, out_channels, kernel, dilation=dilation, groups=groups)
+        self.radius = dilation * (kernel - 1) // 2
+
+    def on_window(self, window: Tensor, crop: int) -> Tensor:
+        """Answer for the centre of a window from `Span.around`."""
+        padding = 0 if crop else self.radius
+        return convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        window, _, crop = span.around(x, self.radius, self)
+        return self.on_window(window, crop)
+
+
+class PointConv(nn.Conv1d):
+    """1×1 convolution, on (B, T, C)."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight[:, :, 0], self.bias)
+
+
+class DownConv(nn.Conv1d):
+    """Convolution whose stride is its kernel: one matrix for each group of `rate` columns."""
+
+    def __init__(self, channels: int, out_channels: int, rate: int):
+        super().__init__(channels, out_channels, rate, stride=rate)
+        self.rate = rate
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        batch, length, channels = x.shape
+        span.down(self.rate)
+        groups = x.reshape(batch, length // self.rate, self.rate * channels)
+        return F.linear(groups, self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
+class Interpolate(nn.Module):
+    """Linear interpolation by a whole number, half-pixel centres, edges clamped.
+
+    Output column rate·i + k lies at i + (k + ½)/rate − ½, so there are `rate` fixed pairs of weights. They are
+    exact, where `torch.nn.functional.interpolate` drifts with the position; only so can chunks agree.
+    """
+
+    def __init__(self, rate: int):
+        super().__init__()
+        self.rate = rate
+        self.delay = rate // 2
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        length = x.shape[1]
+        window = span.neighbours(x, self)
+        span.up(self.rate, self.delay)
+        # The outputs after column i's centre, up to and including that of column i + 1.
+        first = self.rate - self.delay
+        steps = torch.arange(first, first + self.rate, device=x.device, dtype=torch.float32)
+        weights = ((steps + 0.5) / self.rate - 0.5).to(x.dtype)[None, None, :, None]
+        pairs = torch.lerp(window[:, :-1, None], window[:, 1:, None], weights).flatten(1, 2)
+        # A whole clip has a column repeated before its first one, a stream has the one that came before.
+        skip = self.delay if window.shape[1] == length + 2 else 0
+        return pairs[:, skip : skip + length * self.rate]
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each column."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=NORM_EPS)
+
+
+class Snake(nn.Module):
+    """x + sin²(αx)/(α + ε), one α for each channel (arXiv 2006.08195)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.sin(self.alpha * x).square() * (self.alpha + SNAKE_EPS).reciprocal()
+
+
+class GlobalResponseNorm(nn.Module):
+    """The published GRN, which is affine: (1 + γ)·x + β.
+
+    Its response is one number for the whole clip, divided by its own mean: 1, or 0 for a clip of zeros, for
+    which it makes no difference. So it is folded into the linear layer behind it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def fold_into(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (out, C) and bias (out,) of a linear layer that also does this normalisation."""
+        return weight * (1 + self.gamma), torch.addmv(bias, weight, self.beta)
+
+
+class ConvUnit(nn.Module):
+    """x + f(x): depth-wise convolution, norm, and a two-layer perceptron with Snake and GRN."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.depthwise = TimeConv(channels, channels, groups=channels)
+        self.norm = ChannelNorm(channels)
+        self.expand = nn.Linear(channels, 4 * channels)
+        self.activation = Snake(4 * channels)
+        self.response_norm = GlobalResponseNorm(4 * channels)
+        self.reduce = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        window, centre, crop = span.around(x, self.depthwise.radius, self)
+        hidden = self.norm(self.depthwise.on_window(window, crop))
+        hidden = self.activation(self.expand(hidden))
+        weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
+        return centre + F.linear(hidden, weight, bias)
+
+
+class ResidualUnit(nn.Module):
+    """x + f(x), f = Snake, dilated convolution, Snake, 1×1 convolution."""
+
+    def __init__(self, channels: int, dilation: int):
+        super().__init__()
+        self.activation = Snake(channels)
+        self.conv = TimeConv(channels, channels, dilation=dilation)
+        self.point_activation = Snake(channels)
+        self.point = PointConv(channels, channels)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        window, centre, crop = span.around(x, self.conv.radius, self)
+        hidden = self.conv.on_window(self.activation(window), crop)
+        return centre + self.point(self.point_activation(hidden))
+
+
+def pool_magnitude(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
+    """TPooling: the maximum of |u| around each sample, then its mean; kernel 1 is the identity.
+
+    Args:
+        u: Signal (B, 1, T), zero outside the clips.
+        kernel: Odd number of samples of both pools.
+        inside: Mask (B, 1, T) of samples within the clips; None: all are.
+    """
+    if kernel == 1:
+        return u
+    pooled = F.max_pool1d(u.abs(), kernel, stride=1, padding=kernel // 2)
+    if inside is not None:
+        pooled = pooled.masked_fill(~inside, 0.0)
+    pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
+    return pooled if inside is None else pooled.masked_fill(~inside, 0.0)
+
+
+def crop_centre(x: Tensor, crop: int) -> Tensor:
+    """x (..., T + 2·crop) → (..., T)."""
+    return x[..., crop : x.shape[-1] - crop] if crop else x

@@ -1,0 +1,75 @@
+"""The decoder's normalisation over time, whose statistics may be the clip's own or stored ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .span import Span
+
+
+class Moments:
+    """Sums over a clip that comes in pieces, in float64: mean and variance (B, C) at its end."""
+
+    def __init__(self) -> None:
+        self.count: Tensor | float = 0.0
+        self.total: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, x: Tensor, inside: Tensor | None) -> None:
+        """Add x (B, T, C) at the columns of `inside` (B, T); None: all."""
+        x = x.double()
+        if inside is None:
+            inside = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        x = x.masked_fill(~inside[..., None], 0.0)
+        self.count = self.count + inside.sum(dim=1, keepdim=True)
+        self.total = self.total + x.sum(dim=1)
+        self.squares = self.squares + x.square().sum(dim=1)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance (B, C), float32."""
+        mean = torch.as_tensor(self.total / self.count)
+        variance = torch.as_tensor(self.squares / self.count) - mean.square()
+        return mean.float(), variance.clamp(min=0.0).float()
+
+
+class TimeNorm(nn.Module):
+    """Instance norm over the columns of a clip, on (B, T, C), affine.
+
+    `"clip"` (published) takes the statistics of the clip; `"frozen"` takes the stored averages over a
+    calibration set (`L3ACModel.calibrate_time_norm`), which makes the decoder local in time.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_clips_tracked", torch.zeros((), dtype=torch.int64))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.num_clips_tracked: Tensor
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        if self in span.statistics:
+            mean, variance = span.statistics[self]
+        elif span.time_norm == "frozen":
+            mean, variance = self.running_mean, self.running_var
+        else:
+            mean, variance = self._of_clip(x, span.inside(x.shape[1], 0, x.device))
+        scale = self.weight.float() * torch.rsqrt(variance.float() + self.eps)
+        shift = self.bias.float() - mean.float() * scale
+        return (x.float() * scale.unsqueeze(-2) + shift.unsqueeze(-2)).to(x.dtype)
+
+    @staticmethod
+    def _of_clip(x: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = x.float()
+        if inside is None:
+            variance, mean = torch.var_mean(x, dim=1, correction=0)
+            return mean, variance
+        weight = inside[..., None] / inside.sum(dim=1)[:, None, None]
+        mean = (x * weight).sum(dim=1)
+        return mean, ((x - mean[:, None]).square() * weight).sum(dim=1)

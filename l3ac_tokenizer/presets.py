@@ -1,0 +1,110 @@
+"""The eleven published networks (arXiv 2504.04949), each as its difference from `l3ac-1k`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_NARROW_LEVELS = [7, 7, 7, 7, 7, 7]
+_WIDE_LEVELS = [9, 9, 9, 7, 7, 7]
+
+_BASE: dict[str, Any] = {
+    "sampling_rate": 16_000,
+    "feature_dim": 128,
+    "encoder_rates": [6, 5, 3],
+    "encoder_dims": [24, 48, 96, 192],
+    "encoder_depths": [1, 1, 1, 2],
+    "encoder_layers": [1, 2],
+    "compress_rate": 3,
+    "decoder_rates": [5, 3, 3, 2],
+    "decoder_dims": [512, 256, 96, 48, 24],
+    "decoder_depths": [3, 3, 2, 1],
+    "decoder_layers": [3, 2],
+    "attention_window": 250,
+    "quantizer": "super_fsq",
+    "levels": _NARROW_LEVELS,
+    "pad_to_window": False,
+}
+
+# SQCodec, the first version of the paper: wider features, the FSQ of Mentzer et al., whole windows.
+_SQCODEC: dict[str, Any] = {
+    "feature_dim": 256,
+    "encoder_layers": [2, 3],
+    "decoder_dims": [384, 192, 96, 48, 24],
+    "decoder_depths": [3, 2, 2, 1],
+    "quantizer": "fsq",
+    "pad_to_window": True,
+}
+_SQCODEC_ONE_RATE: dict[str, Any] = {"compress_rate": 1, "encoder_layers": [3], "decoder_layers": [3]}
+_SQCODEC_SHALLOW: dict[str, Any] = {
+    "encoder_dims": [24, 96, 192],
+    "encoder_depths": [1, 1, 2],
+    "decoder_dims": [384, 192, 96, 48],
+    "decoder_depths": [3, 2, 1],
+}
+
+
+def _sqcodec(**difference: Any) -> dict[str, Any]:
+    return {**_BASE, **_SQCODEC, **difference}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "l3ac-0k75": {
+        **_BASE,
+        "encoder_rates": [6, 5, 4],
+        "decoder_rates": [5, 4, 3, 2],
+        "attention_window": 200,
+    },
+    "l3ac-1k": _BASE,
+    "l3ac-1k5": {**_BASE, "compress_rate": 2, "attention_window": 300},
+    "l3ac-3k": {
+        **_BASE,
+        "encoder_rates": [6, 4, 4],
+        "encoder_layers": [1],
+        "compress_rate": 1,
+        "decoder_rates": [4, 4, 3, 2],
+        "decoder_layers": [3],
+        "attention_window": 400,
+        "levels": _WIDE_LEVELS,
+    },
+    "sqcodec-0k75": _sqcodec(
+        encoder_rates=[6, 5, 4],
+        decoder_rates=[5, 4, 3, 2],
+        attention_window=200,
+    ),
+    "sqcodec-1k5": _sqcodec(compress_rate=2, attention_window=300),
+    "sqcodec-3k": _sqcodec(**_SQCODEC_ONE_RATE, attention_window=400),
+    "sqcodec-6k": _sqcodec(
+        **_SQCODEC_ONE_RATE,
+        **_SQCODEC_SHALLOW,
+        encoder_rates=[9, 5],
+        decoder_rates=[5, 3, 3],
+        attention_window=300,
+    ),
+    "sqcodec-12k": _sqcodec(
+        **_SQCODEC_ONE_RATE,
+        **_SQCODEC_SHALLOW,
+        encoder_rates=[6, 4],
+        decoder_rates=[4, 3, 2],
+        attention_window=400,
+        levels=_WIDE_LEVELS,
+    ),
+    "sqcodec-12k-24khz": _sqcodec(
+        **_SQCODEC_ONE_RATE,
+        **_SQCODEC_SHALLOW,
+        sampling_rate=24_000,
+        encoder_rates=[6, 6],
+        decoder_rates=[4, 3, 3],
+        attention_window=400,
+        levels=_WIDE_LEVELS,
+    ),
+    "sqcodec-24k-24khz": _sqcodec(
+        **_SQCODEC_ONE_RATE,
+        **_SQCODEC_SHALLOW,
+        sampling_rate=24_000,
+        encoder_rates=[6, 3],
+        decoder_rates=[3, 3, 2],
+        attention_window=600,
+        levels=_WIDE_LEVELS,
+    ),
+}
+"""Name → values of `L3ACConfig`; names end in the nominal bit rate."""
