@@ -1,14 +1,51 @@
-"""L3AC: audio to one stream of ids and back, as a Hugging Face audio tokenizer."""
+"""L3AC: audio to one stream of ids and back, as a Hugging Face audio tokenizer.
 
-from .configuration import L3ACConfig
-from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
+Importing this package registers L3AC with transformers' Auto classes. Names are imported when they are first used:
+the model code of transformers takes a second, which `import l3ac_tokenizer` does not cost.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import hub
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .configuration import L3ACConfig
+    from .feature_extraction import L3ACFeatureExtractor
+    from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
+    from .streaming import StreamingDecoder, StreamingEncoder
+
+_HOME = {
+    "L3ACConfig": "configuration",
+    "L3ACDecoderOutput": "modeling",
+    "L3ACEncoderOutput": "modeling",
+    "L3ACFeatureExtractor": "feature_extraction",
+    "L3ACModel": "modeling",
+    "L3ACOutput": "modeling",
+    "StreamingDecoder": "streaming",
+    "StreamingEncoder": "streaming",
+}
 
 __all__ = [
     "L3ACConfig",
     "L3ACDecoderOutput",
     "L3ACEncoderOutput",
+    "L3ACFeatureExtractor",
     "L3ACModel",
     "L3ACOutput",
+    "StreamingDecoder",
+    "StreamingEncoder",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+hub.install()

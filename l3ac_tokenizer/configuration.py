@@ -1,18 +1,18 @@
 """`L3ACConfig`: one typed field for each choice in which the published networks differ."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .hub import takes_bundled_names
 from .presets import PRESETS
 
 QUANTIZERS = ("super_fsq", "fsq")
 
 
+@takes_bundled_names
 @strict
 class L3ACConfig(PreTrainedConfig):
     r"""Configuration of an [`L3ACModel`]; the defaults are `l3ac-1k` (arXiv 2504.04949, Table 1).
@@ -63,7 +63,7 @@ class L3ACConfig(PreTrainedConfig):
     pad_to_window: bool = False
 
     @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> L3ACConfig:
+    def from_preset(cls, name: str, **overrides: Any) -> "L3ACConfig":
         """The configuration of a published network, e.g. `"l3ac-1k"`; `overrides` replace its values.
 
         Raises:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, TransformersKwargs
+from typing_extensions import Unpack
 
 from ..configuration import L3ACConfig
+from ..hub import takes_bundled_names
 from ..quantization import FSQ
 from .decoder import Decoder
 from .encoder import Encoder
@@ -62,7 +64,7 @@ class L3ACOutput(ModelOutput):
     Attributes:
         audio_values: Reconstruction (B, 1, T) of the input's length, in the input's places.
         audio_codes: Ids (B, 1, N), int64; 0 at padded places.
-        audio_codes_mask: True (B, 1, N) where an id belongs to the clip.
+        audio_codes_mask: True (B, 1, N) where an id belongs to the clip; None without a padding mask.
         latents: Latents (B, N, L) before tanh and rounding, float32.
     """
 
@@ -80,7 +82,6 @@ class L3ACPreTrainedModel(PreTrainedAudioTokenizerBase):
     base_model_prefix = "l3ac"
     main_input_name = "input_values"
     input_modalities = "audio"
-    _supports_sdpa = True
     _no_split_modules = ["ConvUnit", "TransformerLayer", "EnhanceBlock", "ResidualUnit"]  # noqa: RUF012
 
     @torch.no_grad()
@@ -120,6 +121,7 @@ class L3ACPreTrainedModel(PreTrainedAudioTokenizerBase):
             parametrize.remove_parametrizations(layer, "weight")
 
 
+@takes_bundled_names
 class L3ACModel(L3ACPreTrainedModel):
     """L3AC and SQCodec: one FSQ quantizer between convolutional and local-transformer stages.
 
@@ -245,7 +247,11 @@ class L3ACModel(L3ACPreTrainedModel):
             yield piece.transpose(1, 2)
 
     def forward(
-        self, input_values: Tensor, padding_mask: Tensor | None = None, return_dict: bool | None = None
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> L3ACOutput | tuple[Tensor, ...]:
         """Audio to ids and back, differentiable through the straight-through quantizer.
 
@@ -253,6 +259,7 @@ class L3ACModel(L3ACPreTrainedModel):
             input_values: Waveforms (B, 1, T) at `config.sampling_rate`.
             padding_mask: Non-zero (B, 1, T) or (B, T) at a clip's samples, one run in each row; None: all.
             return_dict: False for a plain tuple in the order of `L3ACOutput`.
+            kwargs: What every transformers model is called with; without effect here.
 
         Raises:
             ValueError: As `encode`.
@@ -268,7 +275,10 @@ class L3ACModel(L3ACPreTrainedModel):
             audio = align_right_again(audio.masked_fill(beyond[..., None], 0.0), starts)
             latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
         output = L3ACOutput(
-            audio_values=audio.transpose(1, 2), audio_codes=codes, audio_codes_mask=mask, latents=latents
+            audio_values=audio.transpose(1, 2),
+            audio_codes=codes,
+            audio_codes_mask=None if padding_mask is None else mask,
+            latents=latents,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
 

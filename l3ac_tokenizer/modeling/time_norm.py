@@ -27,10 +27,10 @@ class Moments:
         self.squares = self.squares + x.square().sum(dim=1)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (B, C), float32."""
+        """Mean and biased variance (B, C), float64."""
         mean = torch.as_tensor(self.total / self.count)
         variance = torch.as_tensor(self.squares / self.count) - mean.square()
-        return mean.float(), variance.clamp(min=0.0).float()
+        return mean, variance.clamp(min=0.0)
 
 
 class TimeNorm(nn.Module):
@@ -54,19 +54,19 @@ class TimeNorm(nn.Module):
         self.num_clips_tracked: Tensor
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
         if self in span.statistics:
             mean, variance = span.statistics[self]
         elif span.time_norm == "frozen":
             mean, variance = self.running_mean, self.running_var
         else:
-            mean, variance = self._of_clip(x, span.inside(x.shape[1], 0, x.device))
-        scale = self.weight.float() * torch.rsqrt(variance.float() + self.eps)
-        shift = self.bias.float() - mean.float() * scale
-        return (x.float() * scale.unsqueeze(-2) + shift.unsqueeze(-2)).to(x.dtype)
+            mean, variance = self._of_clip(x.to(wide), span.inside(x.shape[1], 0, x.device))
+        scale = self.weight.to(wide) * torch.rsqrt(variance.to(wide) + self.eps)
+        shift = self.bias.to(wide) - mean.to(wide) * scale
+        return (x.to(wide) * scale.unsqueeze(-2) + shift.unsqueeze(-2)).to(x.dtype)
 
     @staticmethod
     def _of_clip(x: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = x.float()
         if inside is None:
             variance, mean = torch.var_mean(x, dim=1, correction=0)
             return mean, variance

@@ -1,0 +1,75 @@
+# make demo [AUDIO=path]  hear and measure what one stream of ids keeps of a recording; results in demo/
+# make test               the suite without its slow part
+# make lint               ruff and mypy
+# make env                .venv with every extra (demo and test make .venv with what they need themselves)
+
+PYTHON ?= python3
+AUDIO ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# The whole `eval` extra would compile PESQ, which the demo does not report: a fresh machine has no compiler.
+DEMO_REQUIREMENTS := --editable . torchmetrics pystoi matplotlib
+TEST_REQUIREMENTS := --editable .[dev,eval,train]
+ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx]
+
+# Real audio and golden numbers, where they lie beside the checkout; without them, the tests that need them skip.
+L3AC_SHARED ?= $(patsubst %/reference,%,$(abspath $(wildcard ../shared/reference)))
+ifneq ($(L3AC_SHARED),)
+export L3AC_SHARED
+endif
+
+.PHONY: demo test test-all test-transformers lint env
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
+
+test test-all test-transformers: export HF_HUB_OFFLINE = 1
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+# transformers' own tests of a model, a configuration and a feature extractor, from the source distribution of the
+# installed version.
+test-transformers: $(VENV)/test.stamp
+	@version=$$($(BIN)/python -c "import importlib.metadata as m; print(m.version('transformers'))"); \
+	sources=transformers-$$version; \
+	test -d $(VENV)/$$sources || { \
+		$(BIN)/pip download --quiet --no-deps --no-binary transformers --dest $(VENV) transformers==$$version && \
+		tar --extract --file $(VENV)/$$sources.tar.gz --directory $(VENV) $$sources/tests; \
+	} && TRANSFORMERS_SOURCES=$(abspath $(VENV))/$$sources $(BIN)/python -m pytest tests/transformers_common
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+env: $(VENV)/env.stamp
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) $(DEMO_REQUIREMENTS)
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) $(TEST_REQUIREMENTS)
+	touch $@ $(VENV)/demo.stamp
+
+# speechbrain needs torchaudio, of which PyPI has only builds that link to CUDA: on a machine without it, importing
+# torchaudio fails, and with it speechbrain and even transformers.PreTrainedModel. There, speechbrain gets its other
+# requirements by hand, and of torchaudio the Python part, which is all that speechbrain uses.
+$(VENV)/env.stamp: pyproject.toml constraints.txt | $(BIN)/python
+ifneq ($(shell command -v nvidia-smi),)
+	$(INSTALL) $(ENV_REQUIREMENTS) --editable .[speechbrain]
+else
+	$(INSTALL) $(ENV_REQUIREMENTS) hyperpyyaml sentencepiece joblib scipy requests packaging
+	$(INSTALL) --no-deps speechbrain torchaudio==2.11.0
+	find $(VENV)/lib -path '*/torchaudio/*.so' -delete
+endif
+	touch $@ $(VENV)/test.stamp $(VENV)/demo.stamp

@@ -1,0 +1,196 @@
+"""`l3ac demo`: one clip there and back, measured.
+
+Writes the .l3ac file, the original at the model's rate, the reconstruction and a picture of both to a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..atomic import atomic_write
+from .loading import load_model, model_name
+from .options import DEFAULT_MODEL, add_compute
+from .paths import make_folder_of
+from .report import say, show_facts, show_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..modeling import L3ACModel
+
+SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
+"""Synthetic speech; its README says how it was made."""
+
+PICTURE_SECONDS = 20
+"""What the picture shows of a longer clip."""
+
+_Result = TypeVar("_Result")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `l3ac demo`."""
+    parser.add_argument("audio", nargs="?", default=str(SENTENCE), help="default: a synthetic sentence")
+    parser.add_argument("-o", "--output", default="demo", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s"
+    )
+    add_compute(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Encode and decode one clip, print how it went, and leave the files."""
+    from ..audio import read_audio, write_audio
+    from ..container import Header, read_l3ac, write_l3ac
+
+    model = load_model(options.model, options.device)
+    config = model.config
+    samples, note = read_audio(options.audio, config.sampling_rate)
+    if note:
+        say(f"{options.audio}: {note}.")
+    header = Header(
+        model_name(options.model),
+        model.weights_digest(),
+        tuple(config.levels),
+        config.sampling_rate,
+        config.hop_length,
+        len(samples),
+    )
+    paths = {
+        kind: os.path.join(options.output, name)
+        for kind, name in (
+            ("ids", "demo.l3ac"),
+            ("original", "original.wav"),
+            ("reconstruction", "reconstruction.wav"),
+            ("picture", "spectrograms.png"),
+        )
+    }
+    make_folder_of(paths["ids"])
+
+    _encode(model, samples[: config.sampling_rate], options.chunk_seconds)  # the first call costs more
+    ids, encode_seconds = _timed(lambda: _encode(model, samples, options.chunk_seconds))
+    size = write_l3ac(paths["ids"], header, ids)
+    _, ids = read_l3ac(paths["ids"])
+    decoded, decode_seconds = _timed(lambda: _decode(model, ids, len(samples), options.chunk_seconds))
+    write_audio(paths["original"], samples, config.sampling_rate)
+    write_audio(paths["reconstruction"], decoded, config.sampling_rate)
+    _draw(paths["picture"], samples, decoded, config.sampling_rate)
+
+    facts: dict[str, Any] = {
+        "audio": options.audio,
+        "model": header.model_name,
+        "seconds": header.duration,
+        "num_ids": len(ids),
+        "ids_per_second": config.frame_rate,
+        "bits_per_second": config.bits_per_second,
+        "bytes": size,
+        "compression": 2 * len(samples) / size,
+        "stoi": _measured("stoi", samples, decoded, config.sampling_rate),
+        "si_sdr": _measured("si_sdr", samples, decoded),
+        "encode_speed": header.duration / encode_seconds,
+        "decode_speed": header.duration / decode_seconds,
+        "device": options.device,
+        "files": paths,
+    }
+    if options.json:
+        show_json(facts)
+    else:
+        show_facts(_texts(facts))
+        print(f"\nListen to {paths['original']} and {paths['reconstruction']}; see {paths['picture']}.")
+    return 0
+
+
+def _encode(model: L3ACModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
+    """Ids (N,) of samples (T,)."""
+    from .codec import encode_clips, encode_pieces
+
+    size = max(1, round(chunk_seconds * model.config.sampling_rate))
+    if len(samples) <= size:
+        return encode_clips(model, [samples])[0]
+    return encode_pieces(model, (samples[start : start + size] for start in range(0, len(samples), size)))
+
+
+def _decode(model: L3ACModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
+    """Samples (T,) of ids (N,)."""
+    import numpy as np
+
+    from .codec import decode_clips, decode_pieces
+
+    if num_samples <= chunk_seconds * model.config.sampling_rate:
+        return decode_clips(model, [ids], [num_samples], "clip")[0]
+    return np.concatenate(list(decode_pieces(model, ids, num_samples, "clip", chunk_seconds)))
+
+
+def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
+    """A result and the seconds that it took."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def _measured(metric: str, *arguments: Any) -> float | None:
+    """A metric of the decoded clip; None, with the reason on standard error, where it has no value."""
+    try:
+        from ..evaluation import metrics
+
+        return getattr(metrics, metric)(*arguments)
+    except ModuleNotFoundError as error:
+        say(f"{metric} needs the package {error.name}: pip install 'l3ac-tokenizer[eval]'.")
+    except metrics.MetricError as error:
+        say(str(error))
+    return None
+
+
+def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: int) -> None:
+    """Spectrograms of both clips as a PNG, on one scale."""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.mlab import specgram
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
+    pictures = []
+    for clip in (original, decoded):
+        clip = np.pad(clip[: PICTURE_SECONDS * sampling_rate], (0, max(0, 640 - len(clip))))
+        power = specgram(clip, NFFT=512, Fs=sampling_rate, noverlap=384)[0]
+        pictures.append(10 * np.log10(np.maximum(power, 1e-12)))
+    seconds = min(PICTURE_SECONDS, len(original) / sampling_rate)
+    top = pictures[0].max()
+    for axis, decibels, title in zip(axes, pictures, ("original", "reconstruction"), strict=True):
+        image = axis.imshow(
+            decibels,
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, sampling_rate / 2000),
+            vmin=top - 80,
+            vmax=top,
+            cmap="magma",
+        )
+        axis.set(title=title, ylabel="kHz")
+    axes[1].set_xlabel("seconds")
+    figure.colorbar(image, ax=axes, label="dB per Hz")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    with atomic_write(path) as file:
+        file.write(picture.getbuffer())
+
+
+def _texts(facts: dict[str, Any]) -> dict[str, str]:
+    stoi, si_sdr = facts["stoi"], facts["si_sdr"]
+    return {
+        "audio": facts["audio"],
+        "model": facts["model"],
+        "duration": f"{facts['seconds']:.2f} s",
+        "ids": f"{facts['num_ids']} ({facts['ids_per_second']:.2f} a second)",
+        "bit rate": f"{facts['bits_per_second']:.0f} bits/s",
+        "compressed size": f"{facts['bytes']} bytes, 1/{facts['compression']:.0f} of 16-bit PCM",
+        "STOI": "-" if stoi is None else f"{stoi:.3f}",
+        "SI-SDR": "-" if si_sdr is None else f"{si_sdr:.2f} dB",
+        "encoding": f"{facts['encode_speed']:.1f} times real time on {facts['device']}",
+        "decoding": f"{facts['decode_speed']:.1f} times real time on {facts['device']}",
+    }

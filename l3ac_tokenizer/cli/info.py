@@ -1,0 +1,140 @@
+"""`l3ac info`: what a .l3ac file holds and whether it is whole, or what a model is.
+
+For a model: rates, size, latency and the digest of its weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from .loading import load_model
+from .report import show_facts, show_json
+
+if TYPE_CHECKING:
+    from ..configuration import L3ACConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `l3ac info`."""
+    parser.add_argument("name", metavar="FILE_OR_MODEL", help="a .l3ac file, a preset, or a model directory")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Describe a file (status 1 where it is damaged) or a model."""
+    name = options.name
+    is_file = name.endswith(".l3ac") or os.path.isfile(name)
+    facts = describe_file(name) if is_file else describe_model(name)
+    if options.json:
+        show_json(facts)
+    else:
+        show_facts({label: text for label, text in _texts(facts)})
+    return 1 if facts.get("checksum", "ok") != "ok" else 0
+
+
+def describe_file(path: str) -> dict[str, Any]:
+    """Facts about a `.l3ac` file, after verifying all of it.
+
+    Raises:
+        ContainerError: its header is damaged, or it is not a `.l3ac` file.
+        OSError: it cannot be read.
+    """
+    from ..container import salvage_l3ac
+    from ..presets import PRESETS
+
+    header, ids, reason = salvage_l3ac(path)
+    size = os.path.getsize(path)
+    facts: dict[str, Any] = {
+        "file": path,
+        "model": header.model_name,
+        "weights_digest": header.weights_digest,
+        "seconds": header.duration,
+        "num_samples": header.num_samples,
+        "num_ids": header.num_ids,
+        **_rates(header.sampling_rate, header.hop_length, header.levels),
+        "coding": header.coding,
+        "bytes": size,
+        "file_bits_per_second": 8 * size / header.duration,
+        "good_ids": len(ids),
+        "checksum": "ok" if reason is None else reason,
+    }
+    if header.model_name in PRESETS:
+        from ..configuration import L3ACConfig
+
+        facts |= _latency(L3ACConfig.from_preset(header.model_name))
+    return facts
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """Facts about a preset with weights or a model directory.
+
+    Raises:
+        ValueError, OSError: see `load_model`.
+    """
+    model = load_model(name)
+    config = model.config
+    return {
+        "model": name,
+        "weights_digest": model.weights_digest(),
+        "parameters": model.num_parameters(),
+        **_rates(config.sampling_rate, config.hop_length, config.levels),
+        **_latency(config),
+    }
+
+
+def _rates(sampling_rate: int, hop_length: int, levels: tuple[int, ...] | list[int]) -> dict[str, Any]:
+    ids_per_second = sampling_rate / hop_length
+    return {
+        "sampling_rate": sampling_rate,
+        "hop_length": hop_length,
+        "levels": list(levels),
+        "codebook_size": math.prod(levels),
+        "ids_per_second": ids_per_second,
+        "bits_per_second": ids_per_second * math.log2(math.prod(levels)),
+    }
+
+
+def _latency(config: L3ACConfig) -> dict[str, float]:
+    """Milliseconds that streaming runs behind: an id waits for its own samples and its look-ahead."""
+    import torch
+
+    from ..modeling import L3ACModel
+
+    with torch.device("meta"):  # the look-ahead depends on the layers, not on the weights
+        model = L3ACModel(config)
+    milliseconds = 1000 / config.sampling_rate
+    return {
+        "encoder_latency_ms": (config.hop_length + model.encoder_lookahead) * milliseconds,
+        "decoder_latency_ms": model.decoder_lookahead * milliseconds,
+    }
+
+
+_LABELS = {
+    "file": ("file", "{}"),
+    "model": ("model", "{}"),
+    "weights_digest": ("weights digest", "{}"),
+    "parameters": ("parameters", "{:,}"),
+    "seconds": ("length", "{:.3f} s"),
+    "num_samples": ("samples", "{}"),
+    "num_ids": ("ids", "{}"),
+    "sampling_rate": ("sampling rate", "{} Hz"),
+    "hop_length": ("hop", "{} samples an id"),
+    "levels": ("levels", "{}"),
+    "codebook_size": ("codebook", "{} ids"),
+    "ids_per_second": ("rate", "{:.2f} ids/s"),
+    "bits_per_second": ("bit rate", "{:.1f} bits/s"),
+    "coding": ("coding", "{}"),
+    "bytes": ("size", "{} bytes"),
+    "file_bits_per_second": ("size as a rate", "{:.1f} bits/s"),
+    "good_ids": ("good ids", "{}"),
+    "encoder_latency_ms": ("encoder latency", "{:.1f} ms (streamed: hop and look-ahead)"),
+    "decoder_latency_ms": ("decoder latency", "{:.1f} ms (streamed, frozen time norm)"),
+    "checksum": ("checksums", "{}"),
+}
+
+
+def _texts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Labels and values for people, in the order of `_LABELS`."""
+    return [(label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if key in facts]

@@ -1,0 +1,50 @@
+"""The model that `--model` names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..modeling import L3ACModel
+
+
+def load_model(name: str, device: str = "cpu") -> L3ACModel:
+    """A preset with bundled weights, or a checkpoint directory, ready for inference.
+
+    Raises:
+        ValueError: no such preset or directory, a directory without a readable model, or no such device.
+        OSError: a preset without bundled weights.
+    """
+    from ..hub import resolve, suggest
+    from ..presets import PRESETS
+
+    if not os.path.isdir(name) and name not in PRESETS:
+        nearest = suggest(name)
+        hint = f"did you mean {nearest}?" if nearest else "`l3ac models` lists the presets."
+        raise ValueError(f"there is no preset or model directory named {name!r}; {hint}")
+    directory = resolve(name)
+
+    from transformers.utils import logging
+
+    from ..modeling import L3ACModel
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model = L3ACModel.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # json, safetensors, shapes: each library has its own
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{name} holds no model that can be loaded ({reason}): give another directory."
+        ) from error
+    try:
+        return model.to(device).eval()  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"the device {device!r} cannot be used ({reason}): choose cpu or cuda.") from error
+
+
+def model_name(name: str) -> str:
+    """What a `.l3ac` file calls a model: the preset, or the last part of the directory's path."""
+    return os.path.basename(os.path.abspath(name))

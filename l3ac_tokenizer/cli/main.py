@@ -1,0 +1,63 @@
+"""The parser, and what holds for every command: exit status and errors.
+
+Exit status: 0 done, 1 failed on the data or the machine, 2 wrong usage, 130 interrupted. An error is one
+sentence on standard error; `--debug` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ..version import __version__
+from . import decode, demo, encode, info, models
+from .options import UsageError, add_common
+from .report import one_sentence, say
+
+COMMANDS = {"encode": encode, "decode": decode, "info": info, "models": models, "demo": demo}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `l3ac` with these arguments (default: those of the process) and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+    options = make_parser().parse_args(arguments)
+    try:
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        say("interrupted.")
+        return 130
+    except BrokenPipeError:  # whoever read our standard output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        if isinstance(error, (UsageError, ValueError, OSError)):
+            say(one_sentence(error))
+        else:
+            say(f"unexpected {type(error).__name__}: {one_sentence(error)} (--debug shows where).")
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `l3ac` with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="l3ac", description="Audio to one stream of ids and back.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"l3ac_tokenizer {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").partition(": ")[2].strip()
+        command = commands.add_parser(
+            name, help=summary.splitlines()[0].rstrip("."), description=summary, allow_abbrev=False
+        )
+        module.add_arguments(command)
+        add_common(command)
+        command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,83 @@
+"""What a command says: results on standard output, messages and progress on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+class Failures:
+    """Files that could not be done, while the others are.
+
+    Attributes:
+        reasons: by file, one sentence each.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def of(self, source: str) -> Iterator[None]:
+        """Note and print what goes wrong with this file inside, and go on after it."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.reasons[source] = one_sentence(error)
+            say(self.reasons[source])
+
+
+def say(text: str) -> None:
+    """A message to the person at the terminal, above any progress bar."""
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(f"l3ac: {text}", file=sys.stderr)
+    else:
+        print(f"l3ac: {text}", file=sys.stderr)
+
+
+def one_sentence(error: BaseException) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def show_json(value: Any) -> None:
+    """A result for programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> None:
+    """Rows of text in aligned columns, the first one to the left and the others to the right."""
+    every = [header, *rows] if header else rows
+    widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]
+    for row in every:
+        numbers = zip(row[1:], widths[1:], strict=True)
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in numbers)]
+        print("  ".join(cells).rstrip())
+        if row is header:
+            print("  ".join("-" * width for width in widths))
+
+
+def show_facts(facts: dict[str, str]) -> None:
+    """Names and values, one a line."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.ljust(width)}  {value}")
+
+
+def progress(seconds: float, what: str) -> tqdm:
+    """A bar over seconds of audio, on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=round(seconds, 1),
+        desc=what,
+        unit="s",
+        disable=None,
+        file=sys.stderr,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]",
+    )

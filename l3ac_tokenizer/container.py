@@ -1,0 +1,363 @@
+"""`.l3ac` files: the ids of one clip, with all that is needed to know what they mean.
+
+The byte layout is documented in `docs/l3ac-format.md`, with a reader that needs nothing but Python. In short:
+a header with its own checksum, then blocks of up to 1024 ids, each with a checksum that also covers the
+checksum before it, so that no byte can change, go missing, move or be added unnoticed. Everything up to the
+first bad byte can still be read (`salvage_l3ac`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from .atomic import atomic_write
+from .entropy import AdaptiveDigitCoder
+
+MAGIC = b"L3AC"
+VERSION = 1
+BLOCK_IDS = 1024
+CODINGS = ("packed", "entropy")
+"""How ids become bytes; a coding's place here is its number in the file."""
+
+_PREFIX = struct.Struct("<4sBBBB32sIIQQ")
+# magic, version, coding, bytes of the model name, number of levels, weights digest,
+# sampling rate, hop length, number of samples, number of ids; then the levels and the name
+_UINT32 = struct.Struct("<I")
+
+
+class ContainerError(ValueError):
+    """A `.l3ac` file that is not one, is damaged, or would not be valid."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a `.l3ac` file says about its ids.
+
+    Attributes:
+        model_name: the preset or the name of the model's directory, at most 255 bytes of UTF-8.
+        weights_digest: `L3ACModel.weights_digest()`, 64 hexadecimal digits.
+        levels: levels of each FSQ dimension; their product is the codebook size.
+        sampling_rate: in Hz.
+        hop_length: samples an id.
+        num_samples: length of the clip in samples, at least 1.
+        coding: "packed" (mixed radix) or "entropy" (adaptive range coder).
+
+    Raises:
+        ContainerError: a value that the format cannot hold.
+    """
+
+    model_name: str
+    weights_digest: str
+    levels: tuple[int, ...]
+    sampling_rate: int
+    hop_length: int
+    num_samples: int
+    coding: str = "packed"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
+        if not 1 <= len(self.model_name.encode()) <= 255:
+            raise ContainerError(f"model_name must be 1 to 255 bytes of UTF-8, not {self.model_name!r}.")
+        if not re.fullmatch("[0-9a-f]{64}", self.weights_digest):
+            raise ContainerError(f"weights_digest must be 64 hex digits, not {self.weights_digest!r}.")
+        if not 1 <= len(self.levels) <= 255 or not all(2 <= level < 2**16 for level in self.levels):
+            raise ContainerError(f"levels must be 1 to 255 numbers from 2 to 65535, not {self.levels}.")
+        if self.codebook_size > 2**63:
+            raise ContainerError(f"levels {self.levels} make ids that do not fit into 64 bits.")
+        for name, limit in (("sampling_rate", 2**32), ("hop_length", 2**32), ("num_samples", 2**63)):
+            if not 1 <= getattr(self, name) < limit:
+                raise ContainerError(f"{name} must be in [1, {limit}), not {getattr(self, name)}.")
+        if self.coding not in CODINGS:
+            raise ContainerError(f"coding must be one of {', '.join(CODINGS)}, not {self.coding!r}.")
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different ids."""
+        return math.prod(self.levels)
+
+    @property
+    def num_ids(self) -> int:
+        """ceil(num_samples / hop_length)."""
+        return -(-self.num_samples // self.hop_length)
+
+    @property
+    def duration(self) -> float:
+        """Length of the clip in seconds."""
+        return self.num_samples / self.sampling_rate
+
+
+def write_l3ac(target: str | os.PathLike[str] | BinaryIO, header: Header, ids: np.ndarray) -> int:
+    """Write ids (N,) of one clip; a path appears under its name only when complete.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        ContainerError: ids that are not whole numbers in [0, codebook size), or not `header.num_ids` of them.
+        OSError: the file cannot be written.
+    """
+    data = dump_l3ac(header, ids)
+    if isinstance(target, (str, os.PathLike)):
+        with atomic_write(target) as file:
+            file.write(data)
+    else:
+        target.write(data)
+    return len(data)
+
+
+def read_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.ndarray]:
+    """Read and verify a whole file: its header and its ids (N,) int64.
+
+    Raises:
+        ContainerError: not a `.l3ac` file, or any byte of it is changed, missing or too many.
+        OSError: the file cannot be read.
+    """
+    header, ids, reason = salvage_l3ac(source)
+    if reason is not None:
+        raise ContainerError(reason)
+    return header, ids
+
+
+def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.ndarray, str | None]:
+    """Read a file up to its first bad byte.
+
+    Returns:
+        The header as it was written, the good ids (n,) int64 with n <= `header.num_ids`, and what is wrong
+        with the file in one sentence (None for a whole file).
+
+    Raises:
+        ContainerError: the header itself is damaged or is not that of a `.l3ac` file: nothing can be trusted.
+        OSError: the file cannot be read.
+    """
+    name, data = _contents(source)
+    header, checksum, offset = _parse_header(data, name)
+    decode = _block_decoder(header)
+    blocks: list[np.ndarray] = []
+    reason = None
+    num_blocks = -(-header.num_ids // BLOCK_IDS)
+    for number in range(num_blocks):
+        count = min(BLOCK_IDS, header.num_ids - number * BLOCK_IDS)
+        try:
+            payload, checksum, offset = _parse_block(data, offset, checksum)
+            blocks.append(decode(payload, count))
+        except ContainerError as error:
+            reason = f"block {number + 1} of {num_blocks} {error}"
+            break
+    else:
+        if offset != len(data):
+            reason = f"{len(data) - offset} bytes follow its end"
+    ids = np.concatenate([np.empty(0, dtype=np.int64), *blocks])
+    if reason is not None:
+        good = min(header.num_samples, len(ids) * header.hop_length) / header.sampling_rate
+        remedy = "`l3ac decode --salvage` decodes those" if len(ids) else "copy or encode it again"
+        reason = (
+            f"{name} is damaged: {reason}; {len(ids)} of {header.num_ids} ids are good "
+            f"({good:.2f} of {header.duration:.2f} s): {remedy}."
+        )
+    return header, ids, reason
+
+
+def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
+    """The bytes of a file; the inverse of `read_l3ac`. See `write_l3ac`."""
+    ids = check_ids(ids, header.levels)
+    if len(ids) != header.num_ids:
+        raise ContainerError(
+            f"{header.num_samples} samples at hop {header.hop_length} make {header.num_ids} ids, "
+            f"but {len(ids)} were given: pass the ids of this clip without padding."
+        )
+    encode = _block_encoder(header)
+    parts = [_dump_header(header)]
+    checksum = zlib.crc32(parts[0])
+    parts.append(_UINT32.pack(checksum))
+    for start in range(0, len(ids), BLOCK_IDS):
+        payload = encode(ids[start : start + BLOCK_IDS])
+        block = _UINT32.pack(len(payload)) + payload
+        checksum = zlib.crc32(block, checksum)
+        parts += [block, _UINT32.pack(checksum)]
+    return b"".join(parts)
+
+
+def check_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+    """`ids` (N,) as int64, after checking that they are ids of this codebook.
+
+    Raises:
+        ContainerError: wrong shape, not of an integer type, or outside [0, product of levels).
+    """
+    ids = np.asarray(ids)
+    if ids.ndim != 1:
+        raise ContainerError(f"ids must be one row (N,), not of shape {ids.shape}: pass one clip at a time.")
+    if ids.dtype.kind not in "iu":
+        raise ContainerError(f"ids must be whole numbers, not {ids.dtype}: pass them as int64.")
+    codebook_size = math.prod(levels)
+    wrong = np.flatnonzero((ids < 0) | (ids >= codebook_size))
+    if len(wrong):
+        raise ContainerError(
+            f"id {ids[wrong[0]]} at position {wrong[0]} is outside the codebook of levels {levels} "
+            f"(0 to {codebook_size - 1}): these ids come from another model."
+        )
+    return ids.astype(np.int64)
+
+
+# --- header -------------------------------------------------------------------------------------------------
+
+
+def _dump_header(header: Header) -> bytes:
+    """All of the header but its checksum."""
+    name = header.model_name.encode()
+    prefix = _PREFIX.pack(
+        MAGIC,
+        VERSION,
+        CODINGS.index(header.coding),
+        len(name),
+        len(header.levels),
+        bytes.fromhex(header.weights_digest),
+        header.sampling_rate,
+        header.hop_length,
+        header.num_samples,
+        header.num_ids,
+    )
+    return prefix + struct.pack(f"<{len(header.levels)}H", *header.levels) + name
+
+
+def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
+    """The header, its checksum and where it ends; the inverse of `_dump_header`."""
+    if data[:4] != MAGIC:
+        raise ContainerError(f"{name} is not a .l3ac file: it does not begin with {MAGIC.decode()}.")
+    damaged = f"{name} is damaged in its header: nothing of it can be read; copy or encode it again."
+    if len(data) < _PREFIX.size:
+        raise ContainerError(damaged)
+    fields = _PREFIX.unpack_from(data)
+    _, version, coding, name_size, num_levels, digest, rate, hop, num_samples, num_ids = fields
+    end = _PREFIX.size + 2 * num_levels + name_size
+    if len(data) < end + _UINT32.size or zlib.crc32(data[:end]) != _UINT32.unpack_from(data, end)[0]:
+        # A later version may have another header, but its number stands here in all of them.
+        if version > VERSION:
+            raise ContainerError(
+                f"{name} is damaged, or of format version {version} where this program reads {VERSION}: "
+                f"update l3ac_tokenizer."
+            )
+        raise ContainerError(damaged)
+    try:
+        header = Header(
+            model_name=data[_PREFIX.size + 2 * num_levels : end].decode(),
+            weights_digest=digest.hex(),
+            levels=struct.unpack_from(f"<{num_levels}H", data, _PREFIX.size),
+            sampling_rate=rate,
+            hop_length=hop,
+            num_samples=num_samples,
+            coding=CODINGS[coding],
+        )
+    except (ValueError, IndexError) as error:
+        raise ContainerError(f"{name} was written wrongly: {error}") from error
+    if version != VERSION or header.num_ids != num_ids:
+        raise ContainerError(
+            f"{name} was written wrongly: version {version}, {num_samples} samples, hop {hop}, {num_ids} ids."
+        )
+    return header, zlib.crc32(data[:end]), end + _UINT32.size
+
+
+# --- blocks -------------------------------------------------------------------------------------------------
+
+
+def _parse_block(data: bytes, offset: int, checksum: int) -> tuple[bytes, int, int]:
+    """The payload of the block at `offset`, its checksum and where it ends."""
+    if offset + _UINT32.size > len(data):
+        raise ContainerError("is missing")
+    (size,) = _UINT32.unpack_from(data, offset)
+    end = offset + _UINT32.size + size
+    if end + _UINT32.size > len(data):
+        raise ContainerError("is cut off or has a wrong length")
+    checksum = zlib.crc32(data[offset:end], checksum)
+    if checksum != _UINT32.unpack_from(data, end)[0]:
+        raise ContainerError(f"fails its checksum (bytes {offset} to {end + _UINT32.size - 1})")
+    return data[offset + _UINT32.size : end], checksum, end + _UINT32.size
+
+
+def _block_encoder(header: Header) -> Callable[[np.ndarray], bytes]:
+    """A function that turns the next block of ids (n,) into its payload."""
+    if header.coding == "entropy":
+        return AdaptiveDigitCoder(header.levels).encode
+    return functools.partial(pack_ids, codebook_size=header.codebook_size)
+
+
+def _block_decoder(header: Header) -> Callable[[bytes, int], np.ndarray]:
+    """A function that turns the next payload into its ids (n,); the inverse of `_block_encoder`."""
+    if header.coding == "entropy":
+        return AdaptiveDigitCoder(header.levels).decode
+    return functools.partial(unpack_ids, codebook_size=header.codebook_size)
+
+
+def pack_ids(ids: np.ndarray, codebook_size: int) -> bytes:
+    """ids (N,) as the digits, first id least, of one little-endian number of the fewest whole bytes."""
+    return _join(ids.tolist(), codebook_size).to_bytes(packed_size(len(ids), codebook_size), "little")
+
+
+def unpack_ids(data: bytes, num_ids: int, codebook_size: int) -> np.ndarray:
+    """The inverse of `pack_ids`: ids (N,) int64.
+
+    Raises:
+        ContainerError: `data` is not a number that `num_ids` ids can make.
+    """
+    number = int.from_bytes(data, "little")
+    if len(data) != packed_size(num_ids, codebook_size) or number >= _power(codebook_size, num_ids):
+        raise ContainerError(f"does not hold {num_ids} ids")
+    return np.fromiter(_split(number, num_ids, codebook_size), dtype=np.int64, count=num_ids)
+
+
+def packed_size(num_ids: int, codebook_size: int) -> int:
+    """Bytes that `num_ids` ids take: the fewest that hold the number codebook_size ** num_ids - 1."""
+    return -(-(_power(codebook_size, num_ids) - 1).bit_length() // 8)
+
+
+_LEAF_IDS = 32  # long integers are halved down to this, which makes both directions three times as fast
+
+
+@functools.lru_cache(maxsize=256)
+def _power(base: int, exponent: int) -> int:
+    return base**exponent
+
+
+def _join(ids: list[int], base: int) -> int:
+    if len(ids) > _LEAF_IDS:
+        half = len(ids) // 2
+        return _join(ids[:half], base) + _power(base, half) * _join(ids[half:], base)
+    number = 0
+    for identity in reversed(ids):
+        number = number * base + identity
+    return number
+
+
+def _split(number: int, count: int, base: int) -> Iterator[int]:
+    if count > _LEAF_IDS:
+        half = count // 2
+        upper, lower = divmod(number, _power(base, half))
+        yield from _split(lower, half, base)
+        yield from _split(upper, count - half, base)
+        return
+    for _ in range(count):
+        number, identity = divmod(number, base)
+        yield identity
+
+
+def _contents(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
+    """A name for messages, and all bytes."""
+    if not isinstance(source, (str, os.PathLike)):
+        return getattr(source, "name", None) or "the stream", source.read()
+    try:
+        with open(source, "rb") as file:
+            return os.fspath(source), file.read()
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"cannot read {source}: it is a directory; name a .l3ac file.") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(f"cannot read {source}: {reason}; check the path.") from error

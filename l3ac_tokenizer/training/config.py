@@ -1,0 +1,221 @@
+"""Training configuration: YAML files that inherit with `base:`, and command-line values over them.
+
+Every key is a field of `TrainingConfig`; nested ones are written with a dot (`--augment.speed "[0.9, 1.1]"`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .losses import PUBLISHED_SCALES
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and the remedy."""
+
+
+@dataclass
+class LossWeights:
+    """Weight of each loss in the sum."""
+
+    l1: float = 100.0
+    stft: float = 1.0
+    perceptual_max: float = 5.0
+    """Clamp of the perceptual loss, whose weight is 1 below it; 0 leaves the loss out."""
+
+
+@dataclass
+class Phase:
+    """A stretch of the run with one crop length and one batch size."""
+
+    crop_seconds: float
+    batch_size: int
+    """Items of one process's micro-batch."""
+    until: float = 1.0
+    """Share of the run, 0 to 1, at which the phase ends."""
+    weights: LossWeights | None = None
+    """Replaces the configuration's weights during the phase."""
+    compile: bool = False
+    """Compile the network (torch.compile); on a CPU that takes minutes for each crop length, once."""
+
+
+@dataclass
+class Augment:
+    """What happens to a clip between the corpus and the batch, in this order."""
+
+    level: bool = True
+    """The published rule: the loudest thousandth of the clip averages 0.75 (on the whole clip)."""
+    speed: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    """Range of the playback speed, by resampling: pitch and tempo together."""
+    equalise_db: float = 0.0
+    """Largest gain of a smooth random frequency response."""
+    mix_probability: float = 0.0
+    """Share of items to which a second clip, 0 to 20 dB weaker, is added."""
+    gain_db: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    polarity: bool = False
+
+
+@dataclass
+class TrainingConfig:
+    """Everything that decides a run; the defaults follow the published training code."""
+
+    preset: str = "l3ac-1k"
+    model: dict[str, Any] = field(default_factory=dict)
+    """Fields of `L3ACConfig` that differ from the preset."""
+    init_from: str | None = None
+    """Bundled name or checkpoint directory whose fitting tensors are the start."""
+    seed: int = 0
+
+    max_steps: int | None = 262_500
+    max_minutes: float | None = None
+    """The run ends, its schedule finished, at whichever of the two comes first."""
+    phases: list[Phase] = field(default_factory=lambda: [Phase(crop_seconds=6.8, batch_size=4)])
+    accumulation: int = 6
+    """Micro-batches of one update."""
+
+    lr: float = 5e-4
+    """Peak of the one-cycle schedule."""
+    div_factor: float = 10.0
+    final_div_factor: float = 10.0
+    pct_start: float = 0.4
+    weight_decay: float = 0.0
+    clip_norm: float = 1e4
+    weights: LossWeights = field(default_factory=LossWeights)
+    stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
+    perceptual_encoder: str | None = "openai/whisper-tiny.en"
+    """Whisper encoder of the perceptual loss: hub name, directory, or null for none."""
+    perceptual_seconds: float | None = 30.0
+    """Window it sees; null for the crop alone, which costs a fraction."""
+
+    ema_decay: float = 0.0
+    """Decay of the averaged weights that are evaluated and exported; 0 for none."""
+    whiten_latents: bool = False
+    """Whiten the latents while training (folds into the quantizer's projection at export)."""
+    bias_gain: float = 1.0
+    """Factor on the initial biases of all but the quantizer. Behind each of many layer norms the default ones
+    drown a quiet waveform: the latents start with standard deviations of 0.09 to 0.006 along their principal
+    axes, with a gain of 0.03 of 0.27 to 0.06. At 0 digital silence has infinite gradients."""
+    output_gain: float = 1.0
+    """Factor on the initial gain of the decoder's last convolution."""
+    mixed_precision: str = "no"
+
+    domains: dict[str, float] = field(default_factory=lambda: {"speech": 1.0, "music": 1.0, "general": 1.0})
+    """Share of each domain; a file belongs to the innermost folder that bears a domain's name."""
+    default_domain: str = "speech"
+    holdout: list[str] = field(default_factory=list)
+    """Patterns of paths kept out of training and used to choose: whole speakers."""
+    augment: Augment = field(default_factory=Augment)
+    manifest: str | None = None
+    """CSV with columns path, source, licence: the model card's table of training audio."""
+
+    log_every: int = 20
+    save_every_minutes: float = 10.0
+    evaluate_every_minutes: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_minutes is None:
+            raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
+        if not self.phases or self.phases[-1].until < 1.0:
+            raise ConfigError("phases must end with one whose `until` is 1.0.")
+        if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):
+            raise ConfigError("phases must be in order of rising `until`.")
+        if self.default_domain not in self.domains:
+            raise ConfigError(f"default_domain {self.default_domain!r} is not one of {sorted(self.domains)}.")
+
+
+def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
+    """Read a YAML file with the files it names under `base:`, then put `overrides` (dotted keys) over it.
+
+    Raises:
+        ConfigError: for an unknown key (naming the nearest) or a value of the wrong kind.
+    """
+    values = _read_with_base(Path(path))
+    for key, value in (overrides or {}).items():
+        target = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"--{key}: {parent} is not a group of values.")
+        target[last] = value
+    return _build(TrainingConfig, values, "")
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, Any]:
+    """`["--lr", "1e-4", "--augment.polarity=true"]` to a dictionary, values read as YAML."""
+    overrides = {}
+    rest = list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--"):
+            raise ConfigError(f"{name!r}: expected --key value.")
+        name, equals, text = name[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{name} has no value.")
+            text = rest.pop(0)
+        overrides[name.replace("-", "_")] = yaml.safe_load(text)
+    return overrides
+
+
+def _read_with_base(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"No configuration file {path}.")
+    values = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a mapping of keys to values.")
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_with_base(path.parent / base), values)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
+    """Make the dataclass `kind` from a mapping, checking names and kinds."""
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            nearest = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"Unknown key {prefix}{name}; the nearest is {prefix}{nearest}.")
+    try:
+        return kind(**{name: _convert(hints[name], value, prefix + name) for name, value in values.items()})
+    except TypeError as error:  # a field without default that was not given
+        raise ConfigError(f"{prefix.rstrip('.') or 'configuration'}: {error}.") from None
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _build(typing.cast(type, hint), value, key + ".")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(arguments[0], value, key)
+    if origin is list and isinstance(value, list):
+        return [_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {name: _convert(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+    if hint is Any:
+        return value
+    if hint is float:  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ConfigError(f"{key} is {value!r}; expected {getattr(hint, '__name__', hint)}.")

@@ -1,0 +1,51 @@
+"""From a codec under training to a checkpoint directory that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..feature_extraction import L3ACFeatureExtractor
+from ..modeling import L3ACModel
+from .network import TrainableCodec
+
+
+def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> L3ACModel:
+    """The published network with the codec's weights, float32, in evaluation mode on the CPU.
+
+    `calibration` are clips (T,) whose statistics `time_norm="frozen"` will use.
+    """
+    model = L3ACModel(codec.model.config).eval()
+    model.load_state_dict(codec.plain_state())
+    model.calibrate_time_norm(calibration)
+    return model
+
+
+def export_checkpoint(model: L3ACModel, folder: str | Path, card: str) -> None:
+    """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
+
+    Stored statistics stay float32, `config.json` says float32, and `card` becomes its README.md.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new = workplace / "new"
+        new.mkdir()
+        parameters = {name for name, _ in model.named_parameters()}
+        state = {n: t.half() if n in parameters else t.clone() for n, t in model.state_dict().items()}
+        model.save_pretrained(new, state_dict=state)
+        L3ACFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
+        (new / "README.md").write_text(card)
+        for file in new.iterdir():
+            file.chmod(0o644)
+        if folder.exists():
+            os.replace(folder, workplace / "old")
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(workplace)

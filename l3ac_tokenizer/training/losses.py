@@ -1,0 +1,77 @@
+"""Reconstruction losses of L3AC, one small function each. Axes: B batch, T samples.
+
+`x` is the reference audio and `y` the generated audio, both (B, T) at 16 kHz; zero padding inside a batch is
+scored like audio, as in the published training. "Paper" is arXiv 2504.04949.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+PUBLISHED_SCALES = (5, 6, 7, 8, 9, 10)
+"""Window lengths 2^i of the published training code."""
+
+PAPER_SCALES = (5, 6, 7, 8, 9, 10, 11)
+"""Window lengths 2^i of the paper's Eq. 3, one more than its code has."""
+
+MODULUS_FLOOR = 1e-8
+
+
+def l1_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Element-wise loss: mean |y - x| over all elements."""
+    return (y - x).abs().mean()
+
+
+def hann_window(length: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """Periodic Hann window (length,), computed in `dtype`: a rounded one spoils float64 gradients."""
+    position = torch.arange(length, dtype=dtype, device=device)
+    return 0.5 - 0.5 * torch.cos(position * (2 * math.pi / length))
+
+
+def stft_modulus(audio: Tensor, scale: int) -> Tensor:
+    """Modulus of the STFT, window n = 2^scale, hop n / 4, reflection-padded by n / 2: (B, n/2 + 1, frames).
+
+    At a modulus of exactly zero the gradient is zero, as `Tensor.abs` of a complex number has it.
+    """
+    length = 2**scale
+    spectrum = torch.stft(
+        audio,
+        n_fft=length,
+        hop_length=length // 4,
+        window=hann_window(length, dtype=audio.dtype, device=audio.device),
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )
+    return spectrum.abs()
+
+
+def stft_linear_and_log(y: Tensor, x: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Both terms of the spectrogram loss (paper Eq. 3) at one scale.
+
+    linear = mean |S(y) - S(x)|; log = mean |log10 S(y)^2 - log10 S(x)^2| with S floored at 1e-8 before
+    squaring.
+    """
+    modulus_y, modulus_x = stft_modulus(y, scale), stft_modulus(x, scale)
+    linear = (modulus_y - modulus_x).abs().mean()
+    log = modulus_y.clamp_min(MODULUS_FLOOR).log10() - modulus_x.clamp_min(MODULUS_FLOOR).log10()
+    return linear, 2 * log.abs().mean()
+
+
+def multi_scale_stft_loss(y: Tensor, x: Tensor, scales: Sequence[int] = PUBLISHED_SCALES) -> Tensor:
+    """Spectrogram loss: mean over the scales of linear + log term (paper Eq. 3)."""
+    terms = [torch.stack(stft_linear_and_log(y, x, scale)).sum() for scale in scales]
+    return torch.stack(terms).mean()
+
+
+def clamp_max(loss: Tensor, maximum: float) -> Tensor:
+    """Loss-weight clamp (paper Eq. 2): a loss above `maximum` is scaled down to it, its gradient alike.
+
+    The gradient is scaled, never cut: l * (maximum / stop_gradient(|l|)). NaN passes unchanged.
+    """
+    factor = torch.where(loss >= maximum, maximum / loss.detach().abs(), torch.ones_like(loss))
+    return loss * factor

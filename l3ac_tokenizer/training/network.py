@@ -1,0 +1,92 @@
+"""The codec as it is trained, weight-normed and its latents whitened, and the way back to a plain model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..configuration import L3ACConfig
+from ..modeling import L3ACModel
+from .config import TrainingConfig
+from .whitening import WhitenedLinear
+
+logger = logging.getLogger(__name__)
+
+
+class TrainableCodec(nn.Module):
+    """An `L3ACModel` under training; its forward gives plain tensors, which suits compilers and wrappers."""
+
+    def __init__(self, model: L3ACModel, *, whiten: bool):
+        super().__init__()
+        self.model = model
+        model.apply_weight_norm()
+        if whiten:
+            projection = model.quantizer.project_in
+            model.quantizer.project_in = WhitenedLinear(projection)  # type: ignore[assignment]
+
+    @property
+    def whitening(self) -> WhitenedLinear | None:
+        """The whitening of the latents, where there is one."""
+        projection = self.model.quantizer.project_in
+        return projection if isinstance(projection, WhitenedLinear) else None
+
+    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 1, T) audio to reconstruction (B, T), ids (B, N), latents (B, N, 6)."""
+        output = self.model(samples)
+        return output.audio_values.squeeze(1), output.audio_codes.squeeze(1), output.latents
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """State of the published network: weight norm and whitening folded in, float32."""
+        plain = L3ACModel(self.model.config)
+        plain.apply_weight_norm()
+        state = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+        norm = self.whitening
+        if norm is not None:
+            prefix = "quantizer.project_in."
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+            state |= {
+                prefix + name: tensor.detach().cpu() for name, tensor in norm.folded().state_dict().items()
+            }
+        plain.load_state_dict(state)
+        plain.remove_weight_norm()
+        return plain.state_dict()
+
+
+def build_codec(config: TrainingConfig) -> TrainableCodec:
+    """The codec of `config` with fresh or given weights, seeded."""
+    torch.manual_seed(config.seed)
+    model = L3ACModel(L3ACConfig.from_preset(config.preset, **config.model))
+    if config.init_from is not None:
+        load_fitting(model, config.init_from)
+    else:
+        _initialise(model, config)
+    return TrainableCodec(model, whiten=config.whiten_latents)
+
+
+@torch.no_grad()
+def _initialise(model: L3ACModel, config: TrainingConfig) -> None:
+    """Change the default initial weights as the configuration says."""
+    model.decoder.convolutions.to_wave.weight.mul_(config.output_gain)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") and "position_bias" not in name and not name.startswith("quantizer"):
+            parameter.mul_(config.bias_gain)
+
+
+def load_fitting(model: L3ACModel, source: str | Path) -> list[str]:
+    """Copy every tensor of a checkpoint whose name and shape the model has; log and return those it lacks.
+
+    `source` is a bundled name or a checkpoint directory. The list holds the model's tensors that keep their
+    initial values.
+    """
+    given = L3ACModel.from_pretrained(source).state_dict()
+    own = model.state_dict()
+    fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    model.load_state_dict(fitting, strict=False)
+    missing = sorted(set(own) - set(fitting))
+    logger.info("%d of %d tensors taken from %s", len(fitting), len(own), source)
+    for name in missing:
+        logger.info("not taken, keeps its initial value: %s", name)
+    return missing

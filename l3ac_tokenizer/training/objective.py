@@ -1,0 +1,35 @@
+"""The generator's loss: every term by name, and their weighted sum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import LossWeights, TrainingConfig
+from .losses import clamp_max, l1_loss, multi_scale_stft_loss
+from .perceptual import WhisperFeatures, perceptual_loss
+
+
+class Objective(nn.Module):
+    """Weighted sum of the reconstruction losses, in float32 whatever the autocast state.
+
+    The perceptual term has weight 1 below its clamp (paper Eq. 2), which scales it down to `perceptual_max`.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        super().__init__()
+        self.scales = config.stft_scales
+        self.features = (
+            WhisperFeatures(config.perceptual_encoder, config.perceptual_seconds)
+            if config.perceptual_encoder
+            else None
+        )
+
+    def forward(self, y: Tensor, x: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
+        """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
+        terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales)}
+        weighted = [weights.l1 * terms["l1"], weights.stft * terms["stft"]]
+        if weights.perceptual_max and self.features is not None:
+            terms["perceptual"] = perceptual_loss(self.features, y, x)
+            weighted.append(clamp_max(terms["perceptual"], weights.perceptual_max))
+        return torch.stack(weighted).sum(), terms

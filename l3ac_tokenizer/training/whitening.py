@@ -1,0 +1,103 @@
+"""Whitened latents: a training-time device that leaves the published network as it was.
+
+With default initialisation the six latents hardly vary and all say the same, a whole test set falls into a
+handful of ids, and the decoder learns to do without them. Whitening them before tanh (unit variance, no
+correlation) prevents that. With fixed statistics it is affine, so it folds exactly into the projection in
+front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WhitenedLinear(nn.Module):
+    """A linear layer to the latents followed by whitening, both in float32: (..., D) -> (..., L).
+
+    The whitening is z -> C^-1 (z - mean), C the Cholesky factor of the covariance. Mean and covariance are
+    running averages that take in a share of every training batch, through which gradients flow; a batch is
+    too few clips to be whitened by its own. The mean drifts far from zero (10 and more at a deviation of
+    0.5), hence float32 even under autocast.
+
+    Args:
+        linear: The layer; its weights stay trainable.
+        momentum: Share of a batch in the running averages, larger during the first batches.
+        floor: Added variance in every direction, as a share of the mean variance: bounds the amplification.
+    """
+
+    running_mean: Tensor
+    running_cov: Tensor
+    num_batches: Tensor
+
+    def __init__(self, linear: nn.Linear, momentum: float = 0.05, floor: float = 1e-3):
+        super().__init__()
+        self.linear = linear
+        self.momentum = momentum
+        self.floor = floor
+        self._collected: list[Tensor] | None = None
+        device = linear.weight.device
+        self.register_buffer("running_mean", torch.zeros(linear.out_features, device=device))
+        self.register_buffer("running_cov", torch.eye(linear.out_features, device=device))
+        self.register_buffer("num_batches", torch.zeros((), device=device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project (..., D) to whitened latents (..., L), float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            latents = self.linear(features.float())
+            if self._collected is not None:
+                self._collected.append(latents.detach().flatten(0, -2))
+            mean, cov = (
+                self._moving(latents.flatten(0, -2))
+                if self.training
+                else (self.running_mean, self.running_cov)
+            )
+            centred = latents - mean
+            return centred @ self._whitening(cov).T
+
+    def _moving(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Running averages with the batch (rows, L) in, with gradients through its share; stores them."""
+        share = torch.clamp(1 / (self.num_batches + 1), min=self.momentum)
+        own = rows.mean(0)
+        mean = torch.lerp(self.running_mean, own, share)
+        away = (rows - own).T @ (rows - own) / rows.shape[0] + torch.outer(own - mean, own - mean)
+        cov = torch.lerp(self.running_cov, away, share)
+        with torch.no_grad():
+            self.running_mean.copy_(mean)
+            self.running_cov.copy_(cov)
+            self.num_batches.add_(1)
+        return mean, cov
+
+    def _whitening(self, cov: Tensor) -> Tensor:
+        """C^-1 (L, L), lower triangular."""
+        identity = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
+        factor = torch.linalg.cholesky(cov + identity * (self.floor * cov.diagonal().mean() + 1e-8))
+        return torch.linalg.solve_triangular(factor, identity, upper=False)
+
+    @contextmanager
+    def reestimated(self) -> Iterator[None]:
+        """Replace the running averages by the statistics of everything that passes inside the block.
+
+        Averaged weights need it: their latents are not distributed like those of the weights that trained.
+        """
+        self._collected = []
+        try:
+            yield
+            rows = torch.cat(self._collected).double()
+            self.running_mean.copy_(rows.mean(0))
+            self.running_cov.copy_(rows.T.cov(correction=0))
+        finally:
+            self._collected = None
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The plain linear layer that computes what this module computes in evaluation."""
+        linear = self.linear
+        whitening = self._whitening(self.running_cov.double())
+        folded = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device)
+        folded.weight.copy_(whitening @ linear.weight.double())
+        folded.bias.copy_(whitening @ (linear.bias.double() - self.running_mean.double()))
+        return folded

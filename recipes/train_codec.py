@@ -1,0 +1,48 @@
+"""Train a codec.
+
+    accelerate launch recipes/train_codec.py --config recipes/configs/l3ac-1k.yaml --data DIR... --run RUN
+
+Any value of the configuration can be given as well (`--lr 1e-4 --augment.polarity true`). The same command
+resumes a run that was stopped or killed. A run that takes minutes on two CPU cores:
+
+    accelerate launch --cpu recipes/train_codec.py --config recipes/configs/l3ac-1k-cpu.yaml --data DIR... \
+        --run RUN --max-minutes 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from l3ac_tokenizer.training.config import load_config, parse_overrides
+from l3ac_tokenizer.training.loop import Run, TrainingError
+
+
+def main() -> int:
+    """Parse the command line and run; 0 done, 1 failed on the data or the machine, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        description="Train a codec.", epilog="Every other --key is a configuration value.", allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, help="YAML file, e.g. recipes/configs/l3ac-1k.yaml")
+    parser.add_argument("--data", required=True, nargs="+", help="folders of audio")
+    parser.add_argument(
+        "--run", required=True, help="folder of the run: state, logs, weights; resumed if it has a state"
+    )
+    arguments, rest = parser.parse_known_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        config = load_config(arguments.config, parse_overrides(rest))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        Run(config, arguments.data, arguments.run).train()
+    except (TrainingError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""What users of transformers expect of a model: saving, types, devices, compilation, export, gradients, errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import TINY, speech_like, with_varied_ids
+from safetensors.torch import load_file, save_file
+
+from hf_integration.verify import near_boundary
+from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
+from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
+
+
+@pytest.fixture
+def clip():
+    return speech_like(1000)[None, None]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint directory as they are bundled: float16 weights that are loaded in float32."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
+    model.calibrate_time_norm([speech_like(3000)])
+    model.save_pretrained(folder)
+    state = load_file(folder / "model.safetensors")
+    halves = {name: value.half() if "running" not in name and value.is_floating_point() else value for name, value in state.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    L3ACFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def test_a_checkpoint_of_float16_weights_loads_in_float32_with_nothing_missing(saved):
+    model, info = L3ACModel.from_pretrained(saved, output_loading_info=True)
+    assert model.dtype == torch.float32
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@torch.no_grad()
+def test_saving_again_changes_neither_digest_nor_ids(saved, tmp_path, clip):
+    first = L3ACModel.from_pretrained(saved)
+    first.save_pretrained(tmp_path)
+    second = L3ACModel.from_pretrained(tmp_path)
+    assert second.weights_digest() == first.weights_digest()
+    assert torch.equal(first.encode(clip).audio_codes, second.encode(clip).audio_codes)
+    ids = first.encode(clip).audio_codes
+    frozen = [model.decode(ids, time_norm="frozen").audio_values for model in (first, second)]
+    assert torch.equal(*frozen)
+
+
+@torch.no_grad()
+def test_the_digest_names_the_weights(saved):
+    model = L3ACModel.from_pretrained(saved)
+    before = model.weights_digest()
+    assert len(before) == 64 and int(before, 16) >= 0
+    model.calibrate_time_norm([speech_like(2000, 3)])
+    assert model.weights_digest() == before
+    model.decoder.convolutions.to_wave.bias += 1e-3
+    assert model.weights_digest() != before
+
+
+def test_a_feature_extractor_and_a_model_of_one_directory_fit_together(saved):
+    extractor, model = L3ACFeatureExtractor.from_pretrained(saved), L3ACModel.from_pretrained(saved)
+    inputs = extractor([speech_like(700).numpy(), speech_like(333).numpy()], sampling_rate=16_000, return_tensors="pt")
+    codes = model.encode(**inputs)
+    assert codes.audio_codes_mask.sum(dim=-1).flatten().tolist() == [59, 28]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_with_the_quantizer_in_float32(saved, clip, dtype):
+    model = L3ACModel.from_pretrained(saved, dtype=dtype)
+    assert model.dtype == dtype
+    out = model(clip)
+    assert out.latents.dtype == torch.float32
+    assert out.audio_values.dtype == dtype and out.audio_values.isfinite().all()
+    full = L3ACModel.from_pretrained(saved)
+    features = model._encode_features(clip.transpose(1, 2).to(dtype), None, None)
+    assert torch.equal(model.quantizer.project_in(features), torch.nn.functional.linear(
+        features.float(), model.quantizer.project_in.weight.float(), model.quantizer.project_in.bias.float()
+    ))
+    assert (out.audio_values.float() - full.decode(out.audio_codes, num_samples=1000).audio_values).abs().mean() < 0.05
+
+
+def test_it_loads_by_device_map(saved, clip):
+    model = L3ACModel.from_pretrained(saved, device_map="cpu")
+    assert model.encode(clip).audio_codes.shape == (1, 1, 84)
+
+
+def test_meta_construction_and_loading_leave_no_tensor_behind(saved):
+    with torch.device("meta"):
+        L3ACModel(L3ACConfig.from_preset("l3ac-1k"))
+    assert not any(p.is_meta for p in L3ACModel.from_pretrained(saved).state_dict().values())
+
+
+@torch.no_grad()
+def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(tiny_model):
+    batch = torch.stack([speech_like(300, seed)[None] for seed in range(2)])
+    mask = torch.ones(2, 1, 300, dtype=torch.bool)
+    mask[1, 0, 200:] = False
+    eager, eager_masked = tiny_model(batch), tiny_model(batch, mask)
+    compiled = torch.compile(tiny_model, fullgraph=True, dynamic=False)
+    for out, wanted in ((compiled(batch), eager), (compiled(batch, mask), eager_masked)):
+        changed = out.audio_codes[:, 0] != wanted.audio_codes[:, 0]
+        assert not (changed & ~near_boundary(tiny_model, wanted.latents)).any()
+        assert (out.audio_values - wanted.audio_values).abs().max() < 1e-4
+
+
+class Encoding(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values):
+        return self.model.encode(input_values).audio_codes
+
+
+class Decoding(Encoding):
+    def forward(self, audio_codes):
+        return self.model.decode(audio_codes).audio_values
+
+
+@torch.no_grad()
+def test_encode_and_decode_export_with_dynamic_length_and_batch(tiny_model):
+    hop = tiny_model.config.hop_length
+    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=1)
+    example = torch.stack([speech_like(20 * hop + 5, seed)[None] for seed in range(2)])
+    encoder = torch.export.export(
+        Encoding(tiny_model), (example,), dynamic_shapes={"input_values": {0: batch, 2: length}}
+    ).module()
+    codes = tiny_model.encode(example).audio_codes
+    decoder = torch.export.export(
+        Decoding(tiny_model), (codes,), dynamic_shapes={"audio_codes": {0: batch, 2: length}}
+    ).module()
+    for rows, samples in ((1, 1), (3, hop), (2, 7 * hop + 3), (1, 90 * hop)):
+        audio = torch.stack([speech_like(samples, seed)[None] for seed in range(rows)])
+        wanted = tiny_model.encode(audio)
+        changed = encoder(audio)[:, 0] != wanted.audio_codes[:, 0]
+        assert not (changed & ~near_boundary(tiny_model, wanted.latents)).any()
+        decoded = tiny_model.decode(wanted.audio_codes).audio_values
+        assert (decoder(wanted.audio_codes) - decoded).abs().max() < 1e-4
+
+
+def test_gradients_reach_every_parameter_through_the_noised_quantizer(tiny_model, clip):
+    tiny_model.train()
+    out = tiny_model(clip)
+    (out.audio_values - clip).abs().mean().backward()
+    untouched = [name for name, p in tiny_model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not untouched
+
+
+@torch.no_grad()
+def test_weight_norm_on_and_off_again_leaves_the_function_as_it_was(tiny_model, clip):
+    before = tiny_model(clip).audio_values
+    tiny_model.apply_weight_norm()
+    assert (tiny_model(clip).audio_values - before).abs().max() < 1e-5
+    tiny_model.remove_weight_norm()
+    assert (tiny_model(clip).audio_values - before).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_latents_decode_without_rounding(tiny_model, clip):
+    encoded = tiny_model.encode(clip)
+    codes = digits_to_codes(ids_to_digits(encoded.audio_codes[:, 0], TINY["levels"]), TINY["levels"])
+    rounded = tiny_model.decode(encoded.audio_codes).audio_values
+    on_levels = tiny_model.decode(latents=torch.atanh(codes * (1 - 1e-6))).audio_values
+    between = tiny_model.decode(latents=encoded.latents).audio_values
+    assert (on_levels - rounded).abs().max() < 1e-3
+    assert (between - rounded).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_frozen_time_normalisation_needs_statistics_and_says_how_to_get_them(tiny_model, clip):
+    ids = tiny_model.encode(clip).audio_codes
+    with pytest.raises(ValueError, match="calibrate_time_norm"):
+        tiny_model.decode(ids, time_norm="frozen")
+    with pytest.raises(ValueError, match="at least one"):
+        tiny_model.calibrate_time_norm([])
+    assert tiny_model.calibrate_time_norm([speech_like(2000)]) == 1
+    assert tiny_model.decode(ids, time_norm="frozen").audio_values.isfinite().all()
+
+
+@torch.no_grad()
+def test_frozen_statistics_of_a_single_clip_are_those_of_the_clip(tiny_model, clip):
+    model = tiny_model.double()
+    model.calibrate_time_norm([clip[0, 0].double()])
+    ids = model.encode(clip.double()).audio_codes
+    assert torch.allclose(
+        model.decode(ids, time_norm="frozen").audio_values, model.decode(ids).audio_values, atol=1e-8
+    )
+
+
+@torch.no_grad()
+def test_decoding_in_iterated_pieces_is_decoding_the_whole(tiny_model, clip):
+    model = tiny_model.double()
+    ids = model.encode(clip.double()).audio_codes
+    pieces = list(model.iter_decode(ids, chunk_seconds=0.01))
+    assert len(pieces) > 3
+    assert (torch.cat(pieces, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-5
+
+
+def bad_calls():
+    ids = torch.zeros(2, 1, 5, dtype=torch.int64)
+    wave = torch.zeros(2, 1, 50)
+    gap = torch.ones(2, 50)
+    gap[0, 20] = 0
+    empty = torch.ones(2, 1, 50)
+    empty[1] = 0
+    late = torch.ones(2, 5)
+    late[0, 0] = 0
+    return {
+        "(2, 2, 50)": lambda m: m.encode(torch.zeros(2, 2, 50)),
+        "(50,)": lambda m: m.encode(torch.zeros(50)),
+        "no samples": lambda m: m.encode(torch.zeros(1, 1, 0)),
+        "torch.int16": lambda m: m.encode(torch.zeros(1, 1, 50, dtype=torch.int16)),
+        "Row 1": lambda m: m.encode(wave, empty),
+        "one run": lambda m: m.encode(wave, gap),
+        "`padding_mask` has shape": lambda m: m.encode(wave, torch.ones(2, 49)),
+        "`chunk_seconds` is 0": lambda m: m.encode(wave, chunk_seconds=0),
+        "either": lambda m: m.decode(),
+        "(2, 5)": lambda m: m.decode(ids[:, 0]),
+        "at least one id": lambda m: m.decode(ids[..., :0]),
+        "torch.float32": lambda m: m.decode(ids.float()),
+        "has id 45; .*0 to 44": lambda m: m.decode(ids + 45),
+        "has id -1": lambda m: m.decode(ids - 1),
+        "`audio_codes_mask` must": lambda m: m.decode(ids, late),
+        "must be 'clip' or 'frozen'": lambda m: m.decode(ids, time_norm="batch"),
+        "49 to 60": lambda m: m.decode(ids, num_samples=61),
+        "at most 12 samples": lambda m: m.decode(ids, num_samples=torch.tensor([60, 48])),
+        "`latents` has shape": lambda m: m.decode(latents=torch.zeros(1, 4, 6)),
+    }
+
+
+@pytest.mark.parametrize("message", bad_calls())
+def test_a_bad_call_is_refused_in_one_sentence_that_names_the_value(tiny_model, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")) as error:
+        bad_calls()[message](tiny_model)
+    assert "\n" not in str(error.value)
+
+
+def test_the_config_of_a_checkpoint_asks_for_float32(saved):
+    assert json.loads((saved / "config.json").read_text())["dtype"] == "float32"

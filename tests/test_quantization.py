@@ -1,0 +1,103 @@
+"""Finite scalar quantization: ids and digits, rounding, noise, gradients, precision."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l3ac_tokenizer.quantization import FSQ, digits_to_codes, digits_to_ids, ids_to_digits
+
+LEVELS = st.lists(st.sampled_from([3, 5, 7, 9]), min_size=1, max_size=6)
+QUANTIZERS = ["super_fsq", "fsq"]
+
+
+@given(LEVELS, st.randoms())
+def test_digits_and_ids_are_inverse(levels, rng):
+    size = math.prod(levels)
+    ids = torch.tensor([0, size - 1] + [rng.randrange(size) for _ in range(20)])
+    digits = ids_to_digits(ids, levels)
+    assert (digits >= 0).all() and (digits < torch.tensor(levels)).all()
+    assert torch.equal(digits_to_ids(digits, levels), ids)
+
+
+def test_ids_enumerate_the_digits_with_the_first_one_fastest():
+    levels = [3, 5, 7]
+    digits = torch.tensor([d[::-1] for d in itertools.product(range(7), range(5), range(3))])
+    assert torch.equal(digits_to_ids(digits, levels), torch.arange(3 * 5 * 7))
+
+
+def test_codes_are_spread_evenly_over_minus_one_to_one():
+    assert torch.equal(digits_to_codes(torch.arange(5)[:, None], [5])[:, 0], torch.tensor([-1.0, -0.5, 0, 0.5, 1]))
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_id_is_reached_and_comes_back_through_its_own_latents(quantizer):
+    levels = (3, 5, 7)
+    fsq = FSQ(8, levels, quantizer, 0.5)
+    ids = torch.arange(fsq.codebook_size)
+    codes = digits_to_codes(ids_to_digits(ids, levels), levels)
+    assert torch.equal(fsq.latents_to_ids(torch.atanh(codes * 0.999)), ids)
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_the_digit_is_the_published_rounding(quantizer):
+    """Reference values in float64, straight from the papers' formulas."""
+    level = 7
+    z = torch.linspace(-4, 4, 4001, dtype=torch.float64)
+    if quantizer == "super_fsq":
+        wanted = torch.round((torch.tanh(z) + 1) / 2 * (level - 1))
+    else:
+        wanted = torch.round((level - 1) * 1.001 / 2 * torch.tanh(z)) + (level - 1) / 2
+    digits = FSQ(4, (level,), quantizer, 0.5).latents_to_ids(z[:, None].float())
+    assert (digits != wanted).sum() == 0
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_training_replaces_the_given_share_of_elements_by_noise_of_one_level(quantizer):
+    fsq = FSQ(4, (7, 7), quantizer, 0.3).train()
+    torch.nn.init.eye_(fsq.project_out.weight)
+    torch.nn.init.zeros_(fsq.project_out.bias)
+    latents = torch.randn(20_000, 2)
+    out = fsq.straight_through(latents)[:, :2].detach()
+    rounded = digits_to_codes(ids_to_digits(fsq.latents_to_ids(latents), (7, 7)), (7, 7))
+    noised = (out - rounded).abs() > 1e-6
+    assert noised.float().mean() == pytest.approx(0.3, abs=0.01)
+    distance = (out - fsq._to_codes(fsq.scale(latents)))[noised].abs()
+    half_level = 1 / 7 if quantizer == "super_fsq" else 1 / 6
+    assert distance.max() <= half_level + 1e-6
+    assert distance.mean() == pytest.approx(half_level / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_gradient_is_that_of_the_unrounded_value(quantizer, training):
+    fsq = FSQ(6, (7, 5, 3), quantizer, 0.5).train(training)
+    latents = torch.randn(50, 3, requires_grad=True)
+    fsq.straight_through(latents).sum().backward()
+    through = latents.grad.clone()
+    latents.grad = None
+    fsq.latents_to_features(latents).sum().backward()
+    assert torch.allclose(through, latents.grad, atol=1e-6)
+
+
+def test_evaluation_decodes_what_the_ids_say():
+    fsq = FSQ(6, (7, 5, 3), "super_fsq", 0.5).eval()
+    latents = torch.randn(50, 3)
+    assert torch.allclose(fsq.straight_through(latents), fsq.ids_to_features(fsq.latents_to_ids(latents)), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_quantizer_computes_in_float32_whatever_its_type_and_autocast(dtype):
+    fsq = FSQ(6, (7, 5, 3), "super_fsq", 0.5).eval()
+    fsq.load_state_dict({name: value.to(dtype).float() for name, value in fsq.state_dict().items()})
+    features = torch.randn(4, 9, 6).to(dtype)
+    wanted = fsq.project_in(features.float())
+    assert torch.equal(fsq.to(dtype).project_in(features), wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fsq.project_in(features), wanted)
+        assert fsq.ids_to_features(fsq.latents_to_ids(wanted)).dtype == torch.float32

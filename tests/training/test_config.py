@@ -1,0 +1,62 @@
+"""Configurations inherit, are overridden, and name what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from l3ac_tokenizer.training.config import ConfigError, TrainingConfig, load_config, parse_overrides
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_is_valid(path):
+    load_config(path)
+
+
+def test_published_recipe_is_the_default():
+    assert load_config(CONFIGS / "l3ac-1k.yaml") == TrainingConfig()
+
+
+def test_files_inherit_key_by_key(tmp_path):
+    (tmp_path / "base.yaml").write_text("lr: 1e-3\nweights: {l1: 7, stft: 2}\n")
+    (tmp_path / "own.yaml").write_text("base: base.yaml\nweights: {stft: 3}\n")
+    config = load_config(tmp_path / "own.yaml")
+    assert (config.lr, config.weights.l1, config.weights.stft) == (1e-3, 7.0, 3.0)
+
+
+def test_command_line_overrides(tmp_path):
+    (tmp_path / "c.yaml").write_text("lr: 1.0\n")
+    arguments = [
+        "--lr",
+        "1e-4",
+        "--augment.polarity=true",
+        "--max-minutes",
+        "3",
+        "--augment.speed",
+        "[0.9,1.1]",
+    ]
+    config = load_config(tmp_path / "c.yaml", parse_overrides(arguments))
+    assert (config.lr, config.max_minutes) == (1e-4, 3.0)
+    assert config.augment.polarity is True and config.augment.speed == [0.9, 1.1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lerning_rate", "1"], "Unknown key lerning_rate; the nearest is"),
+        (["--augment.polartiy", "true"], "the nearest is augment.polarity"),
+        (["--ema_deccay", "0.9"], "the nearest is ema_decay"),
+        (["--seed", "1.5"], "seed is 1.5; expected int"),
+        (["--whiten_latents", "1"], "whiten_latents is 1; expected bool"),
+        (["--lr"], "--lr has no value"),
+        (["--max_steps", "null"], "set at least one"),
+        (["--phases", "[{crop_seconds: 1, batch_size: 2, until: 0.5}]"], "`until` is 1.0"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, arguments, message):
+    (tmp_path / "c.yaml").write_text("lr: 1.0\n")
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        load_config(tmp_path / "c.yaml", parse_overrides(arguments))

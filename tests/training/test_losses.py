@@ -1,0 +1,81 @@
+"""Losses and clamp equal the golden numbers, values in float32 and gradients in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from l3ac_tokenizer.training.losses import (
+    PAPER_SCALES,
+    PUBLISHED_SCALES,
+    clamp_max,
+    l1_loss,
+    multi_scale_stft_loss,
+    stft_linear_and_log,
+)
+
+SETS = {"published": PUBLISHED_SCALES, "paper": PAPER_SCALES}
+
+
+def gradient(loss, y, x):
+    """d loss(y, x) / dy in float64."""
+    y = y.double().requires_grad_()
+    loss(y, x.double()).backward()
+    return y.grad
+
+
+def assert_gradient(found, golden):
+    assert (found - golden.double()).norm() <= 1e-4 * golden.double().norm()
+
+
+def test_l1_is_golden(golden_losses):
+    g = golden_losses
+    torch.testing.assert_close(l1_loss(g["y"], g["x"]), g["l1.value"], rtol=2e-6, atol=0)
+    assert_gradient(gradient(l1_loss, g["y"], g["x"]), g["l1.grad"])
+
+
+@pytest.mark.parametrize("scale", PAPER_SCALES)
+def test_one_scale_is_golden(golden_losses, scale):
+    g = golden_losses
+    linear, log = stft_linear_and_log(g["y"], g["x"], scale)
+    torch.testing.assert_close(linear, g[f"stft.{scale}.linear"], rtol=2e-6, atol=0)
+    torch.testing.assert_close(log, g[f"stft.{scale}.log"], rtol=2e-6, atol=0)
+    found = gradient(lambda y, x: multi_scale_stft_loss(y, x, [scale]), g["y"], g["x"])
+    assert_gradient(found, g[f"stft.{scale}.grad"])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_mean_over_scales_is_golden(golden_losses, name):
+    g = golden_losses
+    value = multi_scale_stft_loss(g["y"], g["x"], SETS[name])
+    torch.testing.assert_close(value, g[f"stft.{name}.value"], rtol=2e-6, atol=0)
+    found = gradient(lambda y, x: multi_scale_stft_loss(y, x, SETS[name]), g["y"], g["x"])
+    assert_gradient(found, g[f"stft.{name}.grad"])
+
+
+def test_silence_in_part_of_the_output_is_golden(golden_losses):
+    g = golden_losses
+    values = [multi_scale_stft_loss(g["y_sil"], g["x"], [scale]) for scale in PAPER_SCALES]
+    torch.testing.assert_close(torch.stack(values), g["stft_sil.values"], rtol=2e-6, atol=0)
+    assert_gradient(gradient(multi_scale_stft_loss, g["y_sil"], g["x"]), g["stft_sil.published.grad"])
+
+
+def test_silence_against_silence_is_zero_with_zero_gradient():
+    y = torch.zeros(1, 4000, requires_grad=True)
+    loss = multi_scale_stft_loss(y, torch.zeros(1, 4000))
+    loss.backward()
+    assert loss == 0 and torch.equal(y.grad, torch.zeros_like(y))
+
+
+def test_clamp_is_golden(golden_losses):
+    g = golden_losses
+    for i, scale in enumerate(g["clamp.scale"]):
+        p = g["clamp.p"].clone().requires_grad_()
+        loss = clamp_max(scale * p.square().sum(), g["clamp.max"].item())
+        loss.backward()
+        torch.testing.assert_close(loss, g["clamp.value"][i])
+        torch.testing.assert_close(p.grad, g["clamp.grad"][i])
+
+
+def test_clamp_lets_nan_pass():
+    assert clamp_max(torch.tensor(float("nan")), 5.0).isnan()

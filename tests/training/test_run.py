@@ -1,0 +1,201 @@
+"""Whole runs of a tiny codec: resume after SIGKILL, export, fine-tuning, mistakes on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer.training.config import Augment, Phase, TrainingConfig
+from l3ac_tokenizer.training.export import plain_model
+from l3ac_tokenizer.training.loop import Run
+from l3ac_tokenizer.training.network import load_fitting
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "train_codec.py"
+TINY = {
+    "feature_dim": 16,
+    "encoder_dims": [4, 6, 8, 8],
+    "encoder_depths": [1, 1, 1, 1],
+    "encoder_layers": [1, 1],
+    "decoder_dims": [16, 8, 8, 6, 4],
+    "decoder_depths": [1, 1, 1, 1],
+    "decoder_layers": [1, 1],
+    "num_attention_heads": 2,
+    "attention_window": 10,
+}
+
+
+def tiny(**options) -> TrainingConfig:
+    """Twelve steps of a tiny codec with everything that has a state switched on."""
+    values = dict(
+        model=TINY,
+        max_steps=12,
+        phases=[Phase(0.2, 3, 0.5), Phase(0.4, 2, 1.0)],
+        accumulation=2,
+        perceptual_encoder=None,
+        ema_decay=0.99,
+        whiten_latents=True,
+        augment=Augment(gain_db=[-6.0, 0.0], polarity=True),
+        holdout=["*/voice3_*"],
+        log_every=1,
+        save_every_minutes=0.0,
+        evaluate_every_minutes=100.0,
+    )
+    return TrainingConfig(**(values | options))
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def finished(corpus_folder, tmp_path_factory) -> Path:
+    """Folder of a tiny run that went through."""
+    folder = tmp_path_factory.mktemp("run")
+    Run(tiny(), [corpus_folder], folder).train()
+    return folder
+
+
+def test_a_run_logs_every_step_and_keeps_two_states(finished):
+    assert sorted(losses(finished)) == list(range(1, 13))
+    assert [path.name for path in sorted((finished / "state").iterdir())] == [
+        "state-00000011.pt",
+        "state-00000012.pt",
+    ]
+
+
+def test_stop_and_resume_equals_the_uninterrupted_run(finished, corpus_folder, tmp_path, monkeypatch):
+    update = Run._update
+
+    def interrupted(run, *arguments):
+        update(run, *arguments)
+        if run.position.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_update", interrupted)
+        Run(tiny(), [corpus_folder], tmp_path).train()
+    assert max(losses(tmp_path)) == 5 and not (tmp_path / "export").exists()
+    Run(tiny(), [corpus_folder], tmp_path).train()
+    assert losses(tmp_path) == losses(finished)
+
+
+def test_kill_and_resume_equals_the_uninterrupted_run(corpus_folder, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    text = json.dumps(
+        {
+            "model": TINY,
+            "max_steps": 40,
+            "phases": [{"crop_seconds": 0.2, "batch_size": 2}],
+            "accumulation": 1,
+            "perceptual_encoder": None,
+            "whiten_latents": True,
+            "ema_decay": 0.9,
+            "log_every": 1,
+            "save_every_minutes": 0.001,
+        }
+    )
+    config.write_text(text)
+
+    def start(run: str) -> subprocess.Popen:
+        command = [
+            sys.executable,
+            RECIPE,
+            "--config",
+            config,
+            "--data",
+            corpus_folder,
+            "--run",
+            tmp_path / run,
+        ]
+        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+    assert start("whole").wait() == 0
+    process, log = start("killed"), tmp_path / "killed" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 9):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert start("killed").wait() == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_plain_model_computes_what_the_codec_computes(finished, corpus_folder):
+    run = Run(tiny(), [corpus_folder], finished)  # resumes at the end
+    codec = run.codec.eval()
+    audio = torch.from_numpy(run.stream.batch(0, 2, 8000))
+    plain = plain_model(codec, [audio[0, 0]])
+    with torch.no_grad():
+        expected = codec.model.encode(audio).latents
+        torch.testing.assert_close(plain.encode(audio).latents, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_export_is_the_averaged_model_in_half_precision(finished, corpus_folder):
+    run = Run(tiny(), [corpus_folder], finished)
+    model, averaged = L3ACModel.from_pretrained(finished / "export"), run._averaged()
+    assert model.dtype == torch.float32
+    for name, parameter in averaged.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter.half().float()), name
+    model.decode(torch.zeros(1, 1, 5, dtype=torch.int64), time_norm="frozen")
+    assert {path.name for path in (finished / "export").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+
+
+def test_fine_tuning_takes_what_fits_and_lists_the_rest(finished):
+    wider = L3ACModel(L3ACConfig(**{**TINY, "levels": [9, 9, 9, 7, 7, 7, 5]}))
+    before = {name: tensor.clone() for name, tensor in wider.state_dict().items()}
+    missing = load_fitting(wider, finished / "export")
+    assert missing == [
+        "quantizer.project_in.bias",
+        "quantizer.project_in.weight",
+        "quantizer.project_out.weight",
+    ]
+    given = L3ACModel.from_pretrained(finished / "export").state_dict()
+    for name, tensor in wider.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in missing else given[name])
+
+
+def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
+    run = Run(tiny(), [corpus_folder], tmp_path)
+    with torch.no_grad():
+        run.codec.model.decoder.convolutions.to_wave.bias.fill_(np.nan)
+    with pytest.raises(RuntimeError, match="The loss is nan at step 0: the last good state is in"):
+        run.train()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--lrr", "1"], 2, "Unknown key lrr; the nearest is lr."),
+        (["--perceptual-encoder", "null"], 1, "nowhere is not a folder"),
+    ],
+)
+def test_command_line_mistakes(tmp_path, arguments, status, message):
+    config = RECIPE.parent / "configs" / "l3ac-1k.yaml"
+    command = [
+        sys.executable,
+        RECIPE,
+        "--config",
+        config,
+        "--data",
+        tmp_path / "nowhere",
+        "--run",
+        tmp_path / "run",
+    ]
+    done = subprocess.run(command + arguments, capture_output=True, text=True)
+    assert done.returncode == status and message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,23 @@
+"""The one-cycle schedule equals the golden one and is a function of position alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from l3ac_tokenizer.training.schedule import RESOLUTION, one_cycle
+
+
+def test_published_schedule_is_golden(golden_losses):
+    g = golden_losses
+    for step, lr, beta1 in zip(g["sched.step"], g["sched.lr"], g["sched.beta1"], strict=True):
+        if step < RESOLUTION:  # beyond its end PyTorch's schedule turns upwards again, ours stays
+            point = one_cycle(float(step), peak=5e-4)
+            assert point.lr == pytest.approx(float(lr), rel=1e-6)
+            assert point.beta1 == pytest.approx(float(beta1), rel=1e-6)
+
+
+def test_ends_are_the_factors_asked_for():
+    first = one_cycle(0, peak=1e-3, div_factor=2, final_div_factor=50, pct_start=0.1)
+    last = one_cycle(RESOLUTION - 1, peak=1e-3, div_factor=2, final_div_factor=50, pct_start=0.1)
+    assert first.lr == pytest.approx(5e-4) and last.lr == pytest.approx(1e-5)
+    assert max(one_cycle(p, peak=1e-3, pct_start=0.1).lr for p in range(RESOLUTION)) == pytest.approx(1e-3)
