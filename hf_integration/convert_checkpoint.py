@@ -95,7 +95,9 @@ def read_state_dicts(folder: Path) -> dict[str, dict[str, Tensor]]:
             else:
                 state_dicts[module] = torch.load(found[0], map_location="cpu", weights_only=True)
         except Exception as error:
-            raise OSError(f"{found[0]} is not a plain file of tensors ({type(error).__name__}); nothing was run.") from error
+            raise OSError(
+                f"{found[0]} is not a plain file of tensors ({type(error).__name__}); nothing was run."
+            ) from error
     return state_dicts
 
 

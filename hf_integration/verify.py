@@ -137,7 +137,7 @@ def compare(preset: str, golden: dict[str, Tensor]) -> Parity:
     return parity
 
 
-def _compare_stages(model, golden, clip, audio, ids, relative) -> None:  # type: ignore[no-untyped-def]
+def _compare_stages(model, golden, clip, audio, ids, relative) -> None:
     config = model.config
     count = -(-audio.shape[-1] // config.hop_length)
     padded = int(model._padded_frames(count)) * config.hop_length
@@ -156,7 +156,17 @@ def report(folder: Path) -> int:
     """Print a table of the largest deviations; 0 if every preset with a golden file holds, else 1."""
     names = ("encoder_features", "encoder_transformer", "latents", "decoder_transformer")
     print("Largest deviation from the golden files (stages relative to the array's largest value)\n")
-    header = ["preset", *names, "decoded rms", "decoded max", "published max", "ids", "changed", "near boundary", "holds"]
+    header = [
+        "preset",
+        *names,
+        "decoded rms",
+        "decoded max",
+        "published max",
+        "ids",
+        "changed",
+        "near boundary",
+        "holds",
+    ]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     status = 0
     for preset in PRESETS:

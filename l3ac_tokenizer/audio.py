@@ -86,8 +86,7 @@ class AudioReader:
             file = self._closing.enter_context(soundfile.SoundFile(opened))
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by the name `.raw`
             raise AudioError(
-                f"{self.name} is not audio that can be read ({_reason(error)}): "
-                "give WAV, FLAC, Ogg, Opus or MP3."
+                f"{self.name} is not audio that can be read ({_reason(error)}): give WAV, FLAC, Ogg, Opus or MP3."
             ) from error
         if file.frames == 0:
             raise AudioError(f"{self.name} holds no audio: there is nothing to encode.")
@@ -180,9 +179,7 @@ class AudioReader:
         self.close()
 
 
-def read_audio(
-    source: str | os.PathLike[str] | BinaryIO, sampling_rate: int
-) -> tuple[np.ndarray, str | None]:
+def read_audio(source: str | os.PathLike[str] | BinaryIO, sampling_rate: int) -> tuple[np.ndarray, str | None]:
     """A whole clip as (T,) float32 at `sampling_rate`, and the note on its channels (see `AudioReader`)."""
     with AudioReader(source, sampling_rate) as reader:
         return reader.read(), reader.note
@@ -253,9 +250,7 @@ def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, fo
         ) as output:
             for samples in blocks:
                 if samples.ndim != 1 or not np.isfinite(samples).all():
-                    raise AudioError(
-                        f"cannot write samples of shape {samples.shape}: give one channel, finite."
-                    )
+                    raise AudioError(f"cannot write samples of shape {samples.shape}: give one channel, finite.")
                 # libsndfile rounds to nearest for FLAC and down for WAV
                 output.write(np.clip(np.rint(samples * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16))
     except (soundfile.SoundFileError, AssertionError):  # what soundfile makes of a write that failed

@@ -104,7 +104,13 @@ class L3ACConfig(PreTrainedConfig):
         Raises:
             ValueError: names the field, its value and what it must be.
         """
-        for field in ("sampling_rate", "feature_dim", "compress_rate", "num_attention_heads", "attention_window"):
+        for field in (
+            "sampling_rate",
+            "feature_dim",
+            "compress_rate",
+            "num_attention_heads",
+            "attention_window",
+        ):
             if getattr(self, field) < 1:
                 raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
         for side in ("encoder", "decoder"):

@@ -46,9 +46,7 @@ class L3ACFeatureExtractor(SequenceFeatureExtractor):
     ):
         if feature_size != 1:
             raise ValueError(f"`feature_size` is {feature_size}; it must be 1, as L3AC codes one channel.")
-        super().__init__(
-            feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs
-        )
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 
     def __call__(
         self,
@@ -126,9 +124,7 @@ def _checked(audio: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} is empty; give at least one sample.")
     if not np.isfinite(waveform).all():
         position = int(np.argmin(np.isfinite(waveform)))
-        raise ValueError(
-            f"{name} holds {waveform[position]} at sample {position}; repair NaN and infinite samples."
-        )
+        raise ValueError(f"{name} holds {waveform[position]} at sample {position}; repair NaN and infinite samples.")
     peak = float(np.abs(waveform).max())
     if peak > MAX_ABS_SAMPLE:
         raise ValueError(

@@ -121,11 +121,7 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
 def _prepare(module: ModuleType) -> None:
     """Register our class in an Auto module, and wrap the `from_pretrained` of each Auto class in it."""
     for value in list(vars(module).values()):
-        if (
-            isinstance(value, type)
-            and value.__module__ == module.__name__
-            and "from_pretrained" in vars(value)
-        ):
+        if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
             takes_bundled_names(value)
     if module.__name__ == _AUTO + "configuration_auto":
         from .configuration import L3ACConfig

@@ -44,6 +44,7 @@ class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 whatever its weights' type and the autocast state."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (…, D) of any type → (…, D') in float32."""
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.bias is None else self.bias.float()
             return F.linear(x.float(), self.weight.float(), bias)

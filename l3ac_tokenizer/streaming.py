@@ -124,7 +124,8 @@ class StreamingEncoder(_Rows):
         """End the clips of these rows (None: all): their last ids, B tensors; the rows are fresh afterwards."""
         hop = self._model.config.hop_length
         chosen = list(range(self.batch_size) if rows is None else rows)
-        counts, ends = [0] * self.batch_size, [None] * self.batch_size
+        counts = [0] * self.batch_size
+        ends: list[int | None] = [None] * self.batch_size
         for row in chosen:
             frames = -(-self._seen[row] // hop)
             if frames:
@@ -187,7 +188,8 @@ class StreamingDecoder(_Rows):
         """End the clips of these rows (None: all): their last samples, B tensors; the rows are fresh afterwards."""
         hop = self._model.config.hop_length
         chosen = list(range(self.batch_size) if rows is None else rows)
-        counts, ends = [0] * self.batch_size, [None] * self.batch_size
+        counts = [0] * self.batch_size
+        ends: list[int | None] = [None] * self.batch_size
         for row in chosen:
             if self._seen[row]:
                 counts[row] = -(-self._stepper.delay // hop)

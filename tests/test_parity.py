@@ -44,7 +44,9 @@ def test_an_extra_key_is_refused_by_name(state):
 
 def test_a_tensor_of_another_shape_is_refused_by_name_and_both_shapes(state):
     wrong = {"project_in.weight": torch.zeros(6, 64)}
-    with pytest.raises(ConversionError, match=r"quantizer\.project_in\.weight has shape \(6, 64\) instead of \(6, 128\)"):
+    with pytest.raises(
+        ConversionError, match=r"quantizer\.project_in\.weight has shape \(6, 64\) instead of \(6, 128\)"
+    ):
         convert_state_dicts("l3ac-3k", changed(state, "quantizer", **wrong))
 
 
@@ -102,7 +104,10 @@ def test_the_published_package_with_random_weights_gives_the_same_ids_and_audio(
         projection.weight.mul_(20)  # spreads the ids, of which fresh weights use a handful
         for tensors in modules.values():
             for name, parameter in tensors.named_parameters():
-                if name.rsplit(".", 1)[-1] in ("gamma", "beta"):  # fresh ones are zero and would prove nothing
+                if name.rsplit(".", 1)[-1] in (
+                    "gamma",
+                    "beta",
+                ):  # fresh ones are zero and would prove nothing
                     parameter.normal_(std=0.1)
         ours = convert_state_dicts(preset, {name: module.state_dict() for name, module in modules.items()})
         clip = speech_like(16_000)

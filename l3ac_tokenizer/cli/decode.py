@@ -48,12 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a .wav or .flac file (16 bit), a folder, or - for WAV to stdout",
     )
-    parser.add_argument(
-        "--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the file names"
-    )
-    parser.add_argument(
-        "--salvage", action="store_true", help="decode a damaged file up to its first bad block"
-    )
+    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the file names")
+    parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
     parser.add_argument(
         "--time-norm",
         choices=("clip", "frozen"),
@@ -175,10 +171,7 @@ class _Decoding:
             show_json({"files": results, "failed": self.failures.reasons})
         elif self.options.output != "-" and results:
             show_table(
-                [
-                    (f"{result['source']} -> {result['target']}", f"{result['seconds']:.2f} s")
-                    for result in results
-                ]
+                [(f"{result['source']} -> {result['target']}", f"{result['seconds']:.2f} s") for result in results]
             )
         if self.failures.reasons and len(jobs) > 1:
             say(f"{len(self.failures.reasons)} of {len(jobs)} files could not be decoded.")

@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac demo`."""
     parser.add_argument("audio", nargs="?", default=str(SENTENCE), help="default: a synthetic sentence")
     parser.add_argument("-o", "--output", default="demo", metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s"
-    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
     add_compute(parser)
 
 

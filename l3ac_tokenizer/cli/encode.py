@@ -48,15 +48,9 @@ AUDIO_SUFFIXES = frozenset(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac encode`."""
-    parser.add_argument(
-        "inputs", nargs="+", metavar="IN", help="audio files, folders, or - for WAV from stdin"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="a .l3ac file, a folder, or - for stdout"
-    )
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s"
-    )
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files, folders, or - for WAV from stdin")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .l3ac file, a folder, or - for stdout")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
     parser.add_argument(
         "--coding",
         choices=("packed", "entropy"),

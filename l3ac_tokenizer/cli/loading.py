@@ -35,9 +35,7 @@ def load_model(name: str, device: str = "cpu") -> L3ACModel:
         model = L3ACModel.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # json, safetensors, shapes: each library has its own
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{name} holds no model that can be loaded ({reason}): give another directory."
-        ) from error
+        raise ValueError(f"{name} holds no model that can be loaded ({reason}): give another directory.") from error
     try:
         return model.to(device).eval()  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:

@@ -130,9 +130,7 @@ def markdown_tables(reports: Sequence[FolderReport]) -> str:
     for report in reports:
         cells = [_mean_cell(report.metrics[name], decimals) for name, (_, decimals, _) in METRICS.items()]
         name = Path(report.folder).name
-        quality.append(
-            [name, str(report.clips), f"{report.seconds / 60:.1f}", *cells, _failures_cell(report)]
-        )
+        quality.append([name, str(report.clips), f"{report.seconds / 60:.1f}", *cells, _failures_cell(report)])
     titles = ["ids", "different", "of the codebook", "entropy", "Miller–Madow", "entropy of each dimension"]
     codebook = [["", *titles]]
     for report in reports:
@@ -164,9 +162,7 @@ def _audio_files(folder: Path) -> list[Path]:
         raise NotADirectoryError(f"{folder} is not a folder; give one with audio files in it.")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
-        raise FileNotFoundError(
-            f"There is no audio file in {folder}; known are {', '.join(sorted(AUDIO_SUFFIXES))}."
-        )
+        raise FileNotFoundError(f"There is no audio file in {folder}; known are {', '.join(sorted(AUDIO_SUFFIXES))}.")
     return files
 
 

@@ -187,9 +187,7 @@ def usage(symbols: np.ndarray, size: int) -> Usage:
         raise ValueError("There are no symbols to measure the use of; give at least one.")
     values, counts = np.unique(symbols, return_counts=True)
     if values[0] < 0 or values[-1] >= size:
-        raise ValueError(
-            f"Symbols {values[0]} … {values[-1]} do not fit in 0 … {size - 1}; give ids of this codebook."
-        )
+        raise ValueError(f"Symbols {values[0]} … {values[-1]} do not fit in 0 … {size - 1}; give ids of this codebook.")
     shares = counts / symbols.size
     entropy = float(-(shares * np.log2(shares)).sum()) + 0.0  # no -0.0
     corrected = entropy + (len(values) - 1) / (2 * symbols.size) / math.log(2)

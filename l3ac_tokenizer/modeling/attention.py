@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,12 +17,16 @@ class PositionBias(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(1, dim // 2), nn.SiLU(), nn.Linear(dim // 2, dim // 2), nn.SiLU(), nn.Linear(dim // 2, heads)
+            nn.Linear(1, dim // 2),
+            nn.SiLU(),
+            nn.Linear(dim // 2, dim // 2),
+            nn.SiLU(),
+            nn.Linear(dim // 2, heads),
         )
 
     def forward(self, distances: int) -> Tensor:
         """Biases (heads, distances) for 0, 1, …, distances − 1."""
-        weight = self.mlp[0].weight
+        weight = next(self.parameters())
         # Distances are raw numbers up to 2·window: float32, or bfloat16 would merge neighbouring ones.
         with torch.autocast(weight.device.type, enabled=False):
             hidden = torch.arange(distances, device=weight.device, dtype=torch.float32)[:, None]
@@ -37,6 +43,15 @@ def banded(bias: Tensor, queries: int, keys: int) -> Tensor:
     future = bias.new_full((bias.shape[0], queries - 1), float("-inf"))
     by_offset = torch.cat([bias[:, :keys].flip(1), future], dim=1)
     return by_offset.unfold(1, keys, 1).flip(1)
+
+
+def by_position(bias: Tensor, length: int, window: int) -> Tensor:
+    """Bias by distance (H, 2·window) → (H, length, length), −inf for keys that a query does not see."""
+    position = torch.arange(length, device=bias.device)
+    distance = position[:, None] - position
+    block = torch.div(position, window, rounding_mode="floor")
+    seen = (distance >= 0) & (block[:, None] - block <= 1)
+    return bias[:, distance.clamp(0, 2 * window - 1)].masked_fill(~seen, float("-inf"))
 
 
 class LocalAttention(nn.Module):
@@ -69,28 +84,36 @@ class LocalAttention(nn.Module):
 
     def _attend_whole(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """q, k, v (B, H, T, d) from the clip's first column on."""
-        batch, heads, length, width = q.shape
+        batch, _, length, width = q.shape
         window = self.window
-        if not torch.compiler.is_exporting() and length <= window:
+        if torch.compiler.is_exporting():
+            # A number of blocks would fix the length: exported graphs hold all scores at once.
+            return F.scaled_dot_product_attention(q, k, v, by_position(bias, length, window))
+        if length <= window:
             return F.scaled_dot_product_attention(q, k, v, banded(bias, length, length))
         blocks = (length + window - 1) // window
-        q, k, v = (F.pad(part, (0, 0, 0, blocks * window - length)) for part in (q, k, v))
-        own = F.scaled_dot_product_attention(
-            q[:, :, :window], k[:, :, :window], v[:, :, :window], banded(bias, window, window)
-        )
 
-        def by_block(part: Tensor, first: int, span: int) -> Tensor:
-            rows = part[:, :, first:].unfold(2, span, window)  # (B, H, blocks − 1, d, span)
-            return rows.permute(0, 2, 1, 4, 3).reshape(batch * (blocks - 1), heads, span, width)
+        def by_block(part: Tensor) -> Tensor:
+            padded = F.pad(part, (0, 0, 0, blocks * window - length))
+            return padded.unflatten(2, (blocks, window)).transpose(1, 2)  # (B, blocks, H, window, d)
 
-        later = F.scaled_dot_product_attention(
-            by_block(q, window, window),
-            by_block(k, 0, 2 * window),
-            by_block(v, 0, 2 * window),
+        def with_block_before(part: Tensor, first: float) -> Tensor:
+            before = torch.cat([torch.full_like(part[:, :1], first), part[:, :-1]], dim=1)
+            return torch.cat([before, part], dim=3)  # (B, blocks, H, 2·window, d)
+
+        # Before the first block lies nothing. One more feature says so: 0 for real keys, and for the others a number
+        # that leaves them no weight. A mask would be as large as all scores.
+        nothing = with_block_before(torch.zeros_like(by_block(k[..., :1])), -1e4)
+        keys = torch.cat([with_block_before(by_block(k), 0.0), nothing], dim=-1)
+        queries = torch.cat([by_block(q), torch.full_like(by_block(q[..., :1]), math.sqrt(width))], dim=-1)
+        attended = F.scaled_dot_product_attention(
+            queries.flatten(0, 1),
+            keys.flatten(0, 1),
+            with_block_before(by_block(v), 0.0).flatten(0, 1),
             banded(bias, window, 2 * window),
+            scale=1 / math.sqrt(width),
         )
-        later = later.view(batch, blocks - 1, heads, window, width).transpose(1, 2).flatten(2, 3)
-        return torch.cat([own, later], dim=2)[:, :, :length]
+        return attended.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
     def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
         """q, k, v (B, H, T, d) of the next columns; past keys and values come from the stream's state."""
@@ -105,7 +128,10 @@ class LocalAttention(nn.Module):
         for first in range(0, length, self.window):
             count = min(self.window, length - first)
             keys = slice(first, first + past + count)
-            at_query, at_key = positions[:, first + past : first + past + count, None], positions[:, None, keys]
+            at_query, at_key = (
+                positions[:, first + past : first + past + count, None],
+                positions[:, None, keys],
+            )
             block = torch.div(at_query, self.window, rounding_mode="floor") - 1
             allowed = (at_key >= 0) & (at_key >= block * self.window) & (at_key <= at_query)
             # Columns before the clip see themselves, so that they stay finite; nobody sees them.
@@ -130,6 +156,7 @@ class FeedForward(nn.Module):
         self.reduce = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, D) → (B, T, D)."""
         a, b = self.expand(self.norm(x)).chunk(2, dim=-1)
         return self.reduce(a * F.gelu(b))
 
@@ -143,6 +170,7 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(dim)
 
     def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
+        """x (B, T, D), bias by distance (H, 2·window) → (B, T, D)."""
         x = x + self.attention(x, bias, span)
         return x + self.feed_forward(x)
 
@@ -157,6 +185,7 @@ class LocalTransformer(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, window) for _ in range(layers))
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, D) → (B, T, D)."""
         bias = self.position_bias(2 * self.window)
         for layer in self.layers:
             x = layer(x, bias, span)

@@ -11,6 +11,7 @@ from .layers import (
     ChannelNorm,
     ConvUnit,
     Interpolate,
+    Layers,
     PointConv,
     ResidualUnit,
     Snake,
@@ -30,7 +31,7 @@ class EnhanceBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.convs = nn.ModuleList(TimeConv(1, 1, dilation=dilation) for dilation in self.dilations)
+        self.convs: Layers[TimeConv] = Layers(TimeConv(1, 1, dilation=dilation) for dilation in self.dilations)
         self.norm = TimeNorm(len(self.kernels))
         self.merge = nn.Linear(len(self.kernels), channels)  # the one 1×1 convolution without weight norm
         self.radius = 2 * (max(self.kernels) // 2) + max(conv.radius for conv in self.convs)
@@ -49,6 +50,7 @@ class EnhanceBlock(nn.Module):
         return torch.cat(filtered, dim=-1), centre
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
         envelopes, centre = self.envelopes(x, span)
         gate = self.merge(self.norm(envelopes, span))
         return centre + gate * centre
@@ -59,7 +61,7 @@ class DecoderStage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
-        self.units = nn.ModuleList(ConvUnit(channels) for _ in range(depth))
+        self.units: Layers[ConvUnit] = Layers(ConvUnit(channels) for _ in range(depth))
         self.enhance = EnhanceBlock(channels)
         self.point = PointConv(channels, out_channels)
         self.up = Interpolate(rate)
@@ -72,6 +74,7 @@ class DecoderStage(nn.Module):
         return self.enhance.envelopes(x, span)[0]
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T · rate, C')."""
         for unit in self.units:
             x = unit(x, span)
         return self.norm(self.up(self.point(self.enhance(x, span)), span))
@@ -84,10 +87,10 @@ class ConvDecoder(nn.Module):
         super().__init__()
         dims, rates = config.decoder_dims, config.decoder_rates
         self.project = TimeConv(config.feature_dim, dims[0], kernel=3)
-        self.stages = nn.ModuleList(
+        self.stages: Layers[DecoderStage] = Layers(
             DecoderStage(dims[i], dims[i + 1], config.decoder_depths[i], rate) for i, rate in enumerate(rates)
         )
-        self.residuals = nn.ModuleList(ResidualUnit(dims[-1], dilation) for dilation in (1, 3, 9))
+        self.residuals: Layers[ResidualUnit] = Layers(ResidualUnit(dims[-1], dilation) for dilation in (1, 3, 9))
         self.activation = Snake(dims[-1])
         self.to_wave = TimeConv(dims[-1], 1)
 
@@ -103,11 +106,13 @@ class ConvDecoder(nn.Module):
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
         """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
         x = self.project(x, span)
-        for stage in self.stages[:index]:
+        stages = list(self.stages)
+        for stage in stages[:index]:
             x = stage(x, span)
-        return self.stages[index].before_norm(x, span)
+        return stages[index].before_norm(x, span)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, D) → (B, T · rate, 1)."""
         x = self.project(x, span)
         for stage in self.stages:
             x = stage(x, span)
@@ -131,6 +136,7 @@ class DecoderTransformer(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, N, D) → (B, N · r, D)."""
         x = self.coarse(x, span)
         return self.fine(self.up(x, span), span) if self.rate > 1 else x
 
@@ -155,4 +161,5 @@ class Decoder(nn.Module):
         return self.convolutions.statistics_input(self.transformer(x, span), span, index)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, N, D) → (B, N · hop, 1)."""
         return self.convolutions(self.transformer(x, span), span)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..configuration import L3ACConfig
 from .attention import LocalTransformer
-from .layers import ChannelNorm, ConvUnit, DownConv, PointConv, TimeConv, crop_centre, pool_magnitude
+from .layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, pool_magnitude
 from .span import Span
 
 
@@ -45,11 +45,12 @@ class EncoderStage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
-        self.units = nn.ModuleList(ConvUnit(channels) for _ in range(depth))
+        self.units: Layers[ConvUnit] = Layers(ConvUnit(channels) for _ in range(depth))
         self.down = DownConv(channels, out_channels, rate)
         self.norm = ChannelNorm(out_channels)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T / rate, C')."""
         for unit in self.units:
             x = unit(x, span)
         return self.norm(self.down(x, span))
@@ -62,10 +63,10 @@ class ConvEncoder(nn.Module):
         super().__init__()
         dims, rates = config.encoder_dims, config.encoder_rates
         self.waveform = WaveformBlock(dims[0])
-        self.stages = nn.ModuleList(
+        self.stages: Layers[EncoderStage] = Layers(
             EncoderStage(dims[i], dims[i + 1], config.encoder_depths[i], rate) for i, rate in enumerate(rates)
         )
-        self.units = nn.ModuleList(ConvUnit(dims[-1]) for _ in range(config.encoder_depths[-1]))
+        self.units: Layers[ConvUnit] = Layers(ConvUnit(dims[-1]) for _ in range(config.encoder_depths[-1]))
         self.project = TimeConv(dims[-1], config.feature_dim, kernel=3)
 
     @property
@@ -78,6 +79,7 @@ class ConvEncoder(nn.Module):
         return samples + step * (sum(unit.depthwise.radius for unit in self.units) + self.project.radius)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, 1) → (B, T / rate, D)."""
         x = self.waveform(x, span)
         for stage in self.stages:
             x = stage(x, span)
@@ -100,6 +102,7 @@ class EncoderTransformer(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, D) → (B, T / r, D)."""
         if self.rate > 1:
             x = self.down(self.fine(x, span), span)
         return self.coarse(x, span)
@@ -119,4 +122,5 @@ class Encoder(nn.Module):
         return self.convolutions.lookahead
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, 1) → (B, T / hop, D)."""
         return self.transformer(self.convolutions(x, span), span)

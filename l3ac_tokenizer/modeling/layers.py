@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,16 @@ NORM_EPS = 1e-8
 SNAKE_EPS = 1e-8
 KERNEL = 7
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+class Layers(nn.ModuleList, Generic[Layer]):
+    """A module list that tells type checkers what is in it."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Layer]: ...
+
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int, groups: int) -> Tensor:
     """1-D convolution of x (B, T, C) → (B, T', C') that never leaves this layout.
@@ -19,9 +32,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilat
     (B, T, C) is a (B, C, 1, T) image in channels-last memory, for which the backends have fast kernels.
     """
     image = x.transpose(1, 2).unsqueeze(2)
-    image = F.conv2d(
-        image, weight.unsqueeze(2), bias, padding=(0, padding), dilation=(1, dilation), groups=groups
-    )
+    image = F.conv2d(image, weight.unsqueeze(2), bias, padding=(0, padding), dilation=(1, dilation), groups=groups)
     return image.squeeze(2).transpose(1, 2)
 
 
@@ -37,7 +48,8 @@ class TimeConv(nn.Conv1d):
         padding = 0 if crop else self.radius
         return convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups)
 
-    def forward(self, x: Tensor, span: Span) -> Tensor:
+    def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
+        """x (B, T, C) → (B, T, C')."""
         window, _, crop = span.around(x, self.radius, self)
         return self.on_window(window, crop)
 
@@ -49,6 +61,7 @@ class PointConv(nn.Conv1d):
         super().__init__(channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) → (B, T, C')."""
         return F.linear(x, self.weight[:, :, 0], self.bias)
 
 
@@ -59,7 +72,8 @@ class DownConv(nn.Conv1d):
         super().__init__(channels, out_channels, rate, stride=rate)
         self.rate = rate
 
-    def forward(self, x: Tensor, span: Span) -> Tensor:
+    def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
+        """x (B, T, C) → (B, T / rate, C')."""
         batch, length, channels = x.shape
         span.down(self.rate)
         groups = x.reshape(batch, length // self.rate, self.rate * channels)
@@ -79,6 +93,7 @@ class Interpolate(nn.Module):
         self.delay = rate // 2
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T · rate, C)."""
         length = x.shape[1]
         window = span.neighbours(x, self)
         span.up(self.rate, self.delay)
@@ -107,6 +122,7 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (…, C) → (…, C)."""
         return x + torch.sin(self.alpha * x).square() * (self.alpha + SNAKE_EPS).reciprocal()
 
 
@@ -140,6 +156,7 @@ class ConvUnit(nn.Module):
         self.reduce = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
         window, centre, crop = span.around(x, self.depthwise.radius, self)
         hidden = self.norm(self.depthwise.on_window(window, crop))
         hidden = self.activation(self.expand(hidden))
@@ -158,6 +175,7 @@ class ResidualUnit(nn.Module):
         self.point = PointConv(channels, channels)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
         window, centre, crop = span.around(x, self.conv.radius, self)
         hidden = self.conv.on_window(self.activation(window), crop)
         return centre + self.point(self.point_activation(hidden))
@@ -173,7 +191,8 @@ def pool_magnitude(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     """
     if kernel == 1:
         return u
-    pooled = F.max_pool1d(u.abs(), kernel, stride=1, padding=kernel // 2)
+    # As an image of one row: torch.export would fix the length of a one-dimensional maximum.
+    pooled = F.max_pool2d(u.abs().unsqueeze(2), (1, kernel), stride=1, padding=(0, kernel // 2)).squeeze(2)
     if inside is not None:
         pooled = pooled.masked_fill(~inside, 0.0)
     pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)

@@ -26,7 +26,8 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .layers import ConvUnit, GlobalResponseNorm, Snake
 from .lengths import align_left, align_right_again, check_codes_mask, check_waveform
-from .span import Statistics, TimeNorm as TimeNormMode, WholeSpan
+from .span import Statistics, WholeSpan
+from .span import TimeNorm as TimeNormMode
 from .stepping import DecoderStepper, EncoderStepper, padded_pieces
 from .time_norm import Moments, TimeNorm
 
@@ -41,9 +42,9 @@ class L3ACEncoderOutput(ModelOutput):
         latents: Latents (B, N, L) before tanh and rounding, float32.
     """
 
-    audio_codes: torch.LongTensor | None = None
-    audio_codes_mask: torch.BoolTensor | None = None
-    latents: torch.FloatTensor | None = None
+    audio_codes: Tensor = None  # type: ignore[assignment]
+    audio_codes_mask: Tensor = None  # type: ignore[assignment]
+    latents: Tensor = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class L3ACDecoderOutput(ModelOutput):
         audio_values: Waveform (B, 1, T) in [-1, 1]; 0 after a clip's end.
     """
 
-    audio_values: torch.FloatTensor | None = None
+    audio_values: Tensor = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -68,10 +69,10 @@ class L3ACOutput(ModelOutput):
         latents: Latents (B, N, L) before tanh and rounding, float32.
     """
 
-    audio_values: torch.FloatTensor | None = None
-    audio_codes: torch.LongTensor | None = None
-    audio_codes_mask: torch.BoolTensor | None = None
-    latents: torch.FloatTensor | None = None
+    audio_values: Tensor = None  # type: ignore[assignment]
+    audio_codes: Tensor = None  # type: ignore[assignment]
+    audio_codes_mask: Tensor | None = None
+    latents: Tensor = None  # type: ignore[assignment]
 
 
 class L3ACPreTrainedModel(PreTrainedAudioTokenizerBase):
@@ -166,7 +167,7 @@ class L3ACModel(L3ACPreTrainedModel):
         padding_mask: Tensor | None = None,
         chunk_seconds: float | None = None,
         return_dict: bool | None = None,
-    ) -> L3ACEncoderOutput | tuple[Tensor, ...]:
+    ) -> L3ACEncoderOutput:
         """Audio to ids; a clip of n samples has ceil(n / hop) of them, in any batch and with any padding.
 
         Args:
@@ -183,7 +184,7 @@ class L3ACModel(L3ACPreTrainedModel):
         codes, mask = self._codes(latents, lengths)
         latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
         output = L3ACEncoderOutput(audio_codes=codes, audio_codes_mask=mask, latents=latents)
-        return output if self._wants_dict(return_dict) else output.to_tuple()
+        return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def decode(
         self,
@@ -194,7 +195,7 @@ class L3ACModel(L3ACPreTrainedModel):
         chunk_seconds: float | None = None,
         num_samples: int | Tensor | None = None,
         return_dict: bool | None = None,
-    ) -> L3ACDecoderOutput | tuple[Tensor, ...]:
+    ) -> L3ACDecoderOutput:
         """Ids, or continuous latents, to audio.
 
         Args:
@@ -229,7 +230,7 @@ class L3ACModel(L3ACPreTrainedModel):
             beyond = torch.arange(audio.shape[1], device=audio.device) >= lengths[:, None]
             audio = audio.masked_fill(beyond[..., None], 0.0)
         output = L3ACDecoderOutput(audio_values=audio.transpose(1, 2))
-        return output if self._wants_dict(return_dict) else output.to_tuple()
+        return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def iter_decode(
         self, audio_codes: Tensor, chunk_seconds: float, time_norm: TimeNormMode | None = None
@@ -252,7 +253,7 @@ class L3ACModel(L3ACPreTrainedModel):
         padding_mask: Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> L3ACOutput | tuple[Tensor, ...]:
+    ) -> L3ACOutput:
         """Audio to ids and back, differentiable through the straight-through quantizer.
 
         Args:
@@ -280,7 +281,7 @@ class L3ACModel(L3ACPreTrainedModel):
             audio_codes_mask=None if padding_mask is None else mask,
             latents=latents,
         )
-        return output if self._wants_dict(return_dict) else output.to_tuple()
+        return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     @torch.no_grad()
     def calibrate_time_norm(self, clips: Iterable[Tensor]) -> int:
@@ -318,11 +319,9 @@ class L3ACModel(L3ACPreTrainedModel):
         return count
 
     def _wants_dict(self, return_dict: bool | None) -> bool:
-        return self.config.return_dict if return_dict is None else return_dict
+        return bool(self.config.return_dict) if return_dict is None else return_dict
 
-    def _clips(
-        self, input_values: Tensor, padding_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _clips(self, input_values: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Waveforms (B, T, 1) from each clip's first sample on, zero after its end; lengths; old first samples."""
         check_waveform(input_values)
         wave = input_values.transpose(1, 2).to(self.dtype)
@@ -471,7 +470,9 @@ class L3ACModel(L3ACPreTrainedModel):
         if isinstance(num_samples, int) and frames is None:
             wanted, ids = num_samples, source.shape[1]
             if not torch.compiler.is_compiling() and not (ids - 1) * hop < wanted <= ids * hop:
-                raise ValueError(f"`num_samples` is {wanted}; {ids} ids stand for {(ids - 1) * hop + 1} to {ids * hop}.")
+                raise ValueError(
+                    f"`num_samples` is {wanted}; {ids} ids stand for {(ids - 1) * hop + 1} to {ids * hop}."
+                )
             return wanted
         lengths = torch.as_tensor(num_samples, device=source.device).expand(source.shape[0])
         ids_each = torch.full_like(lengths, source.shape[1]) if frames is None else frames

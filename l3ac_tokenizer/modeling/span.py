@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 TimeNorm = Literal["clip", "frozen"]
@@ -78,13 +79,16 @@ class WholeSpan(Span):
         super().__init__(**kwargs)
         self.ends = ends
 
+    @override
     def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         x = self.mask(x)
         return x, x, 0
 
+    @override
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
         return None if self.ends is None else torch.arange(length, device=device) < self.ends[:, None]
 
+    @override
     def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
         if self.ends is not None:
             positions = torch.arange(x.shape[1], device=x.device)
@@ -92,10 +96,12 @@ class WholeSpan(Span):
             x = x.gather(1, last[..., None].expand_as(x))
         return torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
 
+    @override
     def down(self, rate: int) -> None:
         if self.ends is not None:
             self.ends = self.ends // rate
 
+    @override
     def up(self, rate: int, delay: int) -> None:
         if self.ends is not None:
             self.ends = self.ends * rate
@@ -126,17 +132,18 @@ class StreamSpan(Span):
         self.state[layer] = window[:, x.shape[1] :].clone()  # a view would keep the piece alive
         return window
 
+    @override
     def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         length = x.shape[1]
         window = self.remember(self.mask(x), 2 * radius, layer)
         self.starts = [start - radius for start in self.starts]
         return window, window[:, radius : radius + length], radius
 
+    @override
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
         firsts = [start - margin for start in self.starts]
         if all(
-            first >= 0 and (end is None or first + length <= end)
-            for first, end in zip(firsts, self.ends, strict=True)
+            first >= 0 and (end is None or first + length <= end) for first, end in zip(firsts, self.ends, strict=True)
         ):
             return None
         positions = self.positions(length, margin, device)
@@ -149,6 +156,7 @@ class StreamSpan(Span):
         firsts = torch.tensor([start - margin for start in self.starts], device=device)
         return firsts[:, None] + torch.arange(length, device=device)
 
+    @override
     def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
         window = self.remember(x, 1, layer)
         length = window.shape[1]
@@ -160,10 +168,12 @@ class StreamSpan(Span):
         source = (clamped - positions[:, :1]).clamp(0, length - 1)
         return window.gather(1, source[..., None].expand_as(window))
 
+    @override
     def down(self, rate: int) -> None:
         self.starts = [start // rate for start in self.starts]
         self.ends = [None if end is None else end // rate for end in self.ends]
 
+    @override
     def up(self, rate: int, delay: int) -> None:
         self.starts = [start * rate - delay for start in self.starts]
         self.ends = [None if end is None else end * rate for end in self.ends]

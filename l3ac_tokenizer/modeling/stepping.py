@@ -130,20 +130,21 @@ class DecoderStepper:
             time_norm: `"frozen"`, or `"clip"` with the `statistics` of every time normalisation.
             statistics: Mean and variance by time normalisation.
         """
-        span = StreamSpan(
-            list(state.positions), list(ends), state.columns, time_norm=time_norm, statistics=statistics
-        )
+        span = StreamSpan(list(state.positions), list(ends), state.columns, time_norm=time_norm, statistics=statistics)
         wave = self.decoder(features, span)
         state.positions = [position + features.shape[1] for position in state.positions]
         return wave, span.starts
 
     def statistics_step(
-        self, features: Tensor, state: StreamState, ends: Sequence[int | None], statistics: Statistics, index: int
+        self,
+        features: Tensor,
+        state: StreamState,
+        ends: Sequence[int | None],
+        statistics: Statistics,
+        index: int,
     ) -> tuple[Tensor, Tensor | None]:
         """Features (B, M, D) → what stage `index` normalises (B, M', 4), and the mask (B, M') of the clip."""
-        span = StreamSpan(
-            list(state.positions), list(ends), state.columns, time_norm="clip", statistics=statistics
-        )
+        span = StreamSpan(list(state.positions), list(ends), state.columns, time_norm="clip", statistics=statistics)
         envelopes = self.decoder.statistics_input(features, span, index)
         state.positions = [position + features.shape[1] for position in state.positions]
         return envelopes, span.inside(envelopes.shape[1], 0, envelopes.device)

@@ -54,6 +54,7 @@ class TimeNorm(nn.Module):
         self.num_clips_tracked: Tensor
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
         wide = torch.promote_types(x.dtype, torch.float32)
         if self in span.statistics:
             mean, variance = span.statistics[self]

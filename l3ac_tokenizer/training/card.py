@@ -29,13 +29,9 @@ def model_card(
         sources: Markdown table of the training audio, from `source_table`.
     """
     scales = ", ".join(map(str, config.stft_scales))
-    losses = (
-        f"L1 x {config.weights.l1:g}, multi-scale STFT (windows 2^i, i = {scales}) x {config.weights.stft:g}"
-    )
+    losses = f"L1 x {config.weights.l1:g}, multi-scale STFT (windows 2^i, i = {scales}) x {config.weights.stft:g}"
     if config.perceptual_encoder:
-        losses += (
-            f", perceptual loss on a frozen Whisper encoder clamped at {config.weights.perceptual_max:g}"
-        )
+        losses += f", perceptual loss on a frozen Whisper encoder clamped at {config.weights.perceptual_max:g}"
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
     return f"""---
 library_name: l3ac_tokenizer
@@ -86,10 +82,7 @@ def source_table(clips: Sequence[Clip], sampling_rate: int, manifest: str | Path
     if manifest is not None:
         root = Path(manifest).absolute().parent
         with open(manifest, newline="") as file:
-            known = {
-                (root / row["path"]).as_posix(): (row["source"], row["licence"])
-                for row in csv.DictReader(file)
-            }
+            known = {(root / row["path"]).as_posix(): (row["source"], row["licence"]) for row in csv.DictReader(file)}
     for clip in clips:
         key = known.get(Path(clip.path).absolute().as_posix(), (clip.domain, "not stated"))
         minutes[key] += clip.length / sampling_rate / 60

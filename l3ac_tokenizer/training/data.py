@@ -107,9 +107,7 @@ def open_corpus(
     clips, blocks, failures, position = [], [], [], 0
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(functools.partial(_decode, sampling_rate=sampling_rate), files)
-        for path, result in zip(
-            files, tqdm(decoded, total=len(files), desc="decoding", unit="file"), strict=True
-        ):
+        for path, result in zip(files, tqdm(decoded, total=len(files), desc="decoding", unit="file"), strict=True):
             if isinstance(result, str):
                 logger.warning("%s skipped: %s", path, result)
                 failures.append((path.as_posix(), result))
@@ -153,9 +151,7 @@ class BatchStream:
         self.clips = [[clip for clip in corpus.clips if clip.domain == name] for name in self.domains]
         for name, clips in zip(self.domains, self.clips, strict=True):
             if not clips:
-                raise DataError(
-                    f"No training audio in domain {name!r}: add a folder of it or set its share to 0."
-                )
+                raise DataError(f"No training audio in domain {name!r}: add a folder of it or set its share to 0.")
         self._turns = _turns(np.array([shares[name] for name in self.domains], dtype=np.float64))
         self._rank = np.array([(self._turns[:i] == d).sum() for i, d in enumerate(self._turns)])
         self._per_cycle = np.bincount(self._turns, minlength=len(self.domains))

@@ -121,9 +121,7 @@ class Run:
     def train(self) -> None:
         """Run to the end of the schedule, then export; an interrupt or SIGTERM saves the state first."""
         self._stop = False
-        previous = {
-            number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
         finally:
@@ -145,9 +143,7 @@ class Run:
             bar.update()
             if position.step % config.log_every == 0:
                 now, record = time.monotonic(), figures.take()
-                record["audio_seconds_per_second"] = (position.audio_seconds - logged_seconds) / (
-                    now - logged_at
-                )
+                record["audio_seconds_per_second"] = (position.audio_seconds - logged_seconds) / (now - logged_at)
                 logged_at, logged_seconds = now, position.audio_seconds
                 self._log(record)
                 bar.set_postfix(
@@ -243,9 +239,7 @@ class Run:
         codec.load_state_dict(self.codec.state_dict())
         self.average.copy_to(codec)
         codec.eval()
-        clips = torch.from_numpy(
-            self.stream.batch(0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate))
-        )
+        clips = torch.from_numpy(self.stream.batch(0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate)))
         whitening = codec.whitening
         if whitening is not None:
             with torch.no_grad(), whitening.reestimated():

@@ -47,9 +47,7 @@ class TrainableCodec(nn.Module):
         if norm is not None:
             prefix = "quantizer.project_in."
             state = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-            state |= {
-                prefix + name: tensor.detach().cpu() for name, tensor in norm.folded().state_dict().items()
-            }
+            state |= {prefix + name: tensor.detach().cpu() for name, tensor in norm.folded().state_dict().items()}
         plain.load_state_dict(state)
         plain.remove_weight_norm()
         return plain.state_dict()

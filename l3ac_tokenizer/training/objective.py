@@ -20,9 +20,7 @@ class Objective(nn.Module):
         super().__init__()
         self.scales = config.stft_scales
         self.features = (
-            WhisperFeatures(config.perceptual_encoder, config.perceptual_seconds)
-            if config.perceptual_encoder
-            else None
+            WhisperFeatures(config.perceptual_encoder, config.perceptual_seconds) if config.perceptual_encoder else None
         )
 
     def forward(self, y: Tensor, x: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:

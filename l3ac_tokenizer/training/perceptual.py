@@ -33,9 +33,7 @@ class WhisperFeatures(nn.Module):
 
     def __init__(self, source: str, window_seconds: float | None = None):
         super().__init__()
-        self.encoder = (
-            WhisperEncoder.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
-        )
+        self.encoder = WhisperEncoder.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
         self.window = None if window_seconds is None else round(window_seconds * SAMPLING_RATE)
         filters = mel_filter_bank(
             1 + FFT_LENGTH // 2,

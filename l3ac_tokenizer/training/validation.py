@@ -23,9 +23,7 @@ def held_out_clips(corpus: Corpus, sampling_rate: int) -> list[tuple[str, np.nda
 
 
 @torch.inference_mode()
-def validate(
-    model: nn.Module, clips: Sequence[tuple[str, np.ndarray]], sampling_rate: int
-) -> dict[str, float]:
+def validate(model: nn.Module, clips: Sequence[tuple[str, np.ndarray]], sampling_rate: int) -> dict[str, float]:
     """Mean scores `<domain>/stoi`, `/si_sdr` (dB), `/pesq_wb` and `ids`, the number of different ids used.
 
     STOI (Taal et al. 2011), SI-SDR (Le Roux et al. 2019), PESQ-WB (ITU-T P.862.2) where the clip allows it;

@@ -33,9 +33,7 @@ def roundtrip(model, samples: np.ndarray) -> np.ndarray:
     return model.decode(codes, num_samples=len(samples)).audio_values[0, 0].detach().numpy()
 
 
-def test_decoded_files_are_the_models_audio_of_the_clips_length(
-    l3ac_json, encoded, tmp_path, tiny, tiny_model
-):
+def test_decoded_files_are_the_models_audio_of_the_clips_length(l3ac_json, encoded, tmp_path, tiny, tiny_model):
     lengths = [0.3, 2.0, 0.01, 1.111]
     encoded(*lengths)
     result = l3ac_json("decode", "in", "-o", "out", "--model", tiny)
@@ -55,9 +53,7 @@ def test_wav_and_flac_of_16_bit(l3ac, encoded, tmp_path, tiny):
         assert (info.format, info.subtype, info.samplerate, info.frames) == (
             name[2:].upper(), "PCM_16", RATE, RATE // 2
         )  # fmt: skip
-    np.testing.assert_array_equal(
-        read_audio(tmp_path / "a.wav", RATE)[0], read_audio(tmp_path / "a.flac", RATE)[0]
-    )
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", RATE)[0], read_audio(tmp_path / "a.flac", RATE)[0])
 
 
 def test_chunks_change_nothing(l3ac, encoded, tmp_path, tiny):

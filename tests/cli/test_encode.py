@@ -86,9 +86,7 @@ def test_standard_input_and_output(l3ac, tmp_path, tiny, monkeypatch):
     l3ac("encode", path, "-o", "a.l3ac", "--model", tiny)
     stdout = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(path.read_bytes())))
-    monkeypatch.setattr(
-        "l3ac_tokenizer.cli.encode.sys.stdout", types.SimpleNamespace(buffer=stdout, flush=int)
-    )
+    monkeypatch.setattr("l3ac_tokenizer.cli.encode.sys.stdout", types.SimpleNamespace(buffer=stdout, flush=int))
     assert l3ac("encode", "-", "-o", "-", "--model", tiny)[0] == 0
     assert stdout.getvalue() == (tmp_path / "a.l3ac").read_bytes()
 
@@ -96,9 +94,7 @@ def test_standard_input_and_output(l3ac, tmp_path, tiny, monkeypatch):
 def test_a_pipe_of_processes_goes_there_and_back(tmp_path, tiny):
     path = write_wav(tmp_path / "a.wav", speechlike(0.5), subtype="PCM_16")
     l3ac = f"{sys.executable} -m l3ac_tokenizer.cli"
-    command = (
-        f"cat {path} | {l3ac} encode - -o - --model {tiny} | {l3ac} decode - -o - --model {tiny} > back.wav"
-    )
+    command = f"cat {path} | {l3ac} encode - -o - --model {tiny} | {l3ac} decode - -o - --model {tiny} > back.wav"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
     assert done.stderr == ""
     assert len(read_audio(tmp_path / "back.wav", RATE)[0]) == RATE // 2
@@ -109,9 +105,7 @@ def test_a_bad_file_does_not_stop_the_others(l3ac, tmp_path, tiny):
     (tmp_path / "in" / "bad.wav").write_text("nothing to hear")
     write_wav(tmp_path / "in" / "nan.wav", np.full(500, np.nan))
     write_wav(tmp_path / "in" / "long-nan.wav", np.append(speechlike(3.0), [np.nan]))
-    status, out, err = l3ac(
-        "encode", "in", "missing.wav", "-o", "out", "--model", tiny, "--chunk-seconds", "1"
-    )
+    status, out, err = l3ac("encode", "in", "missing.wav", "-o", "out", "--model", tiny, "--chunk-seconds", "1")
     assert status == 1
     assert files_below(tmp_path / "out") == ["good.l3ac"] and "good.wav" in out and "bad" not in out
     lines = err.splitlines()

@@ -98,7 +98,5 @@ def test_debug_shows_the_traceback(l3ac, monkeypatch):
 
 def test_it_runs_as_a_process_and_survives_a_reader_that_leaves():
     command = [sys.executable, "-m", "l3ac_tokenizer.cli", "models"]
-    done = subprocess.run(
-        f"{subprocess.list2cmdline(command)} | head -n 2", shell=True, capture_output=True, text=True
-    )
+    done = subprocess.run(f"{subprocess.list2cmdline(command)} | head -n 2", shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("preset") and done.stderr == ""

@@ -114,9 +114,9 @@ def test_sdr_of_a_scaled_clip(gain):
 def test_mel_distance_of_a_scaled_clip(gain):
     """With every magnitude above the floor, the logarithms move by ln g and the spectra by the factor g."""
     expected = abs(math.log(gain)) + abs(1 - gain)
-    assert metrics.mel_distance(
-        NOISE.astype(np.float64), gain * NOISE.astype(np.float64), RATE
-    ) == pytest.approx(expected, abs=1e-3)
+    assert metrics.mel_distance(NOISE.astype(np.float64), gain * NOISE.astype(np.float64), RATE) == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_mel_distance_is_that_of_another_implementation():
@@ -134,9 +134,7 @@ def test_mel_distance_is_that_of_another_implementation():
     bins = np.arange(1025) * RATE / 2048
     filters = np.stack(
         [
-            2
-            / (high - low)
-            * np.clip(np.minimum((bins - low) / (mid - low), (high - bins) / (high - mid)), 0, None)
+            2 / (high - low) * np.clip(np.minimum((bins - low) / (mid - low), (high - bins) / (high - mid)), 0, None)
             for low, mid, high in zip(edges, edges[1:], edges[2:], strict=False)
         ]
     )

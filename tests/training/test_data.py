@@ -14,15 +14,11 @@ from l3ac_tokenizer.training.config import Augment
 from l3ac_tokenizer.training.data import BatchStream, DataError, open_corpus, prefetched
 
 DOMAINS = {"speech": 1.0, "music": 1.0, "general": 1.0}
-EVERYTHING = Augment(
-    speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True
-)
+EVERYTHING = Augment(speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)
 
 
 def open_(folder, cache, **options):
-    return open_corpus(
-        [folder], cache, sampling_rate=RATE, domains=list(DOMAINS), default_domain="speech", **options
-    )
+    return open_corpus([folder], cache, sampling_rate=RATE, domains=list(DOMAINS), default_domain="speech", **options)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +81,7 @@ def test_missing_folder_is_named(tmp_path):
 
 def test_other_rates_and_stereo_become_mono_at_the_rate(tmp_path):
     (tmp_path / "audio").mkdir()
-    soundfile.write(
-        tmp_path / "audio" / "stereo.wav", np.full((44_100, 2), [0.2, 0.4]), 44_100, subtype="FLOAT"
-    )
+    soundfile.write(tmp_path / "audio" / "stereo.wav", np.full((44_100, 2), [0.2, 0.4]), 44_100, subtype="FLOAT")
     (clip,) = open_(tmp_path / "audio", tmp_path / "cache").clips
     assert clip.length == RATE and clip.domain == "speech"
 

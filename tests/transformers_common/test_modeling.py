@@ -39,9 +39,7 @@ class ModelTester:
         )
 
     def prepare_config_and_inputs_for_common(self):
-        return self.get_config(), {
-            "input_values": common.floats_tensor([self.batch_size, 1, self.num_samples])
-        }
+        return self.get_config(), {"input_values": common.floats_tensor([self.batch_size, 1, self.num_samples])}
 
     def prepare_config_and_inputs_for_model_class(self, model_class):
         return self.prepare_config_and_inputs_for_common()

@@ -1,0 +1,137 @@
+"""Counts over real audio: ids and samples that depend on batch, padding, chunks, pushes or threads (none should).
+
+    python benchmarks/invariants.py FOLDER… [--model l3ac-1k]
+
+An id that differs is counted apart when a latent of its frame lies within rounding noise of a level boundary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import l3ac_tokenizer  # noqa: F401 - registers the Auto classes and the bare names
+from hf_integration.verify import near_boundary
+from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer.audio import read_audio
+
+CHUNKS = (0.05, 0.5, 4.0)
+"""Seconds of the pieces that whole clips are compared with."""
+
+
+def clips(folder: Path, rate: int) -> list[Tensor]:
+    """Waveforms (T,) of a folder's files."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".flac", ".wav", ".opus", ".ogg"})
+    return [torch.from_numpy(read_audio(path, rate)[0]) for path in paths]
+
+
+def alone(model: L3ACModel, clip: Tensor) -> Tensor:
+    """Ids (N,) of a clip by itself."""
+    return model.encode(clip[None, None]).audio_codes[0, 0]
+
+
+def in_batches(model: L3ACModel, batch: list[Tensor], side: str) -> list[Tensor]:
+    """Ids of clips that stand at one side of noise in a padded batch."""
+    longest = max(map(len, batch)) + 777
+    values, mask = torch.randn(len(batch), 1, longest), torch.zeros(len(batch), 1, longest, dtype=torch.bool)
+    for row, clip in enumerate(batch):
+        where = slice(0, len(clip)) if side == "right" else slice(longest - len(clip), longest)
+        values[row, 0, where], mask[row, 0, where] = clip, True
+    encoded = model.encode(values, mask)
+    return [ids[own] for ids, own in zip(encoded.audio_codes[:, 0], encoded.audio_codes_mask[:, 0], strict=True)]
+
+
+def in_pushes(model: L3ACModel, clip: Tensor, rng: random.Random) -> Tensor:
+    """Ids of a clip that comes in pushes of random size, from none to half a second."""
+    stream, ids, position = StreamingEncoder(model), [], 0
+    while position < len(clip):
+        size = rng.choice([0, 1, 160, 640, rng.randrange(8000)])
+        ids += stream.push(clip[None, position : position + size])
+        position += size
+    return torch.cat(ids + stream.flush())
+
+
+def on_threads(threads: int, run: Callable[[], Tensor]) -> Tensor:
+    """What `run` gives on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return run()
+    finally:
+        torch.set_num_threads(before)
+
+
+def variants(model: L3ACModel, clip: Tensor, rng: random.Random) -> Iterator[tuple[str, Tensor]]:
+    """Ids of a clip by every way but the plain one and the batch."""
+    for seconds in CHUNKS:
+        yield f"chunks of {seconds} s", model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0]
+    yield "pushes", in_pushes(model, clip, rng)
+    yield "2 threads", on_threads(2, lambda: alone(model, clip))
+
+
+def decoded(model: L3ACModel, ids: Tensor, rng: random.Random) -> Iterator[tuple[str, float]]:
+    """Largest deviation of decoded audio by each way from that of the whole."""
+    whole = model.decode(ids[None, None]).audio_values
+    for seconds in CHUNKS[1:]:
+        pieces = model.decode(ids[None, None], chunk_seconds=seconds).audio_values
+        yield f"decode, chunks of {seconds} s", float((pieces - whole).abs().max())
+    frozen = model.decode(ids[None, None], time_norm="frozen").audio_values[0, 0]
+    stream, parts, position = StreamingDecoder(model), [], 0
+    while position < len(ids):
+        size = rng.choice([0, 1, 3, 30])
+        parts += stream.push(ids[None, position : position + size])
+        position += size
+    yield "decode, pushes (frozen)", float((torch.cat(parts + stream.flush()) - frozen).abs().max())
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print one row for each way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--model", default="l3ac-1k")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    rng, model = random.Random(0), L3ACModel.from_pretrained(options.model).eval()
+    audio = [clip for folder in options.folders for clip in clips(folder, model.config.sampling_rate)]
+    changed, excused, worst = Counter[str](), Counter[str](), Counter[str]()
+    total = near_total = 0
+
+    def count(way: str, ids: Tensor, reference: Tensor, near: Tensor) -> None:
+        differs = ids != reference
+        changed[way] += int((differs & ~near).sum())
+        excused[way] += int((differs & near).sum())
+
+    for first in tqdm(range(0, len(audio), 8), unit="batch of 8"):
+        batch = audio[first : first + 8]
+        plain = [model.encode(clip[None, None]) for clip in batch]
+        near = [near_boundary(model, encoded.latents[0]) for encoded in plain]
+        for side in ("right", "left"):
+            for ids, encoded, boundary in zip(in_batches(model, batch, side), plain, near, strict=True):
+                count(f"batch of 8, padded at the {side}", ids, encoded.audio_codes[0, 0], boundary)
+        for clip, encoded, boundary in zip(batch, plain, near, strict=True):
+            total, near_total = total + len(boundary), near_total + int(boundary.sum())
+            for way, ids in variants(model, clip, rng):
+                count(way, ids, encoded.audio_codes[0, 0], boundary)
+        # Decoding in chunks takes five passes: one clip of each batch.
+        for way, deviation in decoded(model, plain[0].audio_codes[0, 0], rng):
+            worst[way] = max(worst[way], deviation)  # type: ignore[assignment]
+    print(f"{len(audio)} clips, {total} ids, {near_total} frames within 1e-4 of a boundary\n")
+    print("| way | ids that differ | of them near a boundary |\n|---|---|---|")
+    for way in changed:
+        print(f"| {way} | {changed[way] + excused[way]} | {excused[way]} |")
+    print("\n| way | largest deviation of a sample |\n|---|---|")
+    for way, deviation in worst.items():
+        print(f"| {way} | {deviation:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
