@@ -26,12 +26,14 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
 
 test test-all test-transformers: export HF_HUB_OFFLINE = 1
+# Tests run side by side, each on one thread.
+test test-all test-transformers: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 test-all: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/pytest -n auto
 
 # transformers' own tests of a model, a configuration and a feature extractor, from the source distribution of the
 # installed version.
@@ -41,7 +43,7 @@ test-transformers: $(VENV)/test.stamp
 	test -d $(VENV)/$$sources || { \
 		$(BIN)/pip download --quiet --no-deps --no-binary transformers --dest $(VENV) transformers==$$version && \
 		tar --extract --file $(VENV)/$$sources.tar.gz --directory $(VENV) $$sources/tests; \
-	} && TRANSFORMERS_SOURCES=$(abspath $(VENV))/$$sources $(BIN)/python -m pytest tests/transformers_common
+	} && TRANSFORMERS_SOURCES=$(abspath $(VENV))/$$sources $(BIN)/pytest -n auto tests/transformers_common
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import l3ac_tokenizer  # noqa: F401 - registers the Auto classes and the bare names
 from hf_integration.verify import near_boundary
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
-from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 
 CHUNKS = (0.05, 0.5, 4.0)
 """Seconds of the pieces that whole clips are compared with."""
@@ -28,7 +28,7 @@ CHUNKS = (0.05, 0.5, 4.0)
 
 def clips(folder: Path, rate: int) -> list[Tensor]:
     """Waveforms (T,) of a folder's files."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".flac", ".wav", ".opus", ".ogg"})
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     return [torch.from_numpy(read_audio(path, rate)[0]) for path in paths]
 
 

@@ -23,6 +23,11 @@ import soxr
 from .atomic import atomic_write
 from .feature_extraction import MAX_ABS_SAMPLE
 
+AUDIO_SUFFIXES = frozenset(
+    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"}
+)
+"""What is taken for audio in a folder; a file that is named itself may be called anything."""
+
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 """Extensions that `write_audio` knows, with soundfile's names of the formats."""
 

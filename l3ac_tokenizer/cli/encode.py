@@ -25,26 +25,6 @@ if TYPE_CHECKING:
     from ..audio import AudioReader
     from ..modeling import L3ACModel
 
-AUDIO_SUFFIXES = frozenset(
-    {
-        ".wav",
-        ".w64",
-        ".rf64",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-    }
-)
-"""What is taken from a folder; a file that is named itself may be called anything."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac encode`."""
@@ -64,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     """Encode every input; those that cannot be read are named, and the others are done."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
+    from ..audio import AUDIO_SUFFIXES
+
     jobs = plan_jobs(options.inputs, options.output, AUDIO_SUFFIXES, (".l3ac",))
     encoding = _Encoding(load_model(options.model, options.device), options)
     lengths = encoding.lengths(jobs)

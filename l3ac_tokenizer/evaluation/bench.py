@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..audio import AudioError, read_audio
+from ..audio import AUDIO_SUFFIXES, AudioError, read_audio
 from ..modeling import L3ACModel
 from ..modeling.span import TimeNorm
 from .metrics import MetricError, Usage, codebook_usage, mel_distance, pesq, sdr, si_sdr, stoi
-
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"}
 
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
 METRICS: dict[str, tuple[str, int, Metric]] = {

@@ -23,12 +23,11 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
+from ..audio import AUDIO_SUFFIXES
 from . import augment
 from .config import Augment
 
 logger = logging.getLogger(__name__)
-
-AUDIO_SUFFIXES = {".flac", ".wav", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".w64", ".au"}
 
 
 class DataError(ValueError):
