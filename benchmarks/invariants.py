@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 import l3ac_tokenizer  # noqa: F401 - registers the Auto classes and the bare names
-from hf_integration.verify import near_boundary
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 
@@ -113,7 +112,7 @@ def main() -> None:
     for first in tqdm(range(0, len(audio), 8), unit="batch of 8"):
         batch = audio[first : first + 8]
         plain = [model.encode(clip[None, None]) for clip in batch]
-        near = [near_boundary(model, encoded.latents[0]) for encoded in plain]
+        near = [model.quantizer.near_boundary(encoded.latents[0]) for encoded in plain]
         for side in ("right", "left"):
             for ids, encoded, boundary in zip(in_batches(model, batch, side), plain, near, strict=True):
                 count(f"batch of 8, padded at the {side}", ids, encoded.audio_codes[0, 0], boundary)

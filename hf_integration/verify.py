@@ -22,8 +22,6 @@ from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import PRESETS
 
-BOUNDARY = 1e-4
-"""A latent nearer than this to a rounding boundary, on the level scale, may round either way."""
 STAGE_TOLERANCE = 1e-4
 DECODED_RMS, DECODED_MAX, PUBLISHED_MAX = 1e-4, 5e-4, 2e-2
 
@@ -91,12 +89,6 @@ class Parity:
         )
 
 
-def near_boundary(model: L3ACModel, latents: Tensor, distance: float = BOUNDARY) -> Tensor:
-    """Mask (…) of frames in which a latent (…, L) lies within `distance` of a rounding boundary."""
-    scaled = model.quantizer.scale(latents)
-    return ((scaled - scaled.floor() - 0.5).abs() < distance).any(dim=-1)
-
-
 @torch.no_grad()
 def compare(preset: str, golden: dict[str, Tensor]) -> Parity:
     """Run our network on a golden file's audio and ids."""
@@ -115,7 +107,7 @@ def compare(preset: str, golden: dict[str, Tensor]) -> Parity:
         encoded = model.encode(audio)
         latents = encoded.latents[0]
         changed = encoded.audio_codes[0, 0] != ids[:count]
-        boundary = near_boundary(model, latents)
+        boundary = model.quantizer.near_boundary(latents)
         parity.ids += count
         parity.changed_ids += int(changed.sum())
         parity.changed_away_from_boundary += int((changed & ~boundary).sum())

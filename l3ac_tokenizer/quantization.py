@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BOUNDARY_NOISE = 1e-4
+"""Rounding noise of latents on the level scale, whose boundaries are one apart."""
+
 
 def radices(levels: Sequence[int]) -> list[int]:
     """What a step of each digit adds to the id: 1, L₀, L₀·L₁, …"""
@@ -88,6 +91,14 @@ class FSQ(nn.Module):
             middle = torch.tensor([(level - 1) / 2 for level in self.levels], device=scaled.device)
             return torch.round(scaled - middle) + middle
         return torch.round(scaled)
+
+    def near_boundary(self, latents: Tensor) -> Tensor:
+        """Mask (…) of frames whose latents (…, L) lie so near a rounding boundary that rounding noise decides.
+
+        Ids of such frames may differ between ways to compute them; count and report them.
+        """
+        scaled = self.scale(latents)
+        return ((scaled - scaled.floor() - 0.5).abs() < BOUNDARY_NOISE).any(dim=-1)
 
     def latents_to_ids(self, latents: Tensor) -> Tensor:
         """Latents (…, L) before tanh → ids (…), int64."""

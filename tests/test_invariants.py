@@ -17,7 +17,6 @@ import torch
 from conftest import TINY, speech_like, with_varied_ids
 from torch import Tensor
 
-from hf_integration.verify import near_boundary
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.presets import PRESETS
 from l3ac_tokenizer.streaming import StreamingDecoder, StreamingEncoder
@@ -34,7 +33,7 @@ def assert_same_ids(model: L3ACModel, clip: Tensor, ids: Tensor) -> None:
     alone = model.encode(clip[None, None])
     assert ids.shape == alone.audio_codes[0, 0].shape
     changed = ids != alone.audio_codes[0, 0]
-    near = near_boundary(model, alone.latents[0])
+    near = model.quantizer.near_boundary(alone.latents[0])
     assert not (changed & ~near).any(), f"{int((changed & ~near).sum())} of {len(ids)} ids differ"
     assert changed.sum() <= max(1, 0.02 * len(ids))
 

@@ -9,7 +9,6 @@ import torch
 from conftest import TINY, speech_like, with_varied_ids
 from safetensors.torch import load_file, save_file
 
-from hf_integration.verify import near_boundary
 from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
 from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
 
@@ -113,7 +112,7 @@ def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(tiny_model):
     compiled = torch.compile(tiny_model, fullgraph=True, dynamic=False)
     for out, wanted in ((compiled(batch), eager), (compiled(batch, mask), eager_masked)):
         changed = out.audio_codes[:, 0] != wanted.audio_codes[:, 0]
-        assert not (changed & ~near_boundary(tiny_model, wanted.latents)).any()
+        assert not (changed & ~tiny_model.quantizer.near_boundary(wanted.latents)).any()
         assert (out.audio_values - wanted.audio_values).abs().max() < 1e-4
 
 
@@ -151,7 +150,7 @@ def test_encode_and_decode_export_with_dynamic_length_and_batch(tiny_model):
         audio = torch.stack([speech_like(length, seed)[None] for seed in range(rows)])
         wanted = tiny_model.encode(audio)
         changed = encoder(audio)[:, 0] != wanted.audio_codes[:, 0]
-        assert not (changed & ~near_boundary(tiny_model, wanted.latents)).any()
+        assert not (changed & ~tiny_model.quantizer.near_boundary(wanted.latents)).any()
         decoded = tiny_model.decode(wanted.audio_codes).audio_values
         assert (decoder(wanted.audio_codes) - decoded).abs().max() < 1e-4
 
