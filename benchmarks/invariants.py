@@ -1,6 +1,6 @@
 """Counts over real audio: ids and samples that depend on batch, padding, chunks, pushes or threads (none should).
 
-    python benchmarks/invariants.py FOLDER… [--model l3ac-1k]
+    python -m benchmarks.invariants FOLDER… [--model l3ac-1k]
 
 An id that differs is counted apart when a latent of its frame lies within rounding noise of a level boundary.
 """
