@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import speech_like
+from networks import speech_like
 
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import read_audio

@@ -14,7 +14,7 @@ import random
 
 import pytest
 import torch
-from conftest import TINY, speech_like, with_varied_ids
+from networks import TINY, speech_like, with_varied_ids
 from torch import Tensor
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel

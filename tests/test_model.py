@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY, speech_like, with_varied_ids
+from networks import TINY, speech_like, with_varied_ids
 from safetensors.torch import load_file, save_file
 
 from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel

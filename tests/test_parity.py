@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import speech_like
+from networks import speech_like
 from safetensors.torch import load_file, save_file
 
 from hf_integration.convert_checkpoint import ConversionError, convert_state_dicts, main, read_state_dicts
