@@ -28,6 +28,8 @@ class LossWeights:
 
     l1: float = 100.0
     stft: float = 1.0
+    cosine: float = 0.0
+    """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
     perceptual_max: float = 5.0
     """Clamp of the perceptual loss, whose weight is 1 below it; 0 leaves the loss out."""
 

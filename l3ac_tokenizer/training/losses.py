@@ -26,6 +26,15 @@ def l1_loss(y: Tensor, x: Tensor) -> Tensor:
     return (y - x).abs().mean()
 
 
+def cosine_loss(y: Tensor, x: Tensor) -> Tensor:
+    """1 - cosine between y and x, mean over the batch; 1 for a silent item.
+
+    Not of the paper. SI-SDR is a function of the same cosine c, 10 log10(c^2 / (1 - c^2)), but infinite at c = 0,
+    where training starts. Unlike the element-wise loss it does not reward silence while no phase is known.
+    """
+    return 1 - torch.nn.functional.cosine_similarity(y, x, dim=-1, eps=1e-4).mean()
+
+
 def hann_window(length: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Periodic Hann window (length,), computed in `dtype`: a rounded one spoils float64 gradients."""
     position = torch.arange(length, dtype=dtype, device=device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import LossWeights, TrainingConfig
-from .losses import clamp_max, l1_loss, multi_scale_stft_loss
+from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss
 from .perceptual import WhisperFeatures, perceptual_loss
 
 
@@ -27,6 +27,9 @@ class Objective(nn.Module):
         """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
         terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales)}
         weighted = [weights.l1 * terms["l1"], weights.stft * terms["stft"]]
+        if weights.cosine:
+            terms["cosine"] = cosine_loss(y, x)
+            weighted.append(weights.cosine * terms["cosine"])
         if weights.perceptual_max and self.features is not None:
             terms["perceptual"] = perceptual_loss(self.features, y, x)
             weighted.append(clamp_max(terms["perceptual"], weights.perceptual_max))
