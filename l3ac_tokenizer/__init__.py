@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .configuration import L3ACConfig
     from .feature_extraction import L3ACFeatureExtractor
     from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
+    from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
 
 _HOME = {
@@ -27,6 +28,8 @@ _HOME = {
     "L3ACOutput": "modeling",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
+    "join_ids": "quantization",
+    "split_ids": "quantization",
 }
 
 __all__ = [
@@ -39,6 +42,8 @@ __all__ = [
     "StreamingDecoder",
     "StreamingEncoder",
     "__version__",
+    "join_ids",
+    "split_ids",
 ]
 
 

@@ -7,11 +7,13 @@ one fastest.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 from operator import mul
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ BOUNDARY_NOISE = 1e-4
 
 def radices(levels: Sequence[int]) -> list[int]:
     """What a step of each digit adds to the id: 1, L₀, L₀·L₁, …"""
-    return [1, *accumulate(levels[:-1], mul)]
+    return [1, *itertools.accumulate(levels[:-1], mul)]
 
 
 def digits_to_ids(digits: Tensor, levels: Sequence[int]) -> Tensor:
@@ -41,6 +43,86 @@ def digits_to_codes(digits: Tensor, levels: Sequence[int]) -> Tensor:
     """Digits (…, L) → values (…, L) in [-1, 1], float32."""
     sizes = torch.tensor(list(levels), device=digits.device, dtype=torch.float32)
     return 2 * digits.to(torch.float32) / (sizes - 1) - 1
+
+
+_Ids = TypeVar("_Ids", np.ndarray, Tensor)
+
+
+def split_sizes(levels: Sequence[int], groups: int = 2) -> list[int]:
+    """Number of different ids in each stream of `split_ids`: 343, 343 for the two groups of six digits of 7.
+
+    The L digits fall into `groups` runs of neighbours as even as can be, longer ones first.
+
+    Raises:
+        ValueError: `groups` is not between 1 and L.
+    """
+    if not 1 <= groups <= len(levels):
+        raise ValueError(f"`groups` is {groups}; ids of {len(levels)} digits split into 1 to {len(levels)} groups.")
+    short, longer = divmod(len(levels), groups)
+    ends = [0, *itertools.accumulate([short + 1] * longer + [short] * (groups - longer))]
+    return [math.prod(levels[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def split_ids(ids: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
+    """Ids (…) → streams (…, G) of small ids, int64: the digits of each group in mixed radix, first one fastest.
+
+    For models that rather predict G small ids a frame than one of a large codebook. One group gives the ids
+    themselves, L groups the digits.
+
+    Args:
+        ids: Whole numbers, array or tensor.
+        levels: Number of levels of each digit.
+        groups: Number G of streams; `split_sizes` tells the size of each.
+
+    Raises:
+        ValueError: An id is not below the product of `levels`, or `groups` is not between 1 and L.
+    """
+    sizes = split_sizes(levels, groups)
+    check_ids(ids, math.prod(levels))
+    rest, streams = _int64(ids), []
+    for size in sizes:
+        streams.append(rest % size)
+        rest = rest // size
+    return np.stack(streams, axis=-1) if isinstance(ids, np.ndarray) else torch.stack(streams, dim=-1)
+
+
+def join_ids(streams: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
+    """Streams (…, G) of small ids → ids (…), int64; the inverse of `split_ids`.
+
+    Raises:
+        ValueError: The last axis is not `groups` long, or a stream has an id that is not below its size.
+    """
+    sizes = split_sizes(levels, groups)
+    if streams.shape[-1:] != (groups,):
+        raise ValueError(f"`streams` has shape {tuple(streams.shape)}; its last axis must be the {groups} groups.")
+    for group, size in enumerate(sizes):
+        check_ids(streams[..., group], size, f"`streams[..., {group}]`")
+    whole = _int64(streams)
+    return sum((whole[..., group] * step for group, step in enumerate(radices(sizes))), start=0 * whole[..., 0])
+
+
+def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`") -> None:
+    """Refuse what is not a whole number from 0 to `codebook_size` − 1; compiled code is not checked.
+
+    Raises:
+        ValueError: The type is not of whole numbers, or an id is out of range; `name` is said in the message.
+    """
+    whole = (
+        ids.dtype.kind in "iu"
+        if isinstance(ids, np.ndarray)
+        else not (ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool)
+    )
+    if not whole:
+        raise ValueError(f"{name} is of type {ids.dtype}; ids are whole numbers (int64).")
+    if torch.compiler.is_compiling() or 0 in ids.shape:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= codebook_size:
+        raise ValueError(f"{name} holds {low if low < 0 else high}; ids are 0 to {codebook_size - 1} here.")
+
+
+def _int64(ids: _Ids) -> _Ids:
+    return ids.astype(np.int64) if isinstance(ids, np.ndarray) else ids.to(torch.int64)
 
 
 class Float32Linear(nn.Linear):

@@ -5,12 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer.quantization import FSQ, digits_to_codes, digits_to_ids, ids_to_digits
+from l3ac_tokenizer.quantization import (
+    FSQ,
+    digits_to_codes,
+    digits_to_ids,
+    ids_to_digits,
+    join_ids,
+    split_ids,
+    split_sizes,
+)
 
 LEVELS = st.lists(st.sampled_from([3, 5, 7, 9]), min_size=1, max_size=6)
 QUANTIZERS = ["super_fsq", "fsq"]
@@ -101,3 +110,54 @@ def test_the_quantizer_computes_in_float32_whatever_its_type_and_autocast(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(fsq.project_in(features), wanted)
         assert fsq.ids_to_features(fsq.latents_to_ids(wanted)).dtype == torch.float32
+
+
+@given(LEVELS, st.data())
+def test_split_ids_and_join_ids_are_inverse_for_arrays_and_tensors(levels, data):
+    groups = data.draw(st.integers(1, len(levels)))
+    size, sizes = math.prod(levels), split_sizes(levels, groups)
+    assert math.prod(sizes) == size and len(sizes) == groups
+    ids = torch.tensor([[0, size - 1, *data.draw(st.lists(st.integers(0, size - 1), min_size=3, max_size=3))]])
+    streams = split_ids(ids, levels, groups)
+    assert streams.shape == (1, 5, groups) and streams.dtype == torch.int64
+    assert (streams >= 0).all() and (streams < torch.tensor(sizes)).all()
+    assert torch.equal(join_ids(streams, levels, groups), ids)
+    array = split_ids(ids.numpy().astype(np.int32), levels, groups)
+    assert array.dtype == np.int64 and np.array_equal(array, streams.numpy())
+    joined = join_ids(array.astype(np.int32), levels, groups)
+    assert joined.dtype == np.int64 and np.array_equal(joined, ids.numpy())
+
+
+def test_each_stream_is_its_own_digits_in_mixed_radix():
+    levels = [3, 5, 7, 9, 3]
+    ids = torch.arange(math.prod(levels))
+    digits = ids_to_digits(ids, levels)
+    assert split_sizes(levels, 2) == [105, 27]
+    low, high = split_ids(ids, levels, 2).unbind(-1)
+    assert torch.equal(low, digits_to_ids(digits[:, :3], levels[:3]))
+    assert torch.equal(high, digits_to_ids(digits[:, 3:], levels[3:]))
+    assert torch.equal(split_ids(ids, levels, 5), digits)
+    assert torch.equal(split_ids(ids, levels, 1)[:, 0], ids)
+
+
+def test_joining_small_types_does_not_overflow():
+    streams = np.array([[342, 342]], dtype=np.int16)
+    assert join_ids(streams, [7] * 6).tolist() == [117_648]
+    assert join_ids(torch.from_numpy(streams), [7] * 6).tolist() == [117_648]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: split_ids(np.array([15]), [3, 5]), "holds 15; ids are 0 to 14"),
+        (lambda: split_ids(torch.tensor([-1]), [3, 5]), "holds -1; ids are 0 to 14"),
+        (lambda: split_ids(torch.tensor([1.0]), [3, 5]), "float32; ids are whole numbers"),
+        (lambda: split_ids(np.array([1.0]), [3, 5]), "float64; ids are whole numbers"),
+        (lambda: split_ids(np.array([1]), [3, 5], groups=3), "`groups` is 3"),
+        (lambda: join_ids(np.array([[0, 5]]), [3, 5]), r"`streams\[..., 1\]` holds 5; ids are 0 to 4"),
+        (lambda: join_ids(np.array([[0, 1, 2]]), [3, 5]), r"shape \(1, 3\)"),
+    ],
+)
+def test_ids_and_streams_out_of_range_are_refused_by_name(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
