@@ -84,3 +84,28 @@ def clamp_max(loss: Tensor, maximum: float) -> Tensor:
     """
     factor = torch.where(loss >= maximum, maximum / loss.detach().abs(), torch.ones_like(loss))
     return loss * factor
+
+
+def discriminator_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Least-squares loss of the discriminator (Mao et al., arXiv 1611.04076): tells x from y.
+
+    L_D = sum_k mean(D_k(y)^2) + mean((1 - D_k(x))^2), over the last maps D_k of the sub-discriminators k. `fake`
+    and `real` are their feature maps of generated, detached y and of reference x.
+    """
+    return torch.stack(
+        [y[-1].float().square().mean() + (1 - x[-1].float()).square().mean() for y, x in zip(fake, real, strict=True)]
+    ).sum()
+
+
+def adversarial_loss(fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Least-squares loss of the generator: L_adv = sum_k mean((1 - D_k(y))^2) (first part of paper Eq. 6)."""
+    return torch.stack([(1 - y[-1].float()).square().mean() for y in fake]).sum()
+
+
+def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """L_fm = sum_k sum_j mean |phi_kj(y) - phi_kj(x)| over all maps phi but the last (second part of paper Eq. 6).
+
+    A plain sum over the maps, whatever their number; x gets no gradient.
+    """
+    pairs = [pair for y, x in zip(fake, real, strict=True) for pair in zip(y[:-1], x[:-1], strict=True)]
+    return torch.stack([(y.float() - x.detach().float()).abs().mean() for y, x in pairs]).sum()

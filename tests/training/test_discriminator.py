@@ -1,0 +1,135 @@
+"""The discriminator and its losses equal the golden numbers; weights by the rule of the golden run."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalised
+from l3ac_tokenizer.training.losses import (
+    adversarial_loss,
+    clamp_max,
+    discriminator_loss,
+    feature_matching_loss,
+    l1_loss,
+    multi_scale_stft_loss,
+)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    shared = os.environ.get("L3AC_SHARED")
+    if not shared:
+        pytest.skip("L3AC_SHARED is not set: the golden discriminator is not at hand")
+    reference = Path(shared) / "reference"
+    signals = load_file(reference / "losses.safetensors")
+    added = {"x": signals["x"], "y": signals["y"], "perceptual": signals["perc.value"]}
+    return load_file(reference / "discriminator.safetensors") | added
+
+
+@pytest.fixture(scope="module")
+def discriminator() -> Discriminator:
+    """The published sizes with standard normals seeded by each entry's name: 1 + 0.1 u, u and 0.05 u."""
+    model = Discriminator()
+    state = {}
+    for name, tensor in model.state_dict().items():
+        generator = np.random.Generator(np.random.PCG64(zlib.crc32(f"discriminator/{name}".encode())))
+        u = generator.standard_normal(tuple(tensor.shape))
+        kinds = {"original0": 1 + 0.1 * u, "original1": u, "bias": 0.05 * u}
+        state[name] = torch.from_numpy(kinds[name.rpartition(".")[2]]).float()
+    model.load_state_dict(state)
+    return model
+
+
+@pytest.fixture(scope="module")
+def maps(discriminator, golden):
+    """Feature maps of the generated and of the reference signals."""
+    with torch.no_grad():
+        return discriminator(golden["y"]), discriminator(golden["x"])
+
+
+def flat(maps) -> list[torch.Tensor]:
+    return [one for of_one_judge in maps for one in of_one_judge]
+
+
+def test_entries_and_their_order_are_golden(discriminator, golden):
+    tensors = list(discriminator.state_dict().values())
+    assert sum(tensor.numel() for tensor in tensors) == 42_991_090
+    torch.testing.assert_close(torch.stack([t.flatten()[0] for t in tensors]), golden["weights.first"])
+    torch.testing.assert_close(torch.stack([t.double().norm().float() for t in tensors]), golden["weights.norm"])
+
+
+def test_preprocessing_is_golden(golden):
+    for name in ("x", "y"):
+        found = normalised(golden[name])
+        torch.testing.assert_close(found[:, ::16], golden[f"pre.{name}"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("window", [126, 542, 1418, 2296])
+def test_spectrum_is_golden(golden, window):
+    found = BandDiscriminator(window).spectrum(normalised(golden["x"]))[0]
+    torch.testing.assert_close(
+        torch.cat([found[:, :4], found[:, -4:]], 1), golden[f"stft.{window}.x"], atol=2e-5, rtol=0
+    )
+
+
+def test_feature_maps_are_golden(maps, golden):
+    for name, found in zip("yx", maps, strict=True):
+        rows = [
+            torch.stack([m.mean(), m.std(correction=0), m.abs().sum()]) for m in map(torch.Tensor.double, flat(found))
+        ]
+        torch.testing.assert_close(torch.stack(rows).float(), golden[f"maps.{name}"], atol=2e-5, rtol=1e-4)
+        for k, of_one_judge in enumerate(found):
+            torch.testing.assert_close(of_one_judge[-1], golden[f"final.{k}.{name}"], atol=1e-4, rtol=1e-4)
+
+
+def test_losses_are_golden(maps, golden):
+    fake, real = maps
+    torch.testing.assert_close(adversarial_loss(fake), golden["gen.adv"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(feature_matching_loss(fake, real), golden["gen.feat"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(discriminator_loss(fake, real), golden["dis.loss"], rtol=1e-5, atol=0)
+
+
+def test_gradients_of_the_generator_are_golden(discriminator, golden):
+    double = Discriminator().double()
+    double.load_state_dict(discriminator.state_dict())
+    y = golden["y"].double().requires_grad_()
+    fake = double(y)
+    with torch.no_grad():
+        real = double(golden["x"].double())
+    adversarial = adversarial_loss(fake)
+    total = adversarial + 2 * feature_matching_loss(fake, real)
+    for name, loss in (("gen.adv_grad", adversarial), ("gen.total_grad", total)):
+        (found,) = torch.autograd.grad(loss, y, retain_graph=True)
+        assert (found - golden[name].double()).norm() <= 1e-4 * golden[name].double().norm(), name
+
+
+def test_gradients_of_the_discriminator_are_golden(discriminator, golden):
+    discriminator.zero_grad()
+    discriminator_loss(discriminator(golden["y"]), discriminator(golden["x"])).backward()
+    norms = torch.stack([parameter.grad.norm() for parameter in discriminator.parameters()])
+    torch.testing.assert_close(norms, golden["dis.param_grad_norm"], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(norms.norm(), golden["dis.total_grad_norm"], rtol=1e-4, atol=0)
+
+
+def test_total_of_all_terms_is_golden(maps, golden):
+    fake, real = maps
+    generator = adversarial_loss(fake) + 2 * feature_matching_loss(fake, real)
+    terms = [l1_loss(golden["y"], golden["x"]), multi_scale_stft_loss(golden["y"], golden["x"])]
+    terms += [golden["perceptual"], generator]
+    torch.testing.assert_close(torch.stack(terms), golden["total.terms"], rtol=1e-5, atol=0)
+    weighted = torch.stack([100 * terms[0], terms[1], clamp_max(terms[2], 5.0), clamp_max(terms[3], 10.0)])
+    torch.testing.assert_close(weighted.sum(), golden["total.value"], rtol=1e-5, atol=0)
+
+
+def test_an_item_is_judged_by_itself(maps, discriminator, golden):
+    with torch.no_grad():
+        alone = discriminator(golden["y"][1:2])
+    for together, single in zip(flat(maps[0]), flat(alone), strict=True):
+        torch.testing.assert_close(together[1:2], single, atol=1e-4, rtol=1e-4)
