@@ -6,7 +6,7 @@ Both ways give the same ids, and the same audio to 1e-5. Axes: T samples, N ids.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from ..streaming import StreamingEncoder
 
 if TYPE_CHECKING:
     from ..modeling import L3ACModel
-
-TimeNorm = Literal["clip", "frozen"]
+    from ..modeling.span import TimeNormMode
 
 
 @torch.inference_mode()
@@ -42,7 +41,7 @@ def encode_pieces(model: L3ACModel, pieces: Iterable[np.ndarray]) -> np.ndarray:
 
 @torch.inference_mode()
 def decode_clips(
-    model: L3ACModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNorm
+    model: L3ACModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
 ) -> list[np.ndarray]:
     """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples."""
     rows = [torch.from_numpy(ids) for ids in all_ids]
@@ -60,7 +59,7 @@ def decode_clips(
 
 @torch.inference_mode()
 def decode_pieces(
-    model: L3ACModel, ids: np.ndarray, num_samples: int, time_norm: TimeNorm, chunk_seconds: float
+    model: L3ACModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
 ) -> Iterator[np.ndarray]:
     """The samples of one clip from its ids (N,), in consecutive pieces (t,) float32."""
     codes = torch.from_numpy(ids)[None, None].to(model.device)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..audio import AUDIO_SUFFIXES, AudioError, read_audio
 from ..modeling import L3ACModel
-from ..modeling.span import TimeNorm
+from ..modeling.span import TimeNormMode
 from .metrics import MetricError, Usage, codebook_usage, mel_distance, pesq, sdr, si_sdr, stoi
 
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
@@ -65,7 +65,7 @@ class FolderReport:
     failures: list[dict[str, str]]
 
 
-def evaluate_folder(model: L3ACModel, folder: str | Path, time_norm: TimeNorm = "clip") -> FolderReport:
+def evaluate_folder(model: L3ACModel, folder: str | Path, time_norm: TimeNormMode = "clip") -> FolderReport:
     """Encode and decode every clip under `folder`, one at a time, and measure them.
 
     Args:
@@ -165,7 +165,7 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 @torch.inference_mode()
-def _reconstruct(model: L3ACModel, audio: np.ndarray, time_norm: TimeNorm) -> tuple[np.ndarray, np.ndarray]:
+def _reconstruct(model: L3ACModel, audio: np.ndarray, time_norm: TimeNormMode) -> tuple[np.ndarray, np.ndarray]:
     """Audio (T,) → ids (N,) and decoded audio (T,)."""
     input_values = torch.from_numpy(audio)[None, None].to(model.device)  # (1, 1, T)
     (codes, *_) = model.encode(input_values, return_dict=False)  # (1, 1, N)

@@ -26,8 +26,7 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .layers import ConvUnit, GlobalResponseNorm, Snake
 from .lengths import align_left, align_right_again, check_codes_mask, check_waveform
-from .span import Statistics, WholeSpan
-from .span import TimeNorm as TimeNormMode
+from .span import Statistics, TimeNormMode, WholeSpan
 from .stepping import DecoderStepper, EncoderStepper, padded_pieces
 from .time_norm import Moments, TimeNorm
 

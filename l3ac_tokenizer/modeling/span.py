@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
-TimeNorm = Literal["clip", "frozen"]
+TimeNormMode = Literal["clip", "frozen"]
 
 
 class Span:
@@ -31,7 +31,7 @@ class Span:
         statistics: Mean and variance (B, 4) for each time normalisation that is already known.
     """
 
-    def __init__(self, time_norm: TimeNorm = "clip", statistics: Statistics | None = None):
+    def __init__(self, time_norm: TimeNormMode = "clip", statistics: Statistics | None = None):
         self.time_norm = time_norm
         self.statistics: Statistics = statistics or {}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .decoder import Decoder
 from .encoder import Encoder
-from .span import Statistics, StreamSpan, TimeNorm
+from .span import Statistics, StreamSpan, TimeNormMode
 
 
 @dataclass
@@ -118,7 +118,7 @@ class DecoderStepper:
         features: Tensor,
         state: StreamState,
         ends: Sequence[int | None],
-        time_norm: TimeNorm,
+        time_norm: TimeNormMode,
         statistics: Statistics | None = None,
     ) -> tuple[Tensor, list[int]]:
         """Features (B, M, D) → samples (B, M · hop, 1) and each row's first sample number (may be negative).
