@@ -15,11 +15,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from .configuration import L3ACConfig
     from .feature_extraction import L3ACFeatureExtractor
+    from .language_model import FSQEmbedding, FSQHead
     from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
 
 _HOME = {
+    "FSQEmbedding": "language_model",
+    "FSQHead": "language_model",
     "L3ACConfig": "configuration",
     "L3ACDecoderOutput": "modeling",
     "L3ACEncoderOutput": "modeling",
@@ -33,6 +36,8 @@ _HOME = {
 }
 
 __all__ = [
+    "FSQEmbedding",
+    "FSQHead",
     "L3ACConfig",
     "L3ACDecoderOutput",
     "L3ACEncoderOutput",

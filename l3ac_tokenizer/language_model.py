@@ -1,0 +1,209 @@
+"""Input and output layers of language models over ids: what replaces an embedding and a softmax of 117,649 rows.
+
+An id is L digits in mixed radix (see `quantization`), so neither layer needs a row for each id: `FSQEmbedding`
+embeds the digits, `FSQHead` predicts them one after another by the chain rule. At 256 features and the levels of
+`l3ac-1k` the two have 0.1 million parameters, a table and a softmax 60 million.
+
+Axes: D features of the language model, L digits, G groups of digits that are predicted at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .quantization import check_ids, digits_to_codes, ids_to_digits, join_ids, split_ids, split_sizes
+
+EMBEDDING_MODES = ("codes", "digits", "table", "table_from_codes")
+HEAD_MODES = ("chained", "independent", "split", "full")
+
+IGNORED_ID = -100
+"""Target that `FSQHead.loss` leaves out, the value of `torch.nn.CrossEntropyLoss` and transformers."""
+
+
+class FSQEmbedding(nn.Module):
+    """Ids → features, of variance 1 over uniform ids when initialised, as those of `nn.Embedding` are.
+
+    Args:
+        levels: Number of levels of each digit, `model.config.levels`.
+        dim: Features D.
+        mode: `"codes"` maps the L values in [-1, 1] that the codec itself decodes linearly: ids that sound alike
+            start alike. `"digits"` sums one table for each digit: no order among levels. `"table"` has one row an
+            id. `"table_from_codes"` is such a table that starts as the linear map.
+
+    Raises:
+        ValueError: `mode` is none of these.
+    """
+
+    def __init__(self, levels: Sequence[int], dim: int, mode: str = "codes"):
+        super().__init__()
+        _check_mode(mode, EMBEDDING_MODES)
+        self.levels = tuple(levels)
+        self.mode = mode
+        codebook_size = math.prod(levels)
+        if mode == "codes":
+            self.codes = _codes_map(levels, dim)
+        elif mode == "digits":
+            self.digits = nn.EmbeddingBag(sum(levels), dim, mode="sum")
+            nn.init.normal_(self.digits.weight, std=len(levels) ** -0.5)
+        else:
+            self.table = nn.Embedding(codebook_size, dim)
+            if mode == "table_from_codes":
+                with torch.no_grad():
+                    self.table.weight.copy_(_codes_map(levels, dim)(self._code_values(torch.arange(codebook_size))))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids (…) → features (…, D).
+
+        Raises:
+            ValueError: An id is not below the product of `levels`.
+        """
+        check_ids(ids, math.prod(self.levels))
+        if self.mode == "codes":
+            return self.codes(self._code_values(ids).to(self.codes.weight.dtype))
+        if self.mode == "digits":
+            first_rows = torch.tensor([0, *itertools.accumulate(self.levels[:-1])], device=ids.device)
+            rows = ids_to_digits(ids, self.levels) + first_rows  # (…, L)
+            return self.digits(rows.reshape(-1, len(self.levels))).reshape(*ids.shape, self.digits.embedding_dim)
+        return self.table(ids)
+
+    def _code_values(self, ids: Tensor) -> Tensor:
+        return digits_to_codes(ids_to_digits(ids, self.levels), self.levels)
+
+
+class FSQHead(nn.Module):
+    """Distribution of the next id given features of a language model.
+
+    The modes are one idea, p(id | h) = ∏ p(group g | h, groups before g), with other groups of digits:
+
+    - `"chained"`: each digit given those before it; L small softmaxes. What a group adds to a shared hidden layer
+      conditions the next ones, as in NADE (Larochelle & Murray, 2011). Any distribution can be learned.
+    - `"split"`: the same with the two groups of `split_ids` (343 × 343).
+    - `"independent"`: each digit given h alone, linearly. Digits of one id are taken to be independent.
+    - `"full"`: one linear softmax over all ids, which is what a language model's head is without this class.
+
+    Args:
+        dim: Features D.
+        levels: Number of levels of each digit, `model.config.levels`.
+        mode: One of the above.
+
+    Raises:
+        ValueError: `mode` is none of these, or `"split"` is asked for where there is one digit.
+    """
+
+    def __init__(self, dim: int, levels: Sequence[int], mode: str = "chained"):
+        super().__init__()
+        _check_mode(mode, HEAD_MODES)
+        self.levels = tuple(levels)
+        self.mode = mode
+        self.groups = {"split": 2, "full": 1}.get(mode, len(levels))
+        sizes = split_sizes(levels, self.groups)
+        self.conditioned = mode in ("chained", "split")
+        if self.conditioned:
+            self.hidden = nn.Linear(dim, dim)
+            self.conditions = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
+        self.readouts = nn.ModuleList(nn.Linear(dim, size) for size in sizes)
+
+    def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Log-probability (…), in nats and float32, of ids (…) given features (…, D).
+
+        Raises:
+            ValueError: An id is not below the product of `levels`.
+        """
+        groups = split_ids(ids.flatten(), self.levels, self.groups).unbind(-1)
+        state = self._start(hidden.reshape(-1, hidden.shape[-1]))
+        total = torch.zeros(ids.numel(), device=hidden.device)
+        for index, group in enumerate(groups):
+            total = total - F.cross_entropy(self._logits(state, index), group, reduction="none")
+            state = self._condition(state, index, group)
+        return total.reshape(ids.shape)
+
+    def loss(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Mean of −log p in nats over the ids (…) that are not `IGNORED_ID`, given features (…, D).
+
+        Raises:
+            ValueError: Another id is not below the product of `levels`.
+        """
+        counted = ids != IGNORED_ID
+        return -self.log_prob(hidden[counted], ids[counted]).mean()
+
+    @torch.no_grad()
+    def sample(
+        self, hidden: Tensor, temperature: float = 1.0, top_p: float = 1.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Ids (…), int64, drawn given features (…, D).
+
+        Temperature and nucleus act on each softmax of the chain in turn. A chained head draws each digit from the
+        nucleus of *that digit* given the digits drawn before it: the set of ids that can occur is a tree of such
+        choices and not the smallest set of ids with probability `top_p`, which only `"full"` has. As L nuclei
+        are cut, a chained head with `top_p` keeps as little as `top_p` ** L of the probability: choose it nearer to 1
+        than for a softmax over words. Likewise, temperature 0 takes the most probable digit at each step, which is
+        not always the most probable id.
+
+        Args:
+            hidden: Features (…, D).
+            temperature: Divides the logits; 0 takes the most probable value.
+            top_p: Draw among the most probable values that together reach this probability (Holtzman et al., 2020).
+            generator: Source of randomness, on the device of `hidden`.
+
+        Raises:
+            ValueError: `temperature` is negative, or `top_p` not in (0, 1].
+        """
+        if temperature < 0:
+            raise ValueError(f"`temperature` is {temperature}; it must be at least 0.")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"`top_p` is {top_p}; it must lie in (0, 1].")
+        state = self._start(hidden.reshape(-1, hidden.shape[-1]))
+        groups = []
+        for index in range(self.groups):
+            group = _draw(self._logits(state, index), temperature, top_p, generator)
+            state = self._condition(state, index, group)
+            groups.append(group)
+        return join_ids(torch.stack(groups, dim=-1), self.levels, self.groups).reshape(hidden.shape[:-1])
+
+    def _start(self, hidden: Tensor) -> Tensor:
+        """Features (M, D) → the state (M, D) that the first group is read from."""
+        return self.hidden(hidden) if self.conditioned else hidden
+
+    def _logits(self, state: Tensor, index: int) -> Tensor:
+        """State (M, D) → logits (M, size of the group), float32."""
+        return self.readouts[index](F.silu(state) if self.conditioned else state).float()
+
+    def _condition(self, state: Tensor, index: int, group: Tensor) -> Tensor:
+        """State (M, D) after a group's values (M,) are known."""
+        if not self.conditioned or index == len(self.conditions):
+            return state
+        return state + self.conditions[index](group)
+
+
+def _codes_map(levels: Sequence[int], dim: int) -> nn.Linear:
+    """Code values (…, L) → features (…, D) of variance 1 over uniform ids."""
+    linear = nn.Linear(len(levels), dim)
+    for digit, level in enumerate(levels):
+        variance = (level + 1) / (3 * (level - 1))  # of `level` values evenly spaced in [-1, 1]
+        nn.init.normal_(linear.weight[:, digit], std=(len(levels) * variance) ** -0.5)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _draw(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
+    """Values (M,) drawn from the softmax of logits (M, K), tempered and cut to its nucleus."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    probabilities = (logits / temperature).softmax(dim=-1)
+    if top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(dim=-1) - ordered
+        kept = ordered.masked_fill(before >= top_p, 0.0)
+        probabilities = torch.zeros_like(probabilities).scatter(-1, order, kept)
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+def _check_mode(mode: str, modes: Sequence[str]) -> None:
+    if mode not in modes:
+        raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(modes)}.")
