@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .batches import by_length
+from ..tokenization.batching import by_length
 from .loading import load_model
 from .options import UsageError, add_compute
 from .paths import Job, make_folder_of, plan_jobs
@@ -139,7 +139,7 @@ class _Decoding:
 
     def decode_together(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
         """Short files in one batch."""
-        from .codec import decode_clips
+        from ..clips import decode_clips
 
         decoded = decode_clips(
             model,
@@ -153,7 +153,7 @@ class _Decoding:
 
     def decode_long(self, model: L3ACModel, job: Job, clip: Clip, bar: tqdm) -> None:
         """One file in chunks, in memory that does not grow with it."""
-        from .codec import decode_pieces
+        from ..clips import decode_pieces
 
         def pieces() -> Iterator[np.ndarray]:
             for samples in decode_pieces(

@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _encode(model: L3ACModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
     """Ids (N,) of samples (T,)."""
-    from .codec import encode_clips, encode_pieces
+    from ..clips import encode_clips, encode_pieces
 
     size = max(1, round(chunk_seconds * model.config.sampling_rate))
     if len(samples) <= size:
@@ -117,7 +117,7 @@ def _decode(model: L3ACModel, ids: np.ndarray, num_samples: int, chunk_seconds: 
     """Samples (T,) of ids (N,)."""
     import numpy as np
 
-    from .codec import decode_clips, decode_pieces
+    from ..clips import decode_clips, decode_pieces
 
     if num_samples <= chunk_seconds * model.config.sampling_rate:
         return decode_clips(model, [ids], [num_samples], "clip")[0]

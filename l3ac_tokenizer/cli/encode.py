@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .batches import by_length
+from ..tokenization.batching import by_length
 from .loading import load_model, model_name
 from .options import DEFAULT_MODEL, UsageError, add_compute
 from .paths import Job, make_folder_of, plan_jobs
@@ -92,7 +92,7 @@ class _Encoding:
                 clips[job] = reader.read()
                 self._note(reader)
         if clips:
-            from .codec import encode_clips
+            from ..clips import encode_clips
 
             for job, ids in zip(clips, encode_clips(self.model, list(clips.values())), strict=True):
                 self._write(job, ids, len(clips[job]))
@@ -137,7 +137,7 @@ class _Encoding:
 
     def _stream(self, job: Job, bar: tqdm) -> tuple[np.ndarray, int]:
         """The ids (N,) of a file and its number of samples."""
-        from .codec import encode_pieces
+        from ..clips import encode_pieces
 
         num_samples = 0
 

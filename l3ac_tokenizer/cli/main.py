@@ -13,11 +13,18 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import decode, demo, encode, info, models
+from . import decode, demo, encode, info, models, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
-COMMANDS = {"encode": encode, "decode": decode, "info": info, "models": models, "demo": demo}
+COMMANDS = {
+    "encode": encode,
+    "decode": decode,
+    "info": info,
+    "models": models,
+    "demo": demo,
+    "tokenize": tokenize,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

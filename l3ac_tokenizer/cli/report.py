@@ -45,6 +45,21 @@ def one_sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+@contextlib.contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Say how to install what an import inside lacks.
+
+    Raises:
+        ValueError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"this needs the package {error.name}, which is not installed: pip install 'l3ac-tokenizer[{extra}]'."
+        ) from error
+
+
 def show_json(value: Any) -> None:
     """A result for programs."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.cli.batches import by_length
+from l3ac_tokenizer.tokenization.batching import by_length
 from l3ac_tokenizer.container import read_l3ac
 
 from .conftest import RATE, files_below, is_one_sentence, speechlike, write_wav

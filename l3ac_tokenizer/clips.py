@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..feature_extraction import L3ACFeatureExtractor
-from ..streaming import StreamingEncoder
+from .feature_extraction import L3ACFeatureExtractor
+from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
-    from ..modeling.span import TimeNormMode
+    from .modeling import L3ACModel
+    from .modeling.span import TimeNormMode
 
 
 @torch.inference_mode()

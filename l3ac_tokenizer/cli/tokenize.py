@@ -1,0 +1,131 @@
+"""`l3ac tokenize`: a corpus to Parquet shards of ids.
+
+The corpus is a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognised), a manifest (.jsonl,
+.csv, .tsv), Parquet with audio, WebDataset tar shards, or the name of a dataset on the hub. The same command goes on
+after any stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .loading import load_model
+from .options import DEFAULT_MODEL, UsageError, add_compute, positive_number
+from .report import needing_extra, say, show_facts, show_json
+
+if TYPE_CHECKING:
+    from ..tokenization.engines import Engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `l3ac tokenize`."""
+    parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the shards go")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "npy-index"),
+        default="parquet",
+        help="npy-index: beside the shards, all ids as one array to memory-map (default: %(default)s)",
+    )
+    parser.add_argument("--split", type=int, default=1, metavar="K", help="write an id as K smaller ones (default: 1)")
+    parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="longer clips are failures")
+    parser.add_argument("--max-failures", type=int, metavar="N", help="stop at more failed clips than this")
+    parser.add_argument(
+        "--shard-rows", type=int, default=1000, metavar="R", help="clips a shard (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--num-shards",
+        type=int,
+        default=1,
+        metavar="N",
+        help="spread the corpus over N jobs, each with its own --shard-index and output; see `l3ac merge`",
+    )
+    parser.add_argument("--shard-index", type=int, default=0, metavar="I", help="which of them this is, from 0")
+    parser.add_argument(
+        "--num-proc", type=int, metavar="P", help="worker processes (default: 1; with Ray, all of the cluster's CPUs)"
+    )
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="default: %(default)s")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: one on this machine)")
+    parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
+    parser.add_argument("--hub-split", default="train", metavar="NAME", help="split of it (default: %(default)s)")
+    add_compute(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tokenize, or go on with it; status 0 also where single clips failed, which is said."""
+    if options.ray_address and options.engine != "ray":
+        raise UsageError("--ray-address goes with --engine ray.")
+    with needing_extra("data"):
+        import datasets  # noqa: F401 - what sources and the writer need comes with it
+
+        from ..tokenization import open_source, tokenize_corpus
+        from ..tokenization.job import Options
+
+    try:
+        decisive = Options(
+            options.split, options.max_seconds, options.shard_rows, options.num_shards, options.shard_index
+        )
+        engine = _engine(options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _log_with(say)
+    model = load_model(options.model)
+    summary = tokenize_corpus(
+        open_source(options.corpus, options.hub_config, options.hub_split),
+        model,
+        options.output,
+        decisive,
+        engine=engine,
+        chunk_seconds=options.chunk_seconds,
+        device=options.device,
+        max_failures=options.max_failures,
+    )
+    if options.json:
+        show_json(summary)
+    else:
+        show_facts(texts(summary))
+    if summary["failures"]:
+        say(f"{summary['failures']} clips could not be encoded: see failures.jsonl in {options.output}.")
+    return 0
+
+
+def texts(summary: dict[str, Any]) -> dict[str, str]:
+    """A summary for people."""
+    speed = summary["audio_hours_per_hour"]
+    return {
+        "clips": f"{summary['clips']:,}",
+        "failures": f"{summary['failures']:,}",
+        "audio": f"{summary['hours']:.2f} h",
+        "ids": f"{summary['ids']:,}",
+        "rate": "-" if summary["ids_per_second"] is None else f"{summary['ids_per_second']:.2f} ids/s",
+        "speed": "-" if speed is None else f"{speed:.1f} times real time",
+        "model": summary["model"],
+        "weights digest": summary["weights_digest"],
+        "shards": str(summary["shards"]),
+    }
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    if options.engine == "ray":
+        with needing_extra("ray"):
+            from ..tokenization.ray_engine import RayEngine
+
+            return RayEngine(options.ray_address, options.num_proc)
+    from ..tokenization.engines import LocalEngine
+
+    return LocalEngine(1 if options.num_proc is None else options.num_proc)
+
+
+def _log_with(show: Any) -> None:
+    """Show the warnings of tokenization as messages of the command."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show(record.getMessage())
+
+    logger = logging.getLogger("l3ac_tokenizer.tokenization")
+    logger.handlers = [Handler()]
+    logger.propagate = False

@@ -1,0 +1,25 @@
+"""Corpora to ids: from files, archives and datasets to Parquet shards, resumable, on one machine or many.
+
+`tokenize_dataset` maps a `datasets` dataset; `open_source` and `tokenize_corpus` are what `l3ac tokenize` runs.
+Names are imported when they are first used: `datasets` and `pyarrow` come with the extra `data`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dataset import tokenize_dataset
+    from .run import tokenize_corpus
+    from .sources import open_source
+
+_HOME = {"open_source": "sources", "tokenize_corpus": "run", "tokenize_dataset": "dataset"}
+
+__all__ = ["open_source", "tokenize_corpus", "tokenize_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

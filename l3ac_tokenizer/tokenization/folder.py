@@ -1,0 +1,267 @@
+"""The output folder: one run at a time, shards that are whole or not there, and a manifest of what is done.
+
+`manifest.jsonl` has the job in its first line and one line for each finished shard. A shard is written under a
+temporary name, renamed, and only then noted, each step forced to disk: whatever moment a run is killed at, what the
+manifest says is there is there, and what it does not say is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..atomic import atomic_write
+from .errors import CorpusError
+from .job import Job, file_name
+from .table import shard_schema
+
+MANIFEST, SUMMARY, FAILURES, LOCK = "manifest.jsonl", "summary.json", "failures.jsonl", ".lock"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A line of the manifest: one finished shard.
+
+    Attributes:
+        shard: its number.
+        rows: clips in it.
+        num_samples: their samples in all.
+        num_ids: their ids in all.
+        bytes: size of its file.
+        sha256: of its file.
+        seconds: time from the shard before it to this one.
+        failures: id, path and reason of each clip that is missing.
+    """
+
+    shard: int
+    rows: int
+    num_samples: int
+    num_ids: int
+    bytes: int
+    sha256: str
+    seconds: float
+    failures: list[dict[str, str]]
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process; the system lets go of it however the process ends.
+
+    Raises:
+        CorpusError: another run holds it.
+        OSError: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(f"cannot make the folder {folder}: {reason}; choose another output.") from error
+    lock = filelock.FileLock(os.path.join(folder, LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise CorpusError(f"another run is writing {folder}: wait until it ends, or choose another output.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> tuple[Job | None, dict[int, ShardEntry]]:
+    """The job and the finished shards of a folder; None where no run has begun in it.
+
+    A last line without an end, which a killed run may leave, counts for nothing.
+
+    Raises:
+        CorpusError: the manifest is damaged, or of something else.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.exists():
+        return None, {}
+    first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
+    if not first:
+        return None, {}
+    job = Job.from_json(first, str(path))
+    entries: dict[int, ShardEntry] = {}
+    for number, line in enumerate(lines, 2):
+        try:
+            entry = ShardEntry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise CorpusError(f"{path} is damaged in line {number} ({error}): remove that line.") from error
+        entries[entry.shard] = entry
+    return job, entries
+
+
+class OutputFolder:
+    """A folder that a job's shards are written to, under its lock.
+
+    Attributes:
+        path: of the folder.
+        job: what is written.
+        entries: finished shards.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], job: Job, columns: dict[str, pa.DataType]) -> None:
+        self.path = Path(path)
+        self.job = job
+        self.entries: dict[int, ShardEntry] = {}
+        self._schema = shard_schema(columns, job.facts)
+
+    def prepare(self) -> None:
+        """Find out what is done, and clear away what a killed run left.
+
+        Raises:
+            CorpusError: the folder holds another job, or shards without a manifest.
+            OSError: it cannot be written.
+        """
+        for name in os.listdir(self.path):
+            if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name):
+                (self.path / name).unlink()
+        begun, entries = read_manifest(self.path)
+        if begun is None:
+            if any(self.path.glob("shard-*.parquet")):
+                raise CorpusError(f"{self.path} holds shards and no {MANIFEST}: choose another output.")
+            with atomic_write(self.path / MANIFEST) as file:
+                file.write(self.job.to_json().encode() + b"\n")
+                _to_disk(file)
+            return
+        differences = begun.differences(self.job)
+        if differences:
+            raise CorpusError(
+                f"{self.path} was begun with something else: {'; '.join(differences)}; give what it was begun with, "
+                "or choose another output."
+            )
+        _cut_torn_line(self.path / MANIFEST)
+        self.entries = {shard: entry for shard, entry in entries.items() if self._is_there(entry)}
+
+    def pending(self) -> list[int]:
+        """Shards that are not done."""
+        return [shard for shard in self.job.shards() if shard not in self.entries]
+
+    def commit(self, shard: int, table: pa.Table, seconds: float) -> ShardEntry:
+        """Write a shard from its rows in order, failed ones included, and note it.
+
+        Raises:
+            OSError: the disk is full, or cannot be written otherwise; nothing is noted.
+        """
+        failed = table.filter(table["error"].is_valid()).select(["id", "path", "error"]).to_pylist()
+        kept = table.filter(table["error"].is_null()).select(self._schema.names)
+        kept = pa.Table.from_arrays(kept.columns, schema=self._schema)
+        target = self.path / file_name(shard)
+        with self._resumable(), atomic_write(target) as file:
+            pq.write_table(kept, file, compression="zstd")
+            _to_disk(file)
+        entry = ShardEntry(
+            shard=shard,
+            rows=kept.num_rows,
+            num_samples=int(kept["num_samples"].to_numpy().sum()),
+            num_ids=len(kept["ids"].combine_chunks().flatten()),
+            bytes=target.stat().st_size,
+            sha256=file_sha256(target),
+            seconds=round(seconds, 3),
+            failures=failed,
+        )
+        with self._resumable():
+            _append_line(self.path / MANIFEST, json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
+        self.entries[shard] = entry
+        return entry
+
+    def failures(self) -> list[dict[str, str]]:
+        """Clips that are missing from the finished shards, in the order of the source."""
+        return [failure for _, entry in sorted(self.entries.items()) for failure in entry.failures]
+
+    def write_summary(self) -> dict[str, Any]:
+        """Write `summary.json` and `failures.jsonl` about what is done, and return the summary.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        summary = summarize(self.job, self.entries)
+        with self._resumable():
+            for name, lines in (
+                (SUMMARY, [json.dumps(summary, indent=2)]),
+                (FAILURES, [json.dumps(failure, ensure_ascii=False) for failure in self.failures()]),
+            ):
+                with atomic_write(self.path / name) as file:
+                    file.write("".join(f"{line}\n" for line in lines).encode())
+        return summary
+
+    def _is_there(self, entry: ShardEntry) -> bool:
+        path = self.path / file_name(entry.shard)
+        return path.exists() and path.stat().st_size == entry.bytes
+
+    @contextlib.contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """Say of a failed write that nothing finished is lost."""
+        try:
+            yield
+        except OSError as error:
+            done = f"{len(self.entries)} of {len(self.job.shards())} shards are done"
+            raise type(error)(f"{error} {done}; the same command goes on from there.") from error
+
+
+def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
+    """What `summary.json` says of a job's finished shards."""
+    num_samples = sum(entry.num_samples for entry in entries.values())
+    num_ids = sum(entry.num_ids for entry in entries.values())
+    seconds = sum(entry.seconds for entry in entries.values())
+    audio = num_samples / job.facts.sampling_rate
+    return {
+        "complete": len(entries) == len(job.shards()),
+        "clips": sum(entry.rows for entry in entries.values()),
+        "failures": sum(len(entry.failures) for entry in entries.values()),
+        "hours": audio / 3600,
+        "ids": num_ids,
+        "ids_per_second": num_ids / audio if audio else None,
+        "audio_hours_per_hour": audio / seconds if seconds else None,
+        "seconds": seconds,
+        "shards": len(entries),
+        "corpus": {"kind": job.kind, "clips": job.source_rows, "digest": job.source_digest},
+        **asdict(job.facts),
+    }
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Add a line and force it to disk, or leave the file as it was."""
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+            _to_disk(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            reason = (error.strerror or str(error)).lower()
+            raise type(error)(f"cannot write {path}: {reason}; free some place.") from error
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line without an end, which a run killed in the middle of it left."""
+    with open(path, "r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

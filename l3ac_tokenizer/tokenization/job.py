@@ -1,0 +1,202 @@
+"""What a tokenized corpus is made of: the facts that decide its rows, and how its shards are numbered."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..version import __version__
+from .errors import CorpusError
+
+if TYPE_CHECKING:
+    from ..modeling import L3ACModel
+    from .sources import Source
+
+METADATA_KEY = b"l3ac"
+"""Where the Parquet metadata holds the facts, as JSON."""
+
+SHARD_ROWS = 1000
+WINDOW_ROWS = 64
+"""Rows that are encoded together, from a shard's first one on: what a worker takes, and within which clips of similar
+length meet. A constant, so that a resumed run makes the batches of an uninterrupted one."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the rows beside the model and the corpus.
+
+    Attributes:
+        split: groups of digits an id is written as; 1: the id itself.
+        max_seconds: longer clips are failures; None: no limit.
+        shard_rows: rows of the corpus in one shard, failures included.
+        num_shards: jobs that the corpus is spread over.
+        shard_index: which of them this is.
+
+    Raises:
+        ValueError: a number out of range, by its name.
+    """
+
+    split: int = 1
+    max_seconds: float | None = None
+    shard_rows: int = SHARD_ROWS
+    num_shards: int = 1
+    shard_index: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("split", "shard_rows", "num_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(f"`shard_index` is {self.shard_index}; it must be 0 to {self.num_shards - 1}.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"`max_seconds` is {self.max_seconds}; it must be above 0.")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The metadata of a tokenized corpus; ids of two `weights_digest` are never mixed.
+
+    Attributes:
+        model: preset, or name of the model's directory.
+        weights_digest: `L3ACModel.weights_digest()`.
+        levels: levels of each FSQ dimension.
+        hop_length: samples an id.
+        sampling_rate: in Hz.
+        options: see `Options`.
+        version: of this library.
+    """
+
+    model: str
+    weights_digest: str
+    levels: tuple[int, ...]
+    hop_length: int
+    sampling_rate: int
+    options: Mapping[str, Any]
+    version: str = __version__
+
+    @classmethod
+    def of(cls, model: L3ACModel, options: Mapping[str, Any]) -> Facts:
+        """The facts of a model's ids."""
+        config = model.config
+        return cls(
+            model=os.path.basename(os.path.abspath(model.name_or_path)) if model.name_or_path else "unnamed",
+            weights_digest=model.weights_digest(),
+            levels=tuple(config.levels),
+            hop_length=config.hop_length,
+            sampling_rate=config.sampling_rate,
+            options=options,
+        )
+
+    @property
+    def split(self) -> int:
+        """Groups of digits that an id is written as."""
+        return int(self.options.get("split", 1))
+
+    def to_json(self) -> str:
+        """As the Parquet metadata holds it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Facts:
+        """The inverse of `to_json`.
+
+        Raises:
+            CorpusError: `where` holds something else.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**{**values, "levels": tuple(values["levels"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorpusError(f"{where} has `l3ac` metadata of another kind ({error}): make it again.") from error
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, or one of `num_shards` runs, over a corpus.
+
+    Attributes:
+        facts: what its ids are.
+        kind: of the source, in words.
+        source_digest: of the source's list.
+        source_rows: number of its records.
+    """
+
+    facts: Facts
+    kind: str
+    source_digest: str
+    source_rows: int
+
+    @classmethod
+    def of(cls, source: Source, model: L3ACModel, options: Options) -> Job:
+        """The job of encoding a source."""
+        return cls(Facts.of(model, asdict(options)), source.kind, source.digest(), len(source))
+
+    @property
+    def options(self) -> Options:
+        """The options as typed values."""
+        return Options(**self.facts.options)
+
+    def shards(self) -> list[int]:
+        """Numbers of this run's shards; shard k is rows k · shard_rows onwards, of job k mod num_shards."""
+        options = self.options
+        count = -(-self.source_rows // options.shard_rows)
+        return list(range(options.shard_index, count, options.num_shards))
+
+    def rows_of(self, shard: int) -> range:
+        """Records of the source that a shard holds."""
+        size = self.options.shard_rows
+        return range(shard * size, min((shard + 1) * size, self.source_rows))
+
+    def windows_of(self, shard: int) -> list[tuple[int, int]]:
+        """The pieces that a shard is encoded in."""
+        rows = self.rows_of(shard)
+        return [(start, min(start + WINDOW_ROWS, rows.stop)) for start in range(rows.start, rows.stop, WINDOW_ROWS)]
+
+    def to_json(self) -> str:
+        """As the first line of the manifest holds it."""
+        return json.dumps({"l3ac_manifest": 1, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Job:
+        """The inverse of `to_json`.
+
+        Raises:
+            CorpusError: `where` holds something else.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("l3ac_manifest") != 1:
+                raise ValueError("another version")
+            facts = Facts.from_json(json.dumps(values.pop("facts")), where)
+            return cls(facts=facts, **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CorpusError(f"{where} is no manifest of a tokenized corpus ({error}): choose another.") from error
+
+    def differences(self, other: Job) -> list[str]:
+        """What another job would do otherwise, both values named; the library's version may differ."""
+        mine, others = _flat(self), _flat(other)
+        return [
+            f"{name} is {others[name]} and was {mine[name]}"
+            for name in mine
+            if mine[name] != others[name] and name != "version"
+        ]
+
+
+def _flat(job: Job) -> dict[str, Any]:
+    facts = asdict(job.facts)
+    options = facts.pop("options")
+    return {
+        **facts,
+        **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
+        "kind of corpus": job.kind,
+        "number of clips": job.source_rows,
+        "digest of the corpus' list": job.source_digest,
+    }
+
+
+def file_name(shard: int) -> str:
+    """What the file of a shard is called."""
+    return f"shard-{shard:05d}.parquet"

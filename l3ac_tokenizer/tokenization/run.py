@@ -1,0 +1,118 @@
+"""A whole corpus to a folder of shards: resumed where it was left, the same rows however often it was killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from .encoding import ClipEncoder
+from .engines import Engine, LocalEngine
+from .errors import CorpusError
+from .folder import OutputFolder, locked
+from .job import Job, Options
+from .sources import Source
+from .table import WindowEncoder
+
+if TYPE_CHECKING:
+    from ..modeling import L3ACModel
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize_corpus(
+    source: Source,
+    model: L3ACModel,
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    engine: Engine | None = None,
+    chunk_seconds: float = 30.0,
+    device: str = "cpu",
+    max_failures: int | None = None,
+) -> dict[str, Any]:
+    """Encode a corpus into Parquet shards with a manifest and a summary; the same call goes on after any stop.
+
+    What the rows hold is decided by the source, the model and `options`. The other arguments may change from one call
+    to the next.
+
+    Args:
+        source: see `open_source`.
+        model: the codec, in evaluation mode.
+        output: folder, made if need be.
+        options: what decides the rows beside source and model.
+        engine: who encodes; None: this process.
+        chunk_seconds: seconds of audio in the network at once.
+        device: torch device of the engine's workers.
+        max_failures: stop when more clips than these cannot be encoded; None: never.
+
+    Returns:
+        The summary, as `summary.json` holds it.
+
+    Raises:
+        CorpusError: the folder holds another job or is being written, or there are too many failures.
+        OSError: the disk is full, or cannot be written otherwise.
+    """
+    options = options or Options()
+    encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device)
+    with locked(output):
+        folder = OutputFolder(output, Job.of(source, model, options), dict(source.columns))
+        folder.prepare()
+        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard)]
+        tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
+        try:
+            with _progress(folder, windows) as bar:
+                _write_shards(folder, _watched(tables, folder, max_failures, bar))
+        finally:
+            tables.close()  # type: ignore[attr-defined]
+            summary = folder.write_summary()
+    return summary
+
+
+def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
+    """Gather windows to shards, and write each shard that is whole."""
+    parts: dict[int, dict[int, pa.Table]] = {}
+    since = time.perf_counter()
+    for table in tables:
+        start = table["row"][0].as_py()
+        shard = start // folder.job.options.shard_rows
+        parts.setdefault(shard, {})[start] = table
+        if sum(part.num_rows for part in parts[shard].values()) == len(folder.job.rows_of(shard)):
+            whole = parts.pop(shard)
+            folder.commit(shard, pa.concat_tables(whole[start] for start in sorted(whole)), time.perf_counter() - since)
+            since = time.perf_counter()
+
+
+def _watched(
+    tables: Iterator[pa.Table], folder: OutputFolder, max_failures: int | None, bar: tqdm
+) -> Iterator[pa.Table]:
+    """Log failures, stop at too many, and move the bar."""
+    count = len(folder.failures())
+    _check_failures(count, max_failures)
+    for table in tables:
+        for failure in table.filter(table["error"].is_valid()).to_pylist():
+            logger.warning(failure["error"])
+            count += 1
+            _check_failures(count, max_failures)
+        bar.update(table.num_rows)
+        yield table
+
+
+def _check_failures(count: int, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        raise CorpusError(
+            f"{count} clips could not be encoded, more than the {limit} allowed: repair them, or allow more; the same "
+            "command goes on from the shards that are done."
+        )
+
+
+def _progress(folder: OutputFolder, windows: list[tuple[int, int]]) -> tqdm:
+    total = sum(len(folder.job.rows_of(shard)) for shard in folder.job.shards())
+    left = sum(stop - start for start, stop in windows)
+    return tqdm(total=total, initial=total - left, desc="tokenizing", unit=" clips", file=sys.stderr, disable=None)

@@ -1,0 +1,91 @@
+"""Rows of a tokenized corpus as Arrow tables.
+
+Between workers and the writer a table has one row for each record of the source, failed ones included, with the
+columns `row` (its number there) and `error`; a shard on disk has neither.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from .encoding import ClipEncoder, EncodedClip
+from .job import METADATA_KEY, Facts
+from .sources import Source
+
+
+def ids_type(split: int) -> pa.DataType:
+    """list<int32>, or list<fixed_size_list<int32>[split]> for ids in groups of digits."""
+    return pa.list_(pa.int32() if split == 1 else pa.list_(pa.int32(), split))
+
+
+def shard_schema(columns: Mapping[str, pa.DataType], facts: Facts) -> pa.Schema:
+    """The schema of a shard: our columns, then those carried along; the facts as metadata."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("ids", ids_type(facts.split)),
+            ("num_samples", pa.int64()),
+            ("sampling_rate", pa.int32()),
+            ("path", pa.string()),
+            *columns.items(),
+        ],
+        metadata={METADATA_KEY: facts.to_json()},
+    )
+
+
+class WindowEncoder:
+    """Encodes ranges of a source: the whole work of a worker, and all that is sent to it."""
+
+    def __init__(self, source: Source, encoder: ClipEncoder) -> None:
+        self.source = source
+        self.encoder = encoder
+
+    def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
+        """The records `start` … `stop` as a table between workers and the writer."""
+        records = list(self.source.records(start, stop))
+        sound = [record for record in records if record.error is None]
+        encoded = iter(
+            self.encoder([record.audio for record in sound], [record.path for record in sound], rank) if sound else []
+        )
+        failed = np.empty(0, dtype=np.int32)
+        clips = [next(encoded) if record.error is None else EncodedClip(failed, 0, record.error) for record in records]
+        rate = self.encoder.model.config.sampling_rate
+        return pa.table(
+            {
+                "row": pa.array(range(start, stop), type=pa.int64()),
+                "id": pa.array([record.id for record in records], type=pa.string()),
+                "ids": ids_array([clip.ids for clip in clips], self.encoder.split),
+                "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
+                "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
+                "path": pa.array([record.path for record in records], type=pa.string()),
+                **{
+                    name: pa.array([record.columns.get(name) for record in records], type=kind)
+                    for name, kind in self.source.columns.items()
+                },
+                "error": pa.array([clip.error for clip in clips], type=pa.string()),
+            }
+        )
+
+
+def ids_array(all_ids: Sequence[np.ndarray], split: int) -> pa.ListArray:
+    """The ids (N,) or (N, split) of each clip as an Arrow array of `ids_type`."""
+    offsets = np.cumsum([0, *map(len, all_ids)], dtype=np.int32)
+    values: pa.Array = pa.array(np.concatenate([np.empty(0, np.int32), *(ids.reshape(-1) for ids in all_ids)]))
+    if split > 1:
+        values = pa.FixedSizeListArray.from_arrays(values, split)
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def ids_of(column: pa.ChunkedArray | pa.Array, split: int) -> list[np.ndarray]:
+    """The inverse of `ids_array`: views (N,) or (N, split) int32 of each clip's ids."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    offsets = column.offsets.to_numpy()
+    values = column.values
+    flat = values.flatten().to_numpy() if split > 1 else values.to_numpy()
+    rows = flat.reshape(-1, split) if split > 1 else flat
+    return [rows[start:stop] for start, stop in itertools.pairwise(offsets)]
