@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .feature_extraction import L3ACFeatureExtractor
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
+    from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
 
@@ -29,6 +30,7 @@ _HOME = {
     "L3ACFeatureExtractor": "feature_extraction",
     "L3ACModel": "modeling",
     "L3ACOutput": "modeling",
+    "L3ACProcessor": "processing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
     "join_ids": "quantization",
@@ -44,6 +46,7 @@ __all__ = [
     "L3ACFeatureExtractor",
     "L3ACModel",
     "L3ACOutput",
+    "L3ACProcessor",
     "StreamingDecoder",
     "StreamingEncoder",
     "__version__",

@@ -138,3 +138,9 @@ def _prepare(module: ModuleType) -> None:
 
         module.AutoModel.register(L3ACConfig, L3ACModel)
         module.AutoModelForAudioTokenization.register(L3ACConfig, L3ACModel)
+    elif module.__name__ == _AUTO + "processing_auto":
+        from .processing import L3ACProcessor
+
+        # Found by its name in processor_config.json. Not registered for `L3ACConfig`: the folder of a codec alone has
+        # no tokenizer, and `AutoProcessor` gives its feature extractor.
+        module.AutoProcessor.register(L3ACProcessor, L3ACProcessor)
