@@ -13,6 +13,7 @@ from . import hub
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
     from .feature_extraction import L3ACFeatureExtractor
     from .language_model import FSQEmbedding, FSQHead
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .streaming import StreamingDecoder, StreamingEncoder
 
 _HOME = {
+    "AcousticBPE": "acoustic_bpe",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -38,6 +40,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AcousticBPE",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",

@@ -72,11 +72,11 @@ class L3ACProcessor(ProcessorMixin):
         tokenizer.add_tokens(
             [AddedToken(mark, special=True, normalized=False) for mark in (AUDIO_START, AUDIO_END)], special_tokens=True
         )
-        text_size = max(tokenizer.get_vocab().values()) + 1
-        self.audio_offset = text_size if audio_offset is None else audio_offset
-        if text_size > self.audio_offset:
+        self._text_size = max(tokenizer.get_vocab().values()) + 1
+        self.audio_offset = self._text_size if audio_offset is None else audio_offset
+        if self._text_size > self.audio_offset:
             raise ValueError(
-                f"The tokenizer has tokens up to {text_size - 1} and the audio tokens begin at {self.audio_offset}: "
+                f"The tokenizer has {self._text_size} tokens and the audio tokens begin at {self.audio_offset}: "
                 "use the tokenizer that the processor was made with, or make a new processor and a new model."
             )
         self.codebook_size = codebook_size
@@ -120,9 +120,12 @@ class L3ACProcessor(ProcessorMixin):
         text: list[int] = []
         ids: list[int] | None = None  # of the audio part that is open
         for position, token in enumerate(np.asarray(tokens).tolist()):
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(f"Token {position} is {token}; tokens are 0 to {self.vocab_size - 1} here.")
-            is_audio = token >= self.audio_offset
+            is_audio = self.audio_offset <= token < self.vocab_size
+            if not is_audio and not 0 <= token < self._text_size:
+                raise ValueError(
+                    f"Token {position} is {token}; those of text are 0 to {self._text_size - 1}, those of audio "
+                    f"{self.audio_offset} to {self.vocab_size - 1}."
+                )
             if ids is None and (is_audio or token == self.audio_end_id):
                 raise ValueError(f"Token {position} is {token}, of audio, and no {AUDIO_START} stands before it.")
             if ids is not None and not is_audio and token != self.audio_end_id:

@@ -210,7 +210,10 @@ def test_an_offset_may_leave_room_for_rows_that_a_text_model_has_beyond_its_toke
     processor = L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), CODEBOOK, audio_offset=512)
     assert processor.encode_parts([audio(1)])[1] == 513 and processor.vocab_size == 512 + CODEBOOK
     processor.save_pretrained(tmp_path)
-    assert AutoProcessor.from_pretrained(tmp_path).audio_offset == 512
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert loaded.audio_offset == 512
+    with pytest.raises(ValueError, match="Token 0 is 511"):
+        loaded.decode_parts([511])
 
 
 # ---------------------------------------------------------------------------------------------- errors
@@ -239,7 +242,7 @@ def test_parts_that_cannot_be_encoded_are_refused_by_name(processor, parts, said
 def test_sequences_that_no_parts_give_are_refused_by_name(processor):
     start, end, first = processor.audio_start_id, processor.audio_end_id, processor.audio_offset
     for tokens, said in [
-        ([processor.vocab_size], "Token 0 is 308; tokens are 0 to 307"),
+        ([processor.vocab_size], "Token 0 is 308; those of text are 0 to 262, those of audio 263 to 307"),
         ([-1], "Token 0 is -1"),
         ([5, first], "Token 1 is .* of audio, and no"),
         ([end], "Token 0 is .* of audio, and no"),
