@@ -1,6 +1,7 @@
 # make demo [AUDIO=path]  hear and measure what one stream of ids keeps of a recording; results in demo/
 # make test               the suite without its slow part
 # make lint               ruff and mypy
+# make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
 # make env                .venv with every extra (demo and test make .venv with what they need themselves)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 
 # The whole `eval` extra would compile PESQ, which the demo does not report: a fresh machine has no compiler.
 DEMO_REQUIREMENTS := --editable . torchmetrics pystoi matplotlib
-TEST_REQUIREMENTS := --editable .[dev,eval,train]
+TEST_REQUIREMENTS := --editable .[dev,eval,train,onnx]
 ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx]
 
 # Real audio and golden numbers, where they lie beside the checkout; without them, the tests that need them skip.
@@ -20,7 +21,7 @@ ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers lint env
+.PHONY: demo test test-all test-transformers lint bench env
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
@@ -49,6 +50,14 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The clips for the loss of quality lie where L3AC_SHARED says.
+bench: export HF_HUB_OFFLINE = 1
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.streaming
+	$(if $(L3AC_SHARED),$(BIN)/python -m benchmarks.precision $(L3AC_SHARED)/audio/eval/speech)
+	$(BIN)/python -m benchmarks.speed
 
 env: $(VENV)/env.stamp
 

@@ -1,0 +1,1 @@
+"""Measurements of the package: what it costs, and what must not change."""

@@ -1,0 +1,124 @@
+"""Clocks, and what a machine could do at most."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: by the clock on the wall, and of all threads' CPU time."""
+
+    wall: float
+    cpu: float
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, Timing]:
+    """What `call` gives, and what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, Timing(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def median(timings: Sequence[Timing]) -> Timing:
+    """Medians of both clocks."""
+    return Timing(*(statistics.median(getattr(timing, clock) for timing in timings) for clock in ("wall", "cpu")))
+
+
+def growth_exponent(lengths: Sequence[float], costs: Sequence[float]) -> float | None:
+    """x of cost ∝ length^x by least squares of the logarithms; None below two different lengths."""
+    if len(set(lengths)) < 2 or min(costs) <= 0:
+        return None
+    x, y = [math.log(length) for length in lengths], [math.log(cost) for cost in costs]
+    return statistics.linear_regression(x, y).slope
+
+
+def gemm_peaks() -> dict[str, float]:
+    """GFLOP/s of square matrix products on torch's threads, the best of ten each.
+
+    `torch.mm` in float32 and bfloat16, and oneDNN's float32 product with a weight that was packed beforehand, where
+    this build of torch has it.
+    """
+    size = 2048
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, size, size, generator=generator)
+    half_a, half_b = a.bfloat16(), b.bfloat16()
+    calls: dict[str, Callable[[], Tensor]] = {
+        "float32, torch.mm": lambda: torch.mm(a, b),
+        "bfloat16, torch.mm": lambda: torch.mm(half_a, half_b),
+    }
+    if torch.backends.mkldnn.is_available():
+        packed = torch.ops.mkldnn._reorder_linear_weight(b, size)
+        calls["float32, oneDNN, packed"] = lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
+    with torch.no_grad():
+        return {name: 2e-9 * size**3 / min(timed(call)[1].wall for call in [call] * 10) for name, call in calls.items()}
+
+
+_OPS = torch.ops
+_PRODUCTS = frozenset(
+    {
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_slow_conv2d_forward",
+        "aten::addmm",
+        "aten::baddbmm",
+        "aten::bmm",
+        "aten::mkldnn_convolution",
+        "aten::mkldnn_rnn_layer",
+        "aten::mm",
+        "aten::slow_conv_dilated2d",
+        "aten::slow_conv_transpose2d",
+        "mkldnn::_convolution_pointwise",
+        "mkldnn::_linear_pointwise",
+    }
+)
+"""Operations, by their names in a profile, that are matrix products or convolutions."""
+
+
+def _lstm_flops(x: tuple[int, ...], w_in: tuple[int, ...], w_hidden: tuple[int, ...], *_: Any, **__: Any) -> int:
+    """x (T, B, D), weights (4H, D) and (4H, H)."""
+    return 2 * x[0] * x[1] * (math.prod(w_in) + math.prod(w_hidden))
+
+
+def _packed_linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
+    """x (…, D), weight (D', D)."""
+    return 2 * math.prod(x) * weight[0]
+
+
+def flops(call: Callable[[], Any]) -> int:
+    """Floating-point operations of the matrix products and convolutions in a call, multiply and add as two.
+
+    torch's counter, and formulas for two operations of CPUs that it does not know: oneDNN's LSTM and its product
+    with packed weights.
+    """
+    formulas = {
+        _OPS.aten.mkldnn_rnn_layer: _lstm_flops,
+        _OPS.mkldnn._linear_pointwise: _packed_linear_flops,
+    }
+    # Under inference mode the counter breaks weight-normed layers.
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=formulas) as counter,
+    ):
+        call()
+    return counter.get_total_flops()
+
+
+def seconds_in_products(call: Callable[[], Any]) -> tuple[float, float]:
+    """CPU seconds of matrix products and convolutions in a profiled call, and of all its operations."""
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as record:
+        call()
+    own = {event.key: event.self_cpu_time_total * 1e-6 for event in record.key_averages()}
+    return sum(own[key] for key in _PRODUCTS & own.keys()), sum(own.values())
