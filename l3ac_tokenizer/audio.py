@@ -144,20 +144,29 @@ class AudioReader:
     def _mono(self) -> Iterator[np.ndarray]:
         """Checked samples at the file's rate."""
         start = 0
-        self._file.seek(0)
+        self._rewind()
         while len(frames := self._read(start)):
             self._check(frames, start)
             start += len(frames)
             yield frames[:, 0] if self.channels == 1 else frames.mean(axis=1)
 
+    def _rewind(self) -> None:
+        try:
+            self._file.seek(0)
+        except soundfile.SoundFileError as error:  # FLAC that ends before its second frame
+            raise self._damaged(0, error) from error
+
     def _read(self, start: int) -> np.ndarray:
         try:
             return self._file.read(_FRAMES, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"{self.name} is damaged after {start / self.source_rate:.2f} s ({_reason(error)}): "
-                "repair it or make it again."
-            ) from error
+            raise self._damaged(start, error) from error
+
+    def _damaged(self, start: int, error: Exception) -> AudioError:
+        return AudioError(
+            f"{self.name} is damaged after {start / self.source_rate:.2f} s ({_reason(error)}): "
+            "repair it or make it again."
+        )
 
     def _check(self, frames: np.ndarray, start: int) -> None:
         """Refuse samples (t, channels) that no audio has."""

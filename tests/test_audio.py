@@ -165,6 +165,13 @@ def test_samples_beyond_full_scale_are_taken_up_to_the_bound(write):
         read_audio(write(np.full(10, 32767.0), 16000, subtype="FLOAT"), 16000)
 
 
+def test_a_flac_cut_in_its_first_frame_is_damaged_too(write):
+    path = write(np.random.default_rng(0).uniform(-1, 1, 5000), 16000, "a.flac")
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(AudioError, match=r"damaged after 0\.00 s"):
+        read_audio(path, 16000)
+
+
 def test_a_damaged_flac_says_where(write):
     noise = np.random.default_rng(0).uniform(-1, 1, 16000 * 40)
     path = write(noise, 16000, "a.flac")

@@ -229,6 +229,7 @@ def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
         "shards": len(entries),
         "corpus": {"kind": job.kind, "clips": job.source_rows, "digest": job.source_digest},
         **asdict(job.facts),
+        "levels": list(job.facts.levels),
     }
 
 

@@ -176,12 +176,16 @@ class Job:
             raise CorpusError(f"{where} is no manifest of a tokenized corpus ({error}): choose another.") from error
 
     def differences(self, other: Job) -> list[str]:
-        """What another job would do otherwise, both values named; the library's version may differ."""
+        """What another job would do otherwise, both values named.
+
+        The library's version may differ, and so may the model's name where its weights are the same.
+        """
         mine, others = _flat(self), _flat(other)
+        harmless = {"version"} | ({"model"} if self.facts.weights_digest == other.facts.weights_digest else set())
         return [
             f"{name} is {others[name]} and was {mine[name]}"
             for name in mine
-            if mine[name] != others[name] and name != "version"
+            if mine[name] != others[name] and name not in harmless
         ]
 
 
@@ -189,7 +193,7 @@ def _flat(job: Job) -> dict[str, Any]:
     facts = asdict(job.facts)
     options = facts.pop("options")
     return {
-        **facts,
+        **{name.replace("_", " "): value for name, value in facts.items()},
         **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
         "kind of corpus": job.kind,
         "number of clips": job.source_rows,

@@ -35,14 +35,14 @@ class Record:
 
     Attributes:
         id: its name.
-        audio: a path that can be opened, or the bytes of a file.
+        audio: what `ClipEncoder` takes: a path that can be opened, the bytes of a file, …
         path: where it is from, as the tokenized corpus says it.
         columns: what else is known, by the names of `Source.columns`.
         error: why there is no audio, where the source itself is damaged there.
     """
 
     id: str
-    audio: str | bytes
+    audio: Any
     path: str
     columns: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .encoding import ClipEncoder, EncodedClip
 from .job import METADATA_KEY, Facts
-from .sources import Source
+from .sources import Record, Source
 
 
 def ids_type(split: int) -> pa.DataType:
@@ -47,28 +47,33 @@ class WindowEncoder:
     def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
         """The records `start` … `stop` as a table between workers and the writer."""
         records = list(self.source.records(start, stop))
-        sound = [record for record in records if record.error is None]
-        encoded = iter(
-            self.encoder([record.audio for record in sound], [record.path for record in sound], rank) if sound else []
-        )
-        failed = np.empty(0, dtype=np.int32)
-        clips = [next(encoded) if record.error is None else EncodedClip(failed, 0, record.error) for record in records]
-        rate = self.encoder.model.config.sampling_rate
-        return pa.table(
-            {
-                "row": pa.array(range(start, stop), type=pa.int64()),
-                "id": pa.array([record.id for record in records], type=pa.string()),
-                "ids": ids_array([clip.ids for clip in clips], self.encoder.split),
-                "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
-                "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
-                "path": pa.array([record.path for record in records], type=pa.string()),
-                **{
-                    name: pa.array([record.columns.get(name) for record in records], type=kind)
-                    for name, kind in self.source.columns.items()
-                },
-                "error": pa.array([clip.error for clip in clips], type=pa.string()),
-            }
-        )
+        table = encode_records(records, self.source.columns, self.encoder, rank)
+        return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
+
+
+def encode_records(
+    records: Sequence[Record], columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
+) -> pa.Table:
+    """One row for each record: our columns, those carried along, and `error`."""
+    sound = [record for record in records if record.error is None]
+    encoded = iter(encoder([record.audio for record in sound], [record.path for record in sound], rank))
+    failed = np.empty(0, dtype=np.int32)
+    clips = [next(encoded) if record.error is None else EncodedClip(failed, 0, record.error) for record in records]
+    rate = encoder.model.config.sampling_rate
+    return pa.table(
+        {
+            "id": pa.array([record.id for record in records], type=pa.string()),
+            "ids": ids_array([clip.ids for clip in clips], encoder.split),
+            "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
+            "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
+            "path": pa.array([record.path for record in records], type=pa.string()),
+            **{
+                name: pa.array([record.columns.get(name) for record in records], type=kind)
+                for name, kind in columns.items()
+            },
+            "error": pa.array([clip.error for clip in clips], type=pa.string()),
+        }
+    )
 
 
 def ids_array(all_ids: Sequence[np.ndarray], split: int) -> pa.ListArray:

@@ -1,0 +1,130 @@
+"""`tokenize_dataset`: a `datasets` dataset to one of ids, through `map`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+from datasets import Dataset, Features, IterableDataset
+from datasets.fingerprint import Hasher
+
+from .dataset_rows import DatasetRows, undecoded
+from .encoding import ClipEncoder
+from .errors import CorpusError
+from .job import WINDOW_ROWS, Facts
+from .table import encode_records, shard_schema
+
+if TYPE_CHECKING:
+    from ..modeling import L3ACModel
+
+logger = logging.getLogger(__name__)
+
+_Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
+
+
+def tokenize_dataset(
+    dataset: _Dataset,
+    model: L3ACModel,
+    *,
+    audio_column: str | None = None,
+    split: int = 1,
+    chunk_seconds: float = 30.0,
+    max_seconds: float | None = None,
+    max_failures: int | None = None,
+    num_proc: int | None = None,
+    device: str = "cpu",
+) -> _Dataset:
+    """The ids of every clip, in the dataset's order, equal to those of clips encoded one by one.
+
+    Clips that cannot be read are left out, each with a warning. The fingerprint of a `Dataset` is made of its own,
+    the model's weights and the options, so `datasets` finds the result again in its cache and never takes another.
+
+    Args:
+        dataset: with audio as path, file bytes, samples beside a column `sampling_rate`, or the feature `Audio`,
+            which is read by soundfile.
+        model: the codec, in evaluation mode, on the CPU where `num_proc` is given.
+        audio_column: None: the first of the feature `Audio`, or `audio`.
+        split: groups of digits an id is written as; 1: the id itself.
+        chunk_seconds: seconds of audio in the network at once.
+        max_seconds: longer clips count as failures; None: no limit.
+        max_failures: raise at more failures than these; None: never.
+        num_proc: processes, each with one thread on the CPU or, by its rank, a GPU of its own (CUDA also needs
+            `multiprocess.set_start_method("spawn")`); None: this one. Not for an `IterableDataset`.
+        device: torch device.
+
+    Returns:
+        `id` string, `ids` List(int32) (N,) or List(List(int32)) (N, split), `num_samples` int64 and `sampling_rate`
+        int32 as the model hears them, `path` string, then the other columns, with `text`, `speaker` and `language`
+        under these names. `info.description` holds the facts (weights digest, levels, options) as JSON.
+
+    Raises:
+        CorpusError: no audio column, samples without rate, or too many failures.
+        ValueError: an option out of range.
+    """
+    encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device)
+    source, source_features = undecoded(dataset)
+    rows = DatasetRows(source_features, audio_column, "the dataset")
+    facts = Facts.of(model, {"split": split, "max_seconds": max_seconds})
+    encode = _BatchEncoder(rows, encoder, max_failures)
+    schema = shard_schema(rows.columns, facts)
+    features = Features.from_arrow_schema(schema.remove_metadata().append(pa.field("error", pa.string())))
+    every: dict[str, Any] = {
+        "batched": True,
+        "batch_size": WINDOW_ROWS,
+        "with_indices": True,
+        "remove_columns": list(source_features),
+        "features": features,
+    }
+    if isinstance(source, IterableDataset):
+        if num_proc is not None:
+            raise ValueError("`num_proc` is not for an `IterableDataset`; give it to its DataLoader instead.")
+        tokenized: Any = source.map(encode, **every).filter(_is_kept, input_columns="error")
+    else:
+        tokenized = source.map(
+            encode,
+            **every,
+            num_proc=num_proc,
+            with_rank=num_proc is not None and num_proc > 1,
+            desc="tokenizing",
+            new_fingerprint=Hasher.hash([source._fingerprint, facts.to_json(), audio_column]),
+        )
+        failed = [error for error in tokenized["error"] if error is not None]
+        _check(len(failed), max_failures)
+        if failed:
+            logger.warning("%d of %d clips could not be encoded and are left out.", len(failed), len(tokenized))
+            tokenized = tokenized.filter(_is_kept, input_columns="error")
+    tokenized = tokenized.remove_columns("error")
+    tokenized.info.description = facts.to_json()
+    return tokenized
+
+
+class _BatchEncoder:
+    """What `map` calls."""
+
+    def __init__(self, rows: DatasetRows, encoder: ClipEncoder, max_failures: int | None) -> None:
+        self._rows = rows
+        self._encoder = encoder
+        self._max_failures = max_failures
+        self._failures = 0
+
+    def __call__(self, batch: dict[str, list[Any]], numbers: list[int], rank: int | None = None) -> dict[str, Any]:
+        rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+        records = [self._rows.record(row, number) for row, number in zip(rows, numbers, strict=True)]
+        table = encode_records(records, self._rows.columns, self._encoder, rank)
+        for error in filter(None, table["error"].to_pylist()):
+            logger.warning(error)
+            self._failures += 1
+        _check(self._failures, self._max_failures)
+        return table.to_pydict()
+
+
+def _is_kept(error: str | None) -> bool:
+    return error is None
+
+
+def _check(count: int, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        raise CorpusError(
+            f"{count} clips could not be encoded, more than the {limit} allowed: repair them, or allow more."
+        )
