@@ -1,0 +1,381 @@
+"""Train a small language model on a tokenized corpus, measure it, and let it continue a clip.
+
+    l3ac tokenize AUDIO_FOLDER -o CORPUS
+    python recipes/speech_lm.py CORPUS --run RUN --prompt clip.wav
+
+`RUN` gets the model, `results.json` and `continuation.flac`. A Llama of transformers reads and writes ids through
+`FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits an id on held-out speakers stand beside those of
+models without context, fitted to the same training ids:
+
+- uniform: log2 of the codebook's size;
+- unigram: (n + a) / (N + a K) of an id seen n times among N, over all K ids; `a` maximises the likelihood of each
+  training id given all others (leave one out);
+- unigram of digits: the product over the digits of (n + 1/2) / (N + L/2), L being the digit's levels (Krichevsky and
+  Trofimov, 1981).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import yaml
+from datasets import Dataset, load_dataset
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers.cache_utils import DynamicCache
+from transformers.modeling_outputs import CausalLMOutput
+
+from l3ac_tokenizer import FSQEmbedding, FSQHead, L3ACModel, join_ids
+from l3ac_tokenizer.atomic import atomic_write
+from l3ac_tokenizer.audio import read_audio, write_audio
+from l3ac_tokenizer.language_model import IGNORED_ID
+from l3ac_tokenizer.quantization import ids_to_digits
+from l3ac_tokenizer.tokenization.job import METADATA_KEY, Facts
+
+
+@dataclass
+class Config:
+    """What `recipes/configs/speech-lm.yaml` holds; see there."""
+
+    model: dict[str, Any]
+    training: dict[str, Any]
+    context: int = 512
+    embedding: str = "codes"
+    head: str = "chained"
+    held_out: float = 0.1
+    validation: float = 0.1
+
+
+# ---------------------------------------------------------------------------------------------- the model
+
+
+@strict
+class SpeechLMConfig(LlamaConfig):
+    """A Llama, the layers that join it to ids, and the levels of these. Its own vocabulary is one start token."""
+
+    model_type = "l3ac_speech_lm"
+
+    vocab_size: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = None
+    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
+    embedding: str = "codes"
+    head: str = "chained"
+
+
+class SpeechLM(LlamaForCausalLM):
+    """Llama over ids (B, N): each is predicted from a learned start and the ids before it."""
+
+    config: SpeechLMConfig
+    config_class = SpeechLMConfig
+    _tied_weights_keys = {}  # noqa: RUF012 - as transformers declares it
+
+    def __init__(self, config: SpeechLMConfig):
+        super().__init__(config)
+        self.id_embedding = FSQEmbedding(config.levels, config.hidden_size, config.embedding)
+        self.lm_head = FSQHead(config.hidden_size, config.levels, config.head)
+        self.post_init()
+
+    def features(self, ids: Tensor) -> Tensor:
+        """Ids (B, N) → features (B, N, D), each of the ids before its place."""
+        return self.model(inputs_embeds=self._embed(ids[:, :-1])).last_hidden_state
+
+    def forward(self, ids: Tensor, labels: Tensor) -> CausalLMOutput:
+        """Loss in nats an id; `labels` are `ids` with `IGNORED_ID` at padding."""
+        return CausalLMOutput(loss=self.lm_head.loss(self.features(ids), labels))
+
+    @torch.no_grad()
+    def continue_ids(
+        self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
+    ) -> Tensor:
+        """Ids (B, N) → `count` ids (B, count) that the model draws after them."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        cache = DynamicCache(config=self.config)
+        inputs, drawn = self._embed(ids), []
+        for _ in range(count):
+            features = self.model(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state
+            drawn.append(self.lm_head.sample(features[:, -1:], temperature, top_p, generator))
+            inputs = self.id_embedding(drawn[-1])
+        return torch.cat(drawn, dim=1)
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        """Ids (B, N) → features (B, N + 1, D) with the start before them."""
+        start = self.model.embed_tokens(torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device))
+        return torch.cat([start, self.id_embedding(ids)], dim=1)
+
+
+# ---------------------------------------------------------------------------------------------- the corpus
+
+
+def open_corpus(folder: str, cache: Path) -> tuple[Dataset, Facts]:
+    """The rows of a tokenized corpus and what its ids are.
+
+    Raises:
+        OSError: No shards.
+        ValueError: Shards of several codecs.
+    """
+    files = [str(file) for file in sorted(Path(folder).glob("*.parquet"))]
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no Parquet shards: make them with `l3ac tokenize`.")
+    facts = [Facts.from_json((pq.read_schema(file).metadata or {}).get(METADATA_KEY, b""), file) for file in files]
+    if len({each.weights_digest for each in facts}) > 1:
+        raise ValueError(f"The shards of {folder} were made by several codecs; tokenize the corpus with one.")
+    return load_dataset("parquet", data_files=files, split="train", cache_dir=str(cache)), facts[0]
+
+
+def part_of(row: dict[str, Any], held_out: float, validation: float) -> str:
+    """Part that a clip belongs to, by the hash of its speaker, or of its id where none is named."""
+    voice = row.get("speaker") or row["id"]
+    place = int.from_bytes(hashlib.sha256(voice.encode()).digest()[:8], "big") / 2**64
+    return "held_out" if place < held_out else "validation" if place < held_out + validation else "train"
+
+
+def split_corpus(rows: Dataset, facts: Facts, config: Config) -> dict[str, Dataset]:
+    """Pieces of at most `config.context` ids for each part; no piece crosses clips."""
+
+    def pieces(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        clips = [np.asarray(ids, dtype=np.int64) for ids in batch["ids"]]
+        if facts.split > 1:
+            clips = [join_ids(clip.reshape(-1, facts.split), facts.levels, facts.split) for clip in clips]
+        starts = [range(0, len(clip), config.context) for clip in clips]
+        return {"ids": [clip[i : i + config.context] for clip, each in zip(clips, starts, strict=True) for i in each]}
+
+    parts = {}
+    for name in ("train", "validation", "held_out"):
+        part = rows.filter(lambda row, name=name: part_of(row, config.held_out, config.validation) == name)
+        if len(part) == 0:
+            raise ValueError(f"The corpus of {len(rows)} clips leaves none for the part {name!r}; give more clips.")
+        parts[name] = part.map(pieces, batched=True, remove_columns=part.column_names).with_format("numpy")
+    return parts
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Pieces to a batch, padded on the right."""
+    pieces = [torch.tensor(row["ids"], dtype=torch.long) for row in rows]
+    return {
+        "ids": torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True),
+        "labels": torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=IGNORED_ID),
+    }
+
+
+def all_ids(part: Dataset) -> np.ndarray:
+    """The ids (N,) of a part, int64."""
+    return np.concatenate([row["ids"] for row in part]).astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------------- bits an id
+
+
+def unigram_bits(train: np.ndarray, held_out: np.ndarray, codebook_size: int) -> tuple[float, float]:
+    """Bits an id of a smoothed unigram model on held-out ids (N,), and its `a` (see the top of this file)."""
+    counts = np.bincount(train, minlength=codebook_size)
+    seen = counts[train]
+
+    def left_out(a: float) -> float:
+        return float(np.log2(seen - 1 + a).mean() - math.log2(len(train) - 1 + a * codebook_size))
+
+    a = max((2.0**exponent for exponent in np.arange(-16, 8, 0.25)), key=left_out)
+    bits = math.log2(len(train) + a * codebook_size) - np.log2(counts[held_out] + a).mean()
+    return float(bits), a
+
+
+def digit_unigram_bits(train: np.ndarray, held_out: np.ndarray, levels: Sequence[int]) -> float:
+    """Bits an id of the product of the digits' unigram models on held-out ids (N,)."""
+    bits = 0.0
+    trained, measured = (ids_to_digits(torch.from_numpy(ids), levels).numpy() for ids in (train, held_out))
+    for digit, level in enumerate(levels):
+        weights = np.bincount(trained[:, digit], minlength=level) + 0.5
+        bits -= float(np.log2(weights / weights.sum())[measured[:, digit]].mean())
+    return bits
+
+
+@torch.no_grad()
+def model_bits(model: SpeechLM, part: Dataset, batch_size: int) -> float:
+    """Bits an id of the model, over every id of a part."""
+    model.eval()
+    nats, count = 0.0, 0
+    for start in range(0, len(part), batch_size):
+        batch = collate([part[index] for index in range(start, min(start + batch_size, len(part)))])
+        counted = batch["labels"] != IGNORED_ID
+        features = model.features(batch["ids"].to(model.device))[counted.to(model.device)]
+        nats -= float(model.lm_head.log_prob(features, batch["ids"][counted].to(model.device)).double().sum())
+        count += int(counted.sum())
+    return nats / math.log(2) / count
+
+
+# ---------------------------------------------------------------------------------------------- the run
+
+
+def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
+    """The recipe's own values and those of `Trainer`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: A key that is not known.
+    """
+    try:
+        config = Config(**yaml.safe_load(Path(path).read_text()))
+        folder = str(run / "checkpoints")
+        return config, TrainingArguments(output_dir=folder, remove_unused_columns=False, **config.training)
+    except TypeError as error:
+        raise ValueError(f"{path} is no configuration of this recipe: {error}.") from error
+
+
+def train(parts: dict[str, Dataset], facts: Facts, config: Config, arguments: TrainingArguments, run: Path) -> SpeechLM:
+    """Train on one part, keep the epoch that is best on another."""
+    torch.manual_seed(arguments.seed)
+    model = SpeechLM(
+        SpeechLMConfig(
+            levels=facts.levels,
+            embedding=config.embedding,
+            head=config.head,
+            max_position_embeddings=config.context,
+            **config.model,
+        )
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        data_collator=collate,
+        train_dataset=parts["train"],
+        eval_dataset=parts["validation"],
+    )
+    trainer.train()
+    model.save_pretrained(run / "model")
+    return model
+
+
+def measure(model: SpeechLM, parts: dict[str, Dataset], facts: Facts, batch_size: int) -> dict[str, Any]:
+    """Bits an id on the held-out part, beside models without context, the worst first."""
+    fitted, held_out = all_ids(parts["train"]), all_ids(parts["held_out"])
+    codebook_size = math.prod(facts.levels)
+    unigram, a = unigram_bits(fitted, held_out, codebook_size)
+    bits = {
+        "uniform": math.log2(codebook_size),
+        f"unigram (a = {a:.3g})": unigram,
+        "unigram of digits": digit_unigram_bits(fitted, held_out, facts.levels),
+        f"language model ({model.num_parameters() / 1e6:.1f} million parameters)": model_bits(
+            model, parts["held_out"], batch_size
+        ),
+    }
+    return {
+        "bits_per_id": dict(sorted(bits.items(), key=lambda item: -item[1])),
+        "ids": {name: len(all_ids(part)) for name, part in parts.items()},
+    }
+
+
+def prompt_and_count(codec: L3ACModel, options: argparse.Namespace, context: int) -> tuple[int, int]:
+    """Ids of the prompt and of what follows.
+
+    Raises:
+        ValueError: Together they are longer than the context that the model is trained with.
+    """
+    prompt, count = (
+        math.ceil(seconds * codec.config.frame_rate) for seconds in (options.prompt_seconds, options.seconds)
+    )
+    if prompt + count > context:
+        raise ValueError(
+            f"A prompt of {prompt} ids and {count} more are beyond the {context} that the model is trained with: "
+            "lower --prompt-seconds or --seconds."
+        )
+    return prompt, count
+
+
+def read_ids(codec: L3ACModel, path: str) -> np.ndarray:
+    """The ids (N,) of an audio file."""
+    wave, _ = read_audio(path, codec.config.sampling_rate)
+    with torch.no_grad():
+        return codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0, 0].numpy()
+
+
+def to_audio(codec: L3ACModel, ids: Tensor) -> np.ndarray:
+    """Ids (1, N) → audio (T,)."""
+    with torch.no_grad():
+        return codec.decode(ids[:, None].to(codec.device)).audio_values[0, 0].float().cpu().numpy()
+
+
+def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """Corpus to model, figures and audio.
+
+    Raises:
+        ValueError: The codec is not that of the corpus, or a value makes no sense.
+        OSError: Something cannot be read or written.
+    """
+    run = Path(options.run)
+    config, arguments = load_config(options.config, run)
+    rows, facts = open_corpus(options.corpus, run / "cache")
+    codec = L3ACModel.from_pretrained(options.model).eval()
+    if codec.weights_digest() != facts.weights_digest:
+        raise ValueError(
+            f"The corpus was made by {facts.model} ({facts.weights_digest[:12]}…) and {options.model} is another "
+            f"codec ({codec.weights_digest()[:12]}…): give --model the one that made it, or tokenize again."
+        )
+    length, count = prompt_and_count(codec, options, config.context)
+    parts = split_corpus(rows, facts, config)
+    prompt = read_ids(codec, options.prompt) if options.prompt else parts["held_out"][0]["ids"].astype(np.int64)
+
+    started = time.monotonic()
+    model = train(parts, facts, config, arguments, run)
+    results = {
+        "training_minutes": (time.monotonic() - started) / 60,
+        **measure(model, parts, facts, arguments.per_device_eval_batch_size),
+        "frame_rate": codec.config.frame_rate,
+        "codec": {"model": facts.model, "weights_digest": facts.weights_digest},
+        "config": asdict(config),
+    }
+    with atomic_write(run / "results.json") as file:
+        file.write(json.dumps(results, indent=2).encode())
+
+    given = torch.from_numpy(prompt[:length])[None].to(model.device)
+    drawn = model.continue_ids(given, count, options.temperature, options.top_p, options.seed)
+    audio = to_audio(codec, torch.cat([given, drawn], dim=1))
+    write_audio(run / "continuation.flac", audio, codec.config.sampling_rate)
+    return results
+
+
+def markdown_table(results: dict[str, Any]) -> str:
+    """The figures for people."""
+    lines = [f"held out: {results['ids']['held_out']} ids; trained on {results['ids']['train']}", ""]
+    lines += ["| model | bits an id | bits a second |", "| --- | ---: | ---: |"]
+    for name, bits in results["bits_per_id"].items():
+        lines.append(f"| {name} | {bits:.2f} | {bits * results['frame_rate']:.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", metavar="CORPUS", help="folder that `l3ac tokenize` made")
+    parser.add_argument("--run", required=True, metavar="FOLDER", help="model, results and audio go here")
+    parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "speech-lm.yaml"), metavar="FILE")
+    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="the codec; default: %(default)s")
+    parser.add_argument("--prompt", metavar="FILE", help="clip to continue; default: one that was held out")
+    parser.add_argument("--prompt-seconds", type=float, default=3.0, help="of the clip's start; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=4.0, help="to continue it for; default: %(default)s")
+    parser.add_argument("--temperature", type=float, default=0.9, help="default: %(default)s")
+    parser.add_argument("--top-p", type=float, default=0.98, help="of each digit; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the continuation; default: %(default)s")
+    options = parser.parse_args()
+    try:
+        results = run_recipe(options)
+    except (OSError, ValueError) as error:
+        sys.exit(f"speech_lm: {error}")
+    print(markdown_table(results))
+    print(f"\ncontinuation: {Path(options.run) / 'continuation.flac'}")
+
+
+if __name__ == "__main__":
+    main()
