@@ -25,7 +25,10 @@ def main() -> int:
         description="Train a codec.", epilog="Every other --key is a configuration value.", allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="YAML file, e.g. recipes/configs/l3ac-1k.yaml")
-    parser.add_argument("--data", required=True, nargs="+", help="folders of audio")
+    parser.add_argument("--data", required=True, nargs="+", help="roots of data sets, folders, manifests of audio")
+    parser.add_argument(
+        "--held-out", nargs="+", default=[], help="the same, of audio to choose the best weights by: never trained on"
+    )
     parser.add_argument(
         "--run", required=True, help="folder of the run: state, logs, weights; resumed if it has a state"
     )
@@ -37,7 +40,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        Run(config, arguments.data, arguments.run).train()
+        Run(config, arguments.data, arguments.run, arguments.held_out).train()
     except (TrainingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..configuration import L3ACConfig
 from .config import TrainingConfig
-from .data import Clip
+from .corpus import Clip, Corpus
 
 
 def model_card(
@@ -31,7 +31,18 @@ def model_card(
     scales = ", ".join(map(str, config.stft_scales))
     losses = f"L1 x {config.weights.l1:g}, multi-scale STFT (windows 2^i, i = {scales}) x {config.weights.stft:g}"
     if config.perceptual_encoder:
-        losses += f", perceptual loss on a frozen Whisper encoder clamped at {config.weights.perceptual_max:g}"
+        losses += f", perceptual loss on a frozen speech encoder clamped at {config.weights.perceptual_max:g}"
+    if config.weights.cosine:
+        losses += f", 1 - cosine x {config.weights.cosine:g}"
+    if config.discriminator and config.weights.adversarial_max:
+        judge = config.discriminator
+        losses += f", adversarial + 2 x feature matching clamped at {config.weights.adversarial_max:g}"
+        adversary = (
+            f"Discriminator: periods {judge.periods}, STFT windows {judge.windows}, one update of it to "
+            f"{judge.every} of the codec from {judge.start:.0%} of the run on."
+        )
+    else:
+        adversary = "No discriminator."
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
     return f"""---
 library_name: l3ac_tokenizer
@@ -63,7 +74,7 @@ Whole speakers and pieces kept out of training; they chose the checkpoint, so th
 
 {training}
 
-Losses: {losses}. No discriminator. The statistics of `time_norm="frozen"` come from training clips.
+Losses: {losses}. {adversary} The statistics of `time_norm="frozen"` come from training clips.
 
 ## Training audio
 
@@ -71,13 +82,13 @@ Losses: {losses}. No discriminator. The statistics of `time_norm="frozen"` come 
 """
 
 
-def source_table(clips: Sequence[Clip], sampling_rate: int, manifest: str | Path | None) -> str:
-    """Minutes of training audio by source and licence, as a Markdown table.
+def source_table(clips: Sequence[Clip], corpus: Corpus, manifest: str | Path | None) -> str:
+    """Training audio by source and licence, as a Markdown table: clips, and minutes where they are known.
 
     `manifest` is a CSV with the columns `path`, `source` and `licence`, its paths relative to its folder;
     without one the table is by domain.
     """
-    minutes: dict[tuple[str, str], float] = defaultdict(float)
+    minutes: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     known = {}
     if manifest is not None:
         root = Path(manifest).absolute().parent
@@ -85,6 +96,9 @@ def source_table(clips: Sequence[Clip], sampling_rate: int, manifest: str | Path
             known = {(root / row["path"]).as_posix(): (row["source"], row["licence"]) for row in csv.DictReader(file)}
     for clip in clips:
         key = known.get(Path(clip.path).absolute().as_posix(), (clip.domain, "not stated"))
-        minutes[key] += clip.length / sampling_rate / 60
-    rows = [f"| {source} | {licence} | {total:.1f} |" for (source, licence), total in sorted(minutes.items())]
-    return "\n".join(["| source | licence | minutes |", "|---|---|---:|", *rows])
+        minutes[key].append(corpus.minutes(clip))
+    rows = []
+    for (source, licence), of_clips in sorted(minutes.items()):
+        total = "not measured" if None in of_clips else f"{sum(filter(None, of_clips)):.1f}"
+        rows.append(f"| {source} | {licence} | {len(of_clips)} | {total} |")
+    return "\n".join(["| source | licence | clips | minutes |", "|---|---|---:|---:|", *rows])

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from .discriminator import PERIODS, WINDOWS
 from .losses import PUBLISHED_SCALES
 
 
@@ -31,7 +32,9 @@ class LossWeights:
     cosine: float = 0.0
     """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
     perceptual_max: float = 5.0
-    """Clamp of the perceptual loss, whose weight is 1 below it; 0 leaves the loss out."""
+    """Clamp of the perceptual loss, whose weight is 1 below it; `.inf` for no clamp, 0 leaves the loss out."""
+    adversarial_max: float = 10.0
+    """The same for the discriminator's verdict: adversarial + 2 x feature matching, clamped as one."""
 
 
 @dataclass
@@ -66,6 +69,31 @@ class Augment:
 
 
 @dataclass
+class DiscriminatorOptions:
+    """Size and training of the discriminator; the defaults are those of the published l3ac-1k."""
+
+    every: int = 22
+    """Updates of the codec to one of the discriminator."""
+    start: float = 0.0
+    """Share of the run, 0 to 1, before which there is neither its loss nor its training."""
+    lr: float = 5e-5
+    schedule: str = "constant"
+    """`constant`, which the published one-cycle schedule comes to, or `one_cycle` with the peak `lr`."""
+    weight_decay: float = 1e-5
+    clip_norm: float = 10.0
+    periods: list[int] = field(default_factory=lambda: list(PERIODS))
+    """Of the multi-period part, in samples."""
+    windows: list[int] = field(default_factory=lambda: list(WINDOWS))
+    """Of the multi-band STFT part, in samples."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "one_cycle"):
+            raise ConfigError(f"discriminator.schedule is {self.schedule!r}; it must be constant or one_cycle.")
+        if self.every < 1:
+            raise ConfigError(f"discriminator.every is {self.every}; it must be at least 1.")
+
+
+@dataclass
 class TrainingConfig:
     """Everything that decides a run; the defaults follow the published training code."""
 
@@ -93,9 +121,11 @@ class TrainingConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
     perceptual_encoder: str | None = "openai/whisper-tiny.en"
-    """Whisper encoder of the perceptual loss: hub name, directory, or null for none."""
+    """Speech encoder of the perceptual loss: hub name, directory, or null for none."""
     perceptual_seconds: float | None = 30.0
-    """Window it sees; null for the crop alone, which costs a fraction."""
+    """Window that a Whisper encoder sees; null for the crop alone, which costs a fraction."""
+    discriminator: DiscriminatorOptions | None = field(default_factory=DiscriminatorOptions)
+    """null trains on the reconstruction losses alone."""
 
     ema_decay: float = 0.0
     """Decay of the averaged weights that are evaluated and exported; 0 for none."""
@@ -108,16 +138,29 @@ class TrainingConfig:
     output_gain: float = 1.0
     """Factor on the initial gain of the decoder's last convolution."""
     mixed_precision: str = "no"
+    """`no`, `bf16` or `fp16`, as Accelerate has them; losses, STFTs and the quantizer stay in float32."""
 
-    domains: dict[str, float] = field(default_factory=lambda: {"speech": 1.0, "music": 1.0, "general": 1.0})
-    """Share of each domain; a file belongs to the innermost folder that bears a domain's name."""
+    domains: dict[str, float] = field(default_factory=dict)
+    """Share of each domain; a file belongs to the innermost folder that bears a domain's name. Without any, every
+    data set is a domain, and all have the same share: as published."""
     default_domain: str = "speech"
+    """Where `domains` are given, the one of files that lie in none of them."""
     holdout: list[str] = field(default_factory=list)
     """Patterns of paths kept out of training and used to choose: whole speakers."""
+    max_held_out: int = 320
+    """Held-out clips that are scored, evenly spread over all of them."""
+    decode_gigabytes: float = 4.0
+    """Corpora whose files take no more are decoded once into the run's folder, others read as training goes."""
+    workers: int = 4
+    """Processes that read and augment for each training process; 0: it does so itself."""
+    max_unusable: float = 0.05
+    """Share of unreadable files above which a run stops."""
     augment: Augment = field(default_factory=Augment)
     manifest: str | None = None
     """CSV with columns path, source, licence: the model card's table of training audio."""
 
+    tracker: str | None = "tensorboard"
+    """Any tracker of Accelerate; null for `log.jsonl` alone. Sounds and pictures go to TensorBoard only."""
     log_every: int = 20
     save_every_minutes: float = 10.0
     evaluate_every_minutes: float = 30.0
@@ -129,7 +172,7 @@ class TrainingConfig:
             raise ConfigError("phases must end with one whose `until` is 1.0.")
         if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):
             raise ConfigError("phases must be in order of rising `until`.")
-        if self.default_domain not in self.domains:
+        if self.domains and self.default_domain not in self.domains:
             raise ConfigError(f"default_domain {self.default_domain!r} is not one of {sorted(self.domains)}.")
 
 
@@ -144,7 +187,9 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
         target = values
         *parents, last = key.split(".")
         for parent in parents:
-            target = target.setdefault(parent, {})
+            if target.get(parent) is None:  # missing, or switched off with null
+                target[parent] = {}
+            target = target[parent]
             if not isinstance(target, dict):
                 raise ConfigError(f"--{key}: {parent} is not a group of values.")
         target[last] = value

@@ -16,12 +16,13 @@ from .network import TrainableCodec
 
 
 def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> L3ACModel:
-    """The published network with the codec's weights, float32, in evaluation mode on the CPU.
+    """The published network with the codec's weights, float32, in evaluation mode on the codec's device.
 
     `calibration` are clips (T,) whose statistics `time_norm="frozen"` will use.
     """
     model = L3ACModel(codec.model.config).eval()
     model.load_state_dict(codec.plain_state())
+    model.to(codec.model.device)
     model.calibrate_time_norm(calibration)
     return model
 

@@ -1,46 +1,52 @@
-"""The training loop, from configuration and folders of audio to a checkpoint directory.
+"""The training loop, from configuration and audio to a checkpoint directory.
 
-A run folder holds `corpus/` (decoded audio), `state/` (to resume from), `log.jsonl`, `tensorboard/`,
-`best/` (the checkpoint directory that scored best on the held-out clips) and, once the run has ended,
-`export/`.
+A run folder holds `state/` (to resume from), `log.jsonl`, `tensorboard/`, `corpus/` (a small corpus decoded), `best/`
+(the checkpoint directory that scored best on the held-out clips) and, once the run has ended, `export/`.
+
+Several processes share an update's items: each has its own micro-batches, gradients are averaged, and everything else
+(Adam, schedule, averaged weights) is the same in all of them. What a micro-batch alone decides, its process decides:
+loss clamps, whitening statistics, the floor of the perceptual loss. So P processes with m micro-batches an update do
+what one does with P x m, but for the clip inside the accumulation and the running averages of the whitening, which are
+those of the first process.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from ..atomic import atomic_write
-from ..modeling import L3ACModel
-from .card import model_card, source_table
+from .adversary import Adversary
+from .card import source_table
 from .config import Phase, TrainingConfig
-from .data import BatchStream, Corpus, open_corpus, prefetched
+from .corpus import DataError
 from .ema import AveragedWeights
-from .export import export_checkpoint, plain_model
 from .network import TrainableCodec, build_codec
 from .objective import Objective
+from .optimiser import Optimiser
+from .preparation import prepare_audio
 from .schedule import RESOLUTION, one_cycle
+from .snapshot import Snapshots
 from .state import load_state, save_state
-from .validation import held_out_clips, validate
+from .stream import Batch, BatchStream, Request, batches, why_audio_stopped
+from .tracking import Figures, RunLog
 
 logger = logging.getLogger(__name__)
 
-STATISTICS_CLIPS = 64
-"""Training clips over which the statistics of averaged weights are taken; half of them for the time norms."""
-STATISTICS_SECONDS = 2.0
+FEW_UNUSABLE = 10
+"""Unusable files that never stop a run."""
 
 
 class TrainingError(RuntimeError):
@@ -61,57 +67,49 @@ class Position:
     best: float = -math.inf
 
 
-class Figures:
-    """What is logged of the micro-batches since the last log."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {}
-        self.ids: list[Tensor] = []
-
-    def add(self, **values: Tensor | float) -> None:
-        """Numbers to be averaged."""
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value.item() if isinstance(value, Tensor) else value)
-
-    def add_signals(self, x: Tensor, y: Tensor, ids: Tensor, latents: Tensor) -> None:
-        """Level of reference and output (B, T), spread of the latents (B, N, L), ids (B, N)."""
-        self.add(
-            input_rms=x.square().mean().sqrt(),
-            output_rms=y.float().square().mean().sqrt(),
-            latents_std=latents.float().flatten(0, 1).std(0).mean(),
-        )
-        self.ids.append(ids.flatten())
-
-    def take(self) -> dict[str, float]:
-        """Averages, and the number of different ids among how many; starts anew."""
-        ids = torch.cat(self.ids)
-        record = {name: sum(values) / len(values) for name, values in self.values.items()}
-        self.values, self.ids = {}, []
-        return record | {"ids_in_use": float(ids.unique().numel()), "frames": float(ids.numel())}
-
-
 class Run:
-    """One training run: everything that is loaded, stepped, saved and scored together."""
+    """One training run: everything that is loaded, stepped, saved and scored together.
 
-    def __init__(self, config: TrainingConfig, folders: Sequence[str | Path], run_folder: str | Path):
+    Args:
+        config: What to do.
+        sources: Roots of data sets, folders and manifests of audio to train on.
+        run_folder: Where everything goes; a run that has a state there is resumed.
+        held_out: The same as `sources`, of audio to choose by, beside what `config.holdout` keeps out of `sources`.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        sources: Sequence[str | Path],
+        run_folder: str | Path,
+        held_out: Sequence[str | Path] = (),
+    ):
         self.config = config
         self.folder = Path(run_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, log_with="tensorboard", project_dir=str(self.folder)
+            mixed_precision=config.mixed_precision, log_with=config.tracker, project_dir=str(self.folder)
         )
-        codec = build_codec(config)
-        self.sampling_rate = codec.model.config.sampling_rate
-        corpus, self.held_out = self._open_corpus(folders)
-        self.stream = BatchStream(corpus, config.domains, config.augment, config.seed)
-        self.codec: TrainableCodec = codec.to(self.accelerator.device)
-        self.optimizer = torch.optim.AdamW(
-            self.codec.parameters(), lr=config.lr, eps=1e-8, weight_decay=config.weight_decay, fused=True
+        self.objective = Objective(config).to(self.accelerator.device)  # first: it may not be loadable
+        self.codec: TrainableCodec = build_codec(config).to(self.accelerator.device)
+        self.sampling_rate = self.codec.model.config.sampling_rate
+        with self.accelerator.main_process_first():  # it decodes, the others open what it decoded
+            corpus, clips, held = prepare_audio(config, sources, held_out, self.folder / "corpus", self.sampling_rate)
+        self.stream = BatchStream(corpus, clips, config.domains, config.augment, config.seed)
+        self.sources = source_table(clips, corpus, config.manifest)
+        self.optimiser = Optimiser(
+            self.accelerator, self.codec, weight_decay=config.weight_decay, clip_norm=config.clip_norm
         )
-        self.objective = Objective(config).to(self.accelerator.device)
+        self.adversary = (
+            Adversary(config.discriminator, self.accelerator, config.seed)
+            if config.discriminator is not None and config.weights.adversarial_max
+            else None
+        )
         self.average = AveragedWeights(self.codec, config.ema_decay)
         self.position = Position()
+        self.log = RunLog(self.accelerator, self.folder)
         self._resume()
+        self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log)
         self.forward = self.accelerator.prepare_model(self.codec)
         self.compiled_forward = torch.compile(self.forward, dynamic=False)
         self.accelerator.init_trackers("tensorboard")
@@ -119,11 +117,20 @@ class Run:
     # ---------------------------------------------------------------------------------------------- the run
 
     def train(self) -> None:
-        """Run to the end of the schedule, then export; an interrupt or SIGTERM saves the state first."""
+        """Run to the end of the schedule, then export; an interrupt or SIGTERM saves the state first.
+
+        Raises:
+            TrainingError: a loss is not finite, a worker died, too many files are unusable.
+        """
         self._stop = False
         previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
+        except (RuntimeError, DataError) as error:
+            reason = why_audio_stopped(error)
+            if reason is None:
+                raise
+            raise TrainingError(f"{reason}: {self._last_state()} see to the audio, or try fewer --workers.") from error
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -136,28 +143,25 @@ class Run:
         logged_at, logged_seconds = time.monotonic(), position.audio_seconds
         figures = Figures()
         bar = tqdm(total=config.max_steps, initial=position.step, unit="step", disable=not self._is_main)
-        batches = prefetched(self.stream, self._requests())
-        while self.progress < 1.0 and not self._stop:
-            self._update(batches, figures)
-            position.minutes = (time.monotonic() - session_start) / 60
-            bar.update()
-            if position.step % config.log_every == 0:
-                now, record = time.monotonic(), figures.take()
-                record["audio_seconds_per_second"] = (position.audio_seconds - logged_seconds) / (now - logged_at)
-                logged_at, logged_seconds = now, position.audio_seconds
-                self._log(record)
-                bar.set_postfix(
-                    loss=f"{record['loss']:.3f}",
-                    hours=f"{position.audio_seconds / 3600:.2f}",
-                    left=self._time_left(),
-                )
-            if position.minutes - evaluated >= config.evaluate_every_minutes:
-                self._evaluate()
-                evaluated = position.minutes = (time.monotonic() - session_start) / 60
-            if position.minutes - saved >= config.save_every_minutes:
-                self._save()
-                saved = position.minutes
-        bar.close()
+        with closing(self._groups()) as groups, bar:
+            while self.progress < 1.0 and not self._stop:
+                self._update(next(groups), figures)
+                bar.update()
+                self._agree((time.monotonic() - session_start) / 60)
+                if position.step % config.log_every == 0:
+                    now, record = time.monotonic(), figures.take(self.accelerator)
+                    record["audio_seconds_per_second"] = (position.audio_seconds - logged_seconds) / (now - logged_at)
+                    logged_at, logged_seconds = now, position.audio_seconds
+                    self._log(record)
+                    hours = f"{position.audio_seconds / 3600:.2f}"
+                    bar.set_postfix(loss=f"{record['loss']:.3f}", hours=hours, left=self._time_left())
+                if position.minutes - evaluated >= config.evaluate_every_minutes:
+                    self._evaluate()
+                    self._agree((time.monotonic() - session_start) / 60)
+                    evaluated = position.minutes
+                if position.minutes - saved >= config.save_every_minutes:
+                    self._save()
+                    saved = position.minutes
         if self._stop:
             self._save()
             logger.info("stopped at step %d; the same command resumes it", position.step)
@@ -168,21 +172,83 @@ class Run:
     @property
     def progress(self) -> float:
         """Share of the run that is over, 0 to 1: by steps or by minutes, whichever is further."""
-        by_steps = self.position.step / self.config.max_steps if self.config.max_steps else 0.0
+        return self._progress_at(self.position.step)
+
+    def _progress_at(self, step: int) -> float:
+        by_steps = step / self.config.max_steps if self.config.max_steps else 0.0
         by_minutes = self.position.minutes / self.config.max_minutes if self.config.max_minutes else 0.0
         return min(1.0, max(by_steps, by_minutes))
 
-    @property
-    def phase(self) -> Phase:
-        """The phase that the run is in."""
-        return next((p for p in self.config.phases if self.progress < p.until), self.config.phases[-1])
+    def _agree(self, minutes: float) -> None:
+        """Set the clock, and stop if any process was asked to: all processes must go the same way."""
+        if self.accelerator.num_processes > 1:
+            facts = torch.tensor([minutes, float(self._stop)], device=self.accelerator.device)
+            torch.distributed.all_reduce(facts, op=torch.distributed.ReduceOp.MAX)
+            minutes, self._stop = facts[0].item(), bool(facts[1])
+        self.position.minutes = minutes
+
+    # ------------------------------------------------------------------------------------------------ audio
+
+    def _groups(self) -> Generator[list[Batch], None, None]:
+        """The micro-batches of one update after the other."""
+        on_gpu = self.accelerator.device.type == "cuda"
+        stream = batches(self.stream, self._requests(), workers=self.config.workers, pin=on_gpu)
+        skipped: set[str] = set()
+        first = self.position.items
+        while True:
+            group = list(islice(stream, self.config.accumulation))
+            for reason in {reason for batch in group for reason in batch.unusable} - skipped:
+                logger.warning("skipped: %s", reason)
+                skipped.add(reason)
+            read = group[-1].request.first + group[-1].request.size - first
+            if len(skipped) > max(FEW_UNUSABLE, self.config.max_unusable * read):
+                raise TrainingError(
+                    f"{len(skipped)} files among {read} items are unusable, the last: {next(iter(skipped))} "
+                    f"{self._last_state()} repair or remove them, or raise --max-unusable."
+                )
+            yield group
+
+    def _requests(self) -> Iterator[Request]:
+        """What this process asks of the stream, some updates ahead of the training."""
+        step, items = self.position.step, self.position.items
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        while True:
+            progress = self._progress_at(step)
+            number = next((n for n, p in enumerate(self.config.phases) if progress < p.until), -1)
+            phase = self.config.phases[number]
+            size, length = phase.batch_size, round(phase.crop_seconds * self.sampling_rate)
+            for _ in range(self.config.accumulation):
+                yield Request(number, items + process * size, size, length)
+                items += processes * size
+            step += 1
 
     # ------------------------------------------------------------------------------------------- one update
 
-    def _update(self, batches: Iterator[np.ndarray], figures: Figures) -> None:
-        """One optimiser step over `accumulation` micro-batches, whose figures are added."""
-        config, position = self.config, self.position
-        torch.manual_seed(hash((config.seed, position.step, self.accelerator.process_index)))
+    def _update(self, group: list[Batch], figures: Figures) -> None:
+        """The discriminator's step where it is due, then the codec's, both on the same micro-batches."""
+        position, progress = self.position, self.progress
+        phase = self.config.phases[group[0].request.phase]
+        signals = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
+        adversary = self.adversary if self.adversary is not None and self.adversary.active(progress) else None
+        if adversary is not None and adversary.is_due(position.step):
+            self.codec.eval()
+            references = [samples.squeeze(1) for samples in signals]
+            figures.add(**adversary.update(references, self._without_noise, progress))
+        self._update_codec(group, signals, phase, adversary, figures)
+        processes = self.accelerator.num_processes
+        position.items += sum(len(samples) for samples in signals) * processes
+        position.audio_seconds += sum(samples.numel() for samples in signals) / self.sampling_rate * processes
+        position.step += 1
+
+    @torch.no_grad()
+    def _without_noise(self, x: Tensor) -> Tensor:
+        """The codec's output for (B, T) audio, rounded, as the discriminator is trained on it."""
+        return self.codec(x.unsqueeze(1))[0].float()
+
+    def _update_codec(
+        self, group: list[Batch], signals: list[Tensor], phase: Phase, adversary: Adversary | None, figures: Figures
+    ) -> None:
+        config = self.config
         point = one_cycle(
             self.progress * (RESOLUTION - 1),
             peak=config.lr,
@@ -190,97 +256,64 @@ class Run:
             final_div_factor=config.final_div_factor,
             pct_start=config.pct_start,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"], group["betas"] = point.lr, (point.beta1, group["betas"][1])
-        phase = self.phase
-        forward = self.compiled_forward if phase.compile else self.forward
         self.codec.train()
-        self.optimizer.zero_grad()
-        for _ in range(config.accumulation):
-            samples = torch.from_numpy(next(batches)).to(self.accelerator.device)
+        self.optimiser.begin(point)
+        forward = self.compiled_forward if phase.compile else self.forward
+        checked = []
+        for batch, samples in zip(group, signals, strict=True):
+            torch.manual_seed(hash((config.seed, batch.request.first)))  # the quantizer's noise
             y, ids, latents = forward(samples)
             x = samples.squeeze(1)
-            loss, terms = self.objective(y.float(), x, phase.weights or config.weights)
-            self._require_finite("loss", loss)
-            self.accelerator.backward(loss / config.accumulation)
-            # Clipped inside the accumulation, as published.
-            norm = self.accelerator.clip_grad_norm_(self.codec.parameters(), config.clip_norm)
-            self._require_finite("gradient norm", norm)
-            figures.add(loss=loss, **terms, lr=point.lr, gradient_norm=norm or 0.0)
-            figures.add_signals(x, y.detach(), ids, latents.detach())
-            position.items += len(samples) * self.accelerator.num_processes
-            position.audio_seconds += samples.numel() / self.sampling_rate * self.accelerator.num_processes
-        self.optimizer.step()
+            loss, terms = self.objective(y.float(), x, phase.weights or config.weights, adversary)
+            norm = self.optimiser.add(loss / len(group))
+            figures.add(loss=loss, **terms, lr=point.lr, gradient_norm=norm)
+            figures.add_signals(x, y, ids, latents)
+            checked += [loss.detach(), norm] if self.accelerator.scaler is None else [loss.detach()]
+        self._require_finite(torch.stack(checked))
+        self.optimiser.step()
         self.average.update(self.codec)
-        position.step += 1
 
-    def _require_finite(self, name: str, value: Tensor | None) -> None:
-        if value is not None and not value.isfinite():
+    def _require_finite(self, values: Tensor) -> None:
+        if not values.isfinite().all():
             raise TrainingError(
-                f"The {name} is {value.item()} at step {self.position.step}: the last good state is in "
-                f"{self.folder / 'state'}; resume with a lower --lr or another --seed."
+                f"The loss or its gradient is not finite at step {self.position.step}: {self._last_state()} resume "
+                "with a lower --lr or another --seed."
             )
 
-    def _requests(self) -> Iterator[tuple[int, int, int]]:
-        """What the stream is asked for, one request a micro-batch, always one ahead of the training."""
-        items = self.position.items
-        processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        while True:
-            phase = self.phase
-            size, length = phase.batch_size, round(phase.crop_seconds * self.sampling_rate)
-            yield items + process * size, size, length
-            items += processes * size
+    def _last_state(self) -> str:
+        return f"the last good state is in {self.folder / 'state'};"
 
     # ------------------------------------------------------------------------------------- score, save, log
 
-    def _averaged(self) -> L3ACModel:
-        """The published network with averaged weights, whose latent and time statistics are taken anew."""
-        codec = build_codec(dataclasses.replace(self.config, init_from=None))
-        codec.load_state_dict(self.codec.state_dict())
-        self.average.copy_to(codec)
-        codec.eval()
-        clips = torch.from_numpy(self.stream.batch(0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate)))
-        whitening = codec.whitening
-        if whitening is not None:
-            with torch.no_grad(), whitening.reestimated():
-                for batch in clips.split(16):
-                    codec.model.encode(batch)
-        return plain_model(codec, list(clips[: STATISTICS_CLIPS // 2, 0]))
-
     def _evaluate(self, export_as: str | None = None) -> None:
         """Score the averaged weights; export them if they are the best so far, and under `export_as`."""
-        if not self._is_main:
-            return
-        model = self._averaged()
-        scores = {"score": 0.0}
-        if self.held_out:
-            scores = validate(model.to(self.accelerator.device), self.held_out, self.sampling_rate)
-            self._log({f"held_out/{name}": value for name, value in scores.items()})
-        names = [export_as] if export_as else []
-        if scores["score"] > self.position.best:
-            self.position.best = scores["score"]
-            names.append("best")
-        for name in names:
-            export_checkpoint(model.cpu(), self.folder / name, self._card(model, scores))
-
-    def _card(self, model: L3ACModel, scores: dict[str, float]) -> str:
         position = self.position
-        hours = position.audio_seconds / 3600
+        model = self.snapshots.averaged(self.codec, self.average)
+        scores = self.snapshots.score(position.step, model)
+        names = [export_as] if export_as else []
+        if scores["score"] > position.best:
+            position.best = scores["score"]
+            names.append("best")
         training = (
-            f"{position.step} updates on {hours:.2f} hours of crops, repetitions counted, in "
-            f"{position.minutes:.0f} minutes on {self.accelerator.device.type}; averaged weights."
+            f"{position.step} updates on {position.audio_seconds / 3600:.2f} hours of crops, repetitions counted, in "
+            f"{position.minutes:.0f} minutes on {self.accelerator.num_processes} x {self.accelerator.device.type}; "
+            "averaged weights."
         )
-        sources = source_table(self.stream.corpus.clips, self.sampling_rate, self.config.manifest)
-        return model_card(self.config, model.config, scores, training, sources)
+        for name in names:
+            self.snapshots.write(self.folder / name, model, scores, training, self.sources)
 
     def _save(self) -> None:
         if self._is_main:
             state = {
                 "codec": self.codec.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": self.optimiser.state_dict(),
                 "average": self.average.state_dict(),
                 "position": dataclasses.asdict(self.position),
             }
+            if self.adversary is not None:
+                state["discriminator"] = self.adversary.state_dict()
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
             save_state(self.folder / "state", self.position.step, state)
 
     def _resume(self) -> None:
@@ -288,47 +321,26 @@ class Run:
         if state is None:
             return
         self.codec.load_state_dict(state["codec"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimiser.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
+        if self.adversary is not None:
+            if "discriminator" in state:
+                self.adversary.load_state_dict(state["discriminator"])
+            else:
+                logger.warning("the state has no discriminator: it starts with fresh weights")
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         if self._is_main:
-            self._forget_log_after(self.position.step)
+            self.log.forget_after(self.position.step)
         logger.info("resumed at step %d", self.position.step)
-
-    def _forget_log_after(self, step: int) -> None:
-        """Drop the lines that an interrupted session wrote after the state that is resumed."""
-        path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in whole).encode())
 
     def _log(self, record: dict[str, float]) -> None:
         position = self.position
         where = {"minutes": position.minutes, "hours_of_audio": position.audio_seconds / 3600}
-        self.accelerator.log(record, step=position.step)
-        if self._is_main:
-            rounded = {key: float(f"{value:.6g}") for key, value in (where | record).items()}
-            with open(self.folder / "log.jsonl", "a") as file:
-                file.write(json.dumps({"step": position.step, **rounded}) + "\n")
+        self.log.write(position.step, where | record)
 
     # ---------------------------------------------------------------------------------------------- helpers
-
-    def _open_corpus(self, folders: Sequence[str | Path]) -> tuple[Corpus, list[tuple[str, Any]]]:
-        config = self.config
-        with self.accelerator.main_process_first():
-            corpus = open_corpus(
-                folders,
-                self.folder / "corpus",
-                sampling_rate=self.sampling_rate,
-                domains=list(config.domains),
-                default_domain=config.default_domain,
-            )
-        train, held = corpus.split(config.holdout)
-        for name, part in (("training", train), ("held out", held)):
-            hours = {domain: f"{s / 3600:.2f} h" for domain, s in part.seconds(self.sampling_rate).items()}
-            logger.info("%s: %d clips, %s", name, len(part.clips), hours)
-        return train, held_out_clips(held, self.sampling_rate)
 
     def _time_left(self) -> str:
         minutes = self.position.minutes * (1 / max(self.progress, 1e-9) - 1)

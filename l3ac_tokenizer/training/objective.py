@@ -5,25 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .adversary import Adversary
 from .config import LossWeights, TrainingConfig
 from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss
-from .perceptual import WhisperFeatures, perceptual_loss
+from .perceptual import perceptual_loss, speech_features
 
 
 class Objective(nn.Module):
     """Weighted sum of the reconstruction losses, in float32 whatever the autocast state.
 
-    The perceptual term has weight 1 below its clamp (paper Eq. 2), which scales it down to `perceptual_max`.
+    The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
+    Clamps act on the micro-batch of one process, as published.
     """
 
     def __init__(self, config: TrainingConfig):
         super().__init__()
         self.scales = config.stft_scales
         self.features = (
-            WhisperFeatures(config.perceptual_encoder, config.perceptual_seconds) if config.perceptual_encoder else None
+            speech_features(config.perceptual_encoder, config.perceptual_seconds) if config.perceptual_encoder else None
         )
 
-    def forward(self, y: Tensor, x: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
         terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales)}
         weighted = [weights.l1 * terms["l1"], weights.stft * terms["stft"]]
@@ -33,4 +37,8 @@ class Objective(nn.Module):
         if weights.perceptual_max and self.features is not None:
             terms["perceptual"] = perceptual_loss(self.features, y, x)
             weighted.append(clamp_max(terms["perceptual"], weights.perceptual_max))
+        if weights.adversarial_max and adversary is not None:
+            judged, parts = adversary.generator_loss(y, x)
+            terms |= parts
+            weighted.append(clamp_max(judged, weights.adversarial_max))
         return torch.stack(weighted).sum(), terms

@@ -1,10 +1,15 @@
-"""Perceptual loss on the features of a frozen Whisper encoder (paper Eq. 5). Axes: B batch, T samples."""
+"""Perceptual loss on the features of a frozen speech encoder (paper Eq. 5). Axes: B batch, T samples.
+
+The published code uses the encoder of Whisper tiny.en; any speech encoder of transformers that takes waveforms (wav2vec
+2.0, HuBERT, WavLM and others) will do as well.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -17,23 +22,68 @@ MEL_FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0
 
 
+class SpeechEncoderError(ValueError):
+    """A speech encoder that cannot be loaded; the message names the remedy."""
+
+
+def speech_features(source: str, window_seconds: float | None = None) -> nn.Module:
+    """The frozen encoder of a directory or hub name: a module from audio (B, T) at 16 kHz to (B, positions, width).
+
+    `window_seconds` is for Whisper, see `WhisperFeatures`.
+
+    Raises:
+        SpeechEncoderError: there is no such encoder here, the hub is out of reach, or it takes no 16 kHz waveforms.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type == "whisper":
+            return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
+        return WaveformFeatures(_whole(AutoModel, source), _normalises(source))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(". ")
+        raise SpeechEncoderError(
+            f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({reason}): give its "
+            "directory with --perceptual-encoder DIRECTORY, or train without one with --perceptual-encoder null."
+        ) from error
+
+
+def _whisper_encoder(source: str, config: AutoConfig) -> nn.Module:
+    """The encoder of a whole Whisper, or of a directory that holds the encoder alone."""
+    alone = getattr(config, "architectures", None) == ["WhisperEncoder"]
+    return _whole(WhisperEncoder, source) if alone else _whole(AutoModel, source).get_encoder()
+
+
+def _whole(kind: type, source: str) -> nn.Module:
+    """A pretrained model in float32, not one tensor of it random."""
+    model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
+    return model
+
+
+def _normalises(source: str) -> bool:
+    """Whether the encoder wants each waveform with mean 0 and variance 1."""
+    extractor = AutoFeatureExtractor.from_pretrained(source)
+    if extractor.sampling_rate != SAMPLING_RATE:
+        raise ValueError(f"it takes audio at {extractor.sampling_rate} Hz, not {SAMPLING_RATE}")
+    return bool(getattr(extractor, "do_normalize", False))
+
+
 class WhisperFeatures(nn.Module):
-    """Encoder features of audio, differentiable towards the audio; the encoder is frozen.
+    """Features of a Whisper encoder, differentiable towards the audio; the encoder is frozen.
 
     Args:
-        source: Directory or hub name of a Whisper encoder; `openai/whisper-tiny.en` was used by the paper's
-        code.
-        window_seconds: Length to which audio is zero-padded or cut. The published 30 s cost as much for a
-        crop of
-            half a second as for a whole window; None takes the audio as it is, with the first positions of
-            the encoder's table.
+        encoder: transformers' `WhisperEncoder`.
+        window_seconds: Length to which audio is zero-padded or cut. The published 30 s cost as much for a crop of
+            half a second as for a whole window; None takes the audio as it is, with the first positions of the
+            encoder's table.
     """
 
     mel_filters: Tensor
 
-    def __init__(self, source: str, window_seconds: float | None = None):
+    def __init__(self, encoder: nn.Module, window_seconds: float | None = None):
         super().__init__()
-        self.encoder = WhisperEncoder.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
+        self.encoder = encoder.eval().requires_grad_(False)
         self.window = None if window_seconds is None else round(window_seconds * SAMPLING_RATE)
         filters = mel_filter_bank(
             1 + FFT_LENGTH // 2,
@@ -49,8 +99,7 @@ class WhisperFeatures(nn.Module):
     def log_mel(self, audio: Tensor) -> Tensor:
         """Whisper's input of (B, T) audio: (B, bands, frames), a frame each 10 ms.
 
-        The floor lies 8 (in log10) below the loudest cell of the whole batch, and gradients of floored
-        cells go
+        The floor lies 8 (in log10) below the loudest cell of the whole batch, and gradients of floored cells go
         there: as published.
         """
         if self.window is not None:
@@ -72,7 +121,30 @@ class WhisperFeatures(nn.Module):
         return encoder.layer_norm(hidden)
 
 
-def perceptual_loss(features: WhisperFeatures, y: Tensor, x: Tensor) -> Tensor:
+class WaveformFeatures(nn.Module):
+    """Last hidden states of a frozen encoder that takes waveforms.
+
+    Args:
+        encoder: A model of transformers whose input is `input_values`.
+        normalise: It wants each waveform with mean 0 and variance 1.
+    """
+
+    def __init__(self, encoder: nn.Module, normalise: bool):
+        super().__init__()
+        if getattr(encoder, "main_input_name", None) != "input_values":
+            raise ValueError(f"{type(encoder).__name__} takes no waveforms")
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.normalise = normalise
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(B, T) audio at 16 kHz to features (B, positions, width)."""
+        if self.normalise:
+            variance, mean = torch.var_mean(audio, -1, correction=0, keepdim=True)
+            audio = (audio - mean) / (variance + 1e-7).sqrt()
+        return self.encoder(audio).last_hidden_state
+
+
+def perceptual_loss(features: nn.Module, y: Tensor, x: Tensor) -> Tensor:
     """Squared distance of the features of generated `y` and reference `x` (B, T).
 
     Summed over the width, averaged over batch and positions, those of padding included (as published; the

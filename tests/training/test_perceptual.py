@@ -1,4 +1,4 @@
-"""The perceptual loss on the real Whisper encoder equals the golden numbers."""
+"""The perceptual loss on the real Whisper encoder equals the golden numbers; other encoders, and none at hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
-from l3ac_tokenizer.training.perceptual import WhisperFeatures, perceptual_loss
+from l3ac_tokenizer.training.perceptual import SpeechEncoderError, perceptual_loss, speech_features
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +28,7 @@ def source() -> str:
 
 def test_published_window_is_golden(golden_losses, source):
     g = golden_losses
-    features = WhisperFeatures(source, window_seconds=30.0)
+    features = speech_features(source, window_seconds=30.0)
     torch.testing.assert_close(features.log_mel(g["x"])[:, :, :50], g["mel.x"], atol=1e-5, rtol=0)
     torch.testing.assert_close(features(g["x"])[:, ::100], g["perc.feat_x"], atol=1e-3, rtol=0)
     y = g["y"].clone().requires_grad_()
@@ -33,4 +40,78 @@ def test_published_window_is_golden(golden_losses, source):
 
 
 def test_without_a_window_a_position_stands_for_twenty_milliseconds(golden_losses, source):
-    assert WhisperFeatures(source)(golden_losses["x"][:, :8640]).shape == (3, 27, 384)
+    assert speech_features(source)(golden_losses["x"][:, :8640]).shape == (3, 27, 384)
+
+
+@pytest.fixture
+def tiny_whisper(tmp_path):
+    """A whole Whisper with random weights, saved as the hub has them."""
+    config = WhisperConfig(
+        vocab_size=20,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=8,
+        decoder_ffn_dim=8,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    model = WhisperForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "whisper")
+    return model, tmp_path / "whisper"
+
+
+def test_encoder_of_a_whole_whisper_keeps_its_weights(tiny_whisper):
+    model, folder = tiny_whisper
+    features = speech_features(str(folder), window_seconds=30.0)
+    audio = torch.randn(2, 8000)
+    with torch.no_grad():
+        expected = model.get_encoder()(features.log_mel(audio)).last_hidden_state
+        torch.testing.assert_close(features(audio), expected)
+
+
+def test_any_encoder_of_waveforms_will_do(tmp_path):
+    config = Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        conv_dim=[8, 8],
+        conv_stride=[5, 4],
+        conv_kernel=[10, 4],
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )
+    model = Wav2Vec2Model(config).eval()
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    features = speech_features(str(tmp_path))
+    audio = 0.1 * torch.randn(2, 8000) + 0.3
+    inputs = extractor(list(audio.numpy()), sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        torch.testing.assert_close(features(audio), model(inputs).last_hidden_state, atol=1e-4, rtol=1e-4)
+    y = audio.clone().requires_grad_()
+    perceptual_loss(features, y, torch.randn(2, 8000)).backward()
+    assert y.grad.norm() > 0 and all(parameter.grad is None for parameter in features.parameters())
+
+
+def test_an_encoder_with_missing_tensors_is_refused(tiny_whisper):
+    model, folder = tiny_whisper
+    state = {name: tensor for name, tensor in model.state_dict().items() if "encoder.conv1" not in name}
+    model.save_pretrained(folder, state_dict=state)
+    with pytest.raises(SpeechEncoderError, match=r"its file lacks encoder\.conv1\.bias and 1 other tensors"):
+        speech_features(str(folder))
+
+
+def test_no_encoder_at_hand_is_one_sentence_with_the_remedy(tmp_path):
+    for source in ("openai/whisper-of-nobody", str(tmp_path)):
+        with pytest.raises(SpeechEncoderError) as caught:
+            speech_features(source)
+        message = str(caught.value)
+        assert source in message and "--perceptual-encoder null" in message and "\n" not in message

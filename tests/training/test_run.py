@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.training.config import Augment, Phase, TrainingConfig
+from l3ac_tokenizer.training.config import Augment, DiscriminatorOptions, Phase, TrainingConfig
 from l3ac_tokenizer.training.export import plain_model
-from l3ac_tokenizer.training.loop import Run
+from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.network import load_fitting
+from l3ac_tokenizer.training.stream import Request
+from l3ac_tokenizer.training.tracking import Figures
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "train_codec.py"
 TINY = {
@@ -42,8 +44,11 @@ def tiny(**options) -> TrainingConfig:
         phases=[Phase(0.2, 3, 0.5), Phase(0.4, 2, 1.0)],
         accumulation=2,
         perceptual_encoder=None,
+        discriminator=DiscriminatorOptions(every=3, start=0.25, lr=1e-3, periods=[], windows=[126]),
         ema_decay=0.99,
         whiten_latents=True,
+        domains={"speech": 1.0, "music": 1.0, "general": 1.0},
+        workers=0,
         augment=Augment(gain_db=[-6.0, 0.0], polarity=True),
         holdout=["*/voice3_*"],
         log_every=1,
@@ -53,9 +58,13 @@ def tiny(**options) -> TrainingConfig:
     return TrainingConfig(**(values | options))
 
 
-def losses(folder: Path) -> dict[int, float]:
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+def records(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> dict[int, tuple[float, float | None]]:
+    """Step → loss of the codec and, where it was trained, of the discriminator."""
+    return {line["step"]: (line["loss"], line.get("discriminator")) for line in records(folder) if "loss" in line}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +81,37 @@ def test_a_run_logs_every_step_and_keeps_two_states(finished):
         "state-00000011.pt",
         "state-00000012.pt",
     ]
+
+
+def test_discriminator_is_trained_every_so_many_updates_from_its_start_on(finished):
+    judged = {line["step"] for line in records(finished) if "adversarial" in line}
+    assert judged == set(range(4, 13))  # a quarter of twelve updates has passed before the fourth
+    trained = {step for step, (_, discriminator) in losses(finished).items() if discriminator is not None}
+    assert trained == {4, 7, 10}
+
+
+def test_codec_and_discriminator_learn_from_their_own_losses_alone(corpus_folder, tmp_path):
+    run = Run(tiny(discriminator=DiscriminatorOptions(every=2, periods=[], windows=[126])), [corpus_folder], tmp_path)
+
+    def weights() -> tuple[torch.Tensor, torch.Tensor]:
+        networks = (run.codec, run.adversary.discriminator)
+        return tuple(torch.cat([p.detach().flatten() for p in network.parameters()]).clone() for network in networks)
+
+    groups, figures, before = run._groups(), Figures(), weights()
+    for discriminator_moves in (True, False, True):
+        run._update(next(groups), figures)
+        after = weights()
+        assert not torch.equal(before[0], after[0])
+        assert torch.equal(before[1], after[1]) != discriminator_moves
+        before = after
+
+
+def test_a_state_without_discriminator_can_get_one(corpus_folder, tmp_path, caplog):
+    Run(tiny(discriminator=None, max_steps=2), [corpus_folder], tmp_path).train()
+    run = Run(tiny(max_steps=6), [corpus_folder], tmp_path)
+    assert "the state has no discriminator" in caplog.text
+    run.train()
+    assert sorted(losses(tmp_path)) == list(range(1, 7))
 
 
 def test_stop_and_resume_equals_the_uninterrupted_run(finished, corpus_folder, tmp_path, monkeypatch):
@@ -99,7 +139,9 @@ def test_kill_and_resume_equals_the_uninterrupted_run(corpus_folder, tmp_path):
             "phases": [{"crop_seconds": 0.2, "batch_size": 2}],
             "accumulation": 1,
             "perceptual_encoder": None,
+            "discriminator": {"every": 2, "periods": [], "windows": [126]},
             "whiten_latents": True,
+            "workers": 1,
             "ema_decay": 0.9,
             "log_every": 1,
             "save_every_minutes": 0.001,
@@ -133,7 +175,7 @@ def test_kill_and_resume_equals_the_uninterrupted_run(corpus_folder, tmp_path):
 def test_plain_model_computes_what_the_codec_computes(finished, corpus_folder):
     run = Run(tiny(), [corpus_folder], finished)  # resumes at the end
     codec = run.codec.eval()
-    audio = torch.from_numpy(run.stream.batch(0, 2, 8000))
+    audio = run.stream[Request(0, 0, 2, 8000)].samples
     plain = plain_model(codec, [audio[0, 0]])
     with torch.no_grad():
         expected = codec.model.encode(audio).latents
@@ -142,7 +184,10 @@ def test_plain_model_computes_what_the_codec_computes(finished, corpus_folder):
 
 def test_export_is_the_averaged_model_in_half_precision(finished, corpus_folder):
     run = Run(tiny(), [corpus_folder], finished)
-    model, averaged = L3ACModel.from_pretrained(finished / "export"), run._averaged()
+    model, averaged = (
+        L3ACModel.from_pretrained(finished / "export"),
+        run.snapshots.averaged(run.codec, run.average),
+    )
     assert model.dtype == torch.float32
     for name, parameter in averaged.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter.half().float()), name
@@ -173,7 +218,9 @@ def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
     run = Run(tiny(), [corpus_folder], tmp_path)
     with torch.no_grad():
         run.codec.model.decoder.convolutions.to_wave.bias.fill_(np.nan)
-    with pytest.raises(RuntimeError, match="The loss is nan at step 0: the last good state is in"):
+    with pytest.raises(
+        TrainingError, match="The loss or its gradient is not finite at step 0: the last good state is in"
+    ):
         run.train()
 
 
@@ -181,7 +228,7 @@ def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
     ("arguments", "status", "message"),
     [
         (["--lrr", "1"], 2, "Unknown key lrr; the nearest is lr."),
-        (["--perceptual-encoder", "null"], 1, "nowhere is not a folder"),
+        (["--perceptual-encoder", "null"], 1, "nowhere is neither a folder nor a manifest"),
     ],
 )
 def test_command_line_mistakes(tmp_path, arguments, status, message):

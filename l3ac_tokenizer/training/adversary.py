@@ -1,0 +1,92 @@
+"""The discriminator under training: its own updates, and what it adds to the codec's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .config import DiscriminatorOptions
+from .discriminator import Discriminator
+from .losses import adversarial_loss, discriminator_loss, feature_matching_loss
+from .optimiser import Optimiser
+from .schedule import RESOLUTION, CyclePoint, one_cycle
+
+FEATURE_MATCHING = 2.0
+"""Weight of feature matching beside the adversarial loss; the clamp takes both together."""
+
+
+class Adversary:
+    """A discriminator with its optimiser.
+
+    Args:
+        options: Size and training.
+        accelerator: Places the network and averages gradients over processes.
+        seed: Of the initial weights.
+    """
+
+    def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
+        self.options = options
+        torch.manual_seed(seed)
+        self.discriminator = Discriminator(options.periods, options.windows).to(accelerator.device)
+        self.optimiser = Optimiser(
+            accelerator, self.discriminator, weight_decay=options.weight_decay, clip_norm=options.clip_norm
+        )
+        self.wrapped = accelerator.prepare_model(self.discriminator)
+
+    def active(self, progress: float) -> bool:
+        """Whether the codec hears of the discriminator at this share of the run."""
+        return progress >= self.options.start
+
+    def is_due(self, step: int) -> bool:
+        """Whether the discriminator is trained before this update of the codec."""
+        return step % self.options.every == 0
+
+    def update(
+        self, references: Sequence[Tensor], generate: Callable[[Tensor], Tensor], progress: float
+    ) -> dict[str, Tensor]:
+        """One update over the micro-batches (B, T) of a group; figures to log.
+
+        `generate` gives the codec's output (B, T) in evaluation mode and without gradient.
+        """
+        self.optimiser.begin(self._schedule(progress))
+        losses, norms = [], []
+        for x in references:
+            y = generate(x)
+            # Items are judged one by one, so both halves can pass together.
+            maps = self.wrapped(torch.cat([y, x]))
+            fake = [[one[: len(y)] for one in of_one] for of_one in maps]
+            real = [[one[len(y) :] for one in of_one] for of_one in maps]
+            loss = discriminator_loss(fake, real)
+            norms.append(self.optimiser.add(loss / len(references)))
+            losses.append(loss.detach())
+        self.optimiser.step()
+        return {"discriminator": torch.stack(losses).mean(), "discriminator_gradient_norm": torch.stack(norms).mean()}
+
+    def generator_loss(self, y: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_adv + 2 L_fm of generated `y` and reference `x` (B, T), and its two parts; the judge gets no gradient."""
+        self.discriminator.requires_grad_(False)
+        with torch.no_grad():
+            real = self.discriminator(x)
+        fake = self.discriminator(y)
+        self.discriminator.requires_grad_(True)
+        parts = {"adversarial": adversarial_loss(fake), "feature_matching": feature_matching_loss(fake, real)}
+        return parts["adversarial"] + FEATURE_MATCHING * parts["feature_matching"], parts
+
+    def _schedule(self, progress: float) -> CyclePoint:
+        if self.options.schedule == "constant":
+            return CyclePoint(self.options.lr, 0.95)
+        share = (progress - self.options.start) / (1 - self.options.start)
+        return one_cycle(share * (RESOLUTION - 1), peak=self.options.lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network and optimiser."""
+        return {"network": self.discriminator.state_dict(), "optimizer": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state of `state_dict`."""
+        self.discriminator.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimizer"])

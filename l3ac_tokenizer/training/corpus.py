@@ -1,0 +1,235 @@
+"""Where training audio comes from: files read as they are asked for, or one array decoded beforehand.
+
+A small corpus is decoded once into a memory-mapped file (`DecodedAudio`); a large one is read by the workers, crop by
+crop (`AudioFiles`). Both give the same crops. Axes: T samples.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import soundfile
+import soxr
+from tqdm import tqdm
+
+from ..atomic import atomic_write
+from ..audio import AudioError
+from .augment import Samples, level, level_divisor, random_crop
+
+logger = logging.getLogger(__name__)
+
+LONGEST_ITEM = 30.0
+"""Seconds of a longer file that are read and levelled as one item, from a random place."""
+
+LEAD = 0.5
+"""Seconds decoded before a place in a file and thrown away: MP3 is silent at first after a jump (0.16 s were seen)."""
+
+
+class DataError(ValueError):
+    """Training audio that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file of audio, or a part of one."""
+
+    path: str
+    domain: str
+    start: float = 0.0
+    """Seconds into the file."""
+    seconds: float | None = None
+    """None: up to the file's end."""
+
+
+class Corpus(Protocol):
+    """Gives the audio of clips: mono float32 at one sampling rate."""
+
+    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
+        """At most `length` samples from a random place, after the published level rule on the whole clip.
+
+        Raises:
+            AudioError, OSError: the clip is not usable.
+        """
+
+    def beginning(self, clip: Clip, seconds: float) -> Samples:
+        """The first `seconds`, at the clip's own level; raises as `crop`."""
+
+    def minutes(self, clip: Clip) -> float | None:
+        """The clip's length, or None where that would take opening its file."""
+
+
+def split(clips: Sequence[Clip], patterns: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
+    """Clips whose path matches none of the patterns, and those that match one (`fnmatch`, whole path)."""
+    parts: tuple[list[Clip], list[Clip]] = [], []
+    for clip in clips:
+        parts[any(fnmatch.fnmatchcase(clip.path, pattern) for pattern in patterns)].append(clip)
+    return parts
+
+
+def read_clip(
+    clip: Clip, sampling_rate: int, *, longest: float | None = None, rng: np.random.Generator | None = None
+) -> Samples:
+    """The clip's samples (T,): channels averaged, resampled with soxr VHQ.
+
+    Args:
+        clip: What to read; only that part of the file is decoded.
+        sampling_rate: Wanted rate in Hz.
+        longest: Read no more than this many seconds of it.
+        rng: Draws where these begin; without one they are the first.
+
+    Raises:
+        AudioError: the file is not audio, is damaged, holds NaN, or has nothing at that place.
+        OSError: there is no such file.
+    """
+    Path(clip.path).stat()
+    try:
+        with soundfile.SoundFile(clip.path) as file:
+            first = round(clip.start * file.samplerate)
+            count = file.frames - first
+            if clip.seconds is not None:
+                count = min(count, round(clip.seconds * file.samplerate))
+            if longest is not None and count > (most := round(longest * file.samplerate)):
+                first += int(rng.integers(count - most + 1)) if rng is not None else 0
+                count = most
+            rate = file.samplerate
+            lead = min(first, round(LEAD * rate))
+            file.seek(min(first - lead, file.frames))
+            frames = file.read(max(0, count) + lead, dtype="float32", always_2d=True)[lead:]
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{clip.path} cannot be read as audio: {error}") from error
+    mono = frames.mean(axis=1)
+    if len(mono) == 0:
+        raise AudioError(f"{clip.path} holds no audio at {clip.start:g} s.")
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{clip.path} holds NaN or infinite samples.")
+    return mono if rate == sampling_rate else soxr.resample(mono, rate, sampling_rate, quality="VHQ")
+
+
+class AudioFiles:
+    """Reads clips from their files; of one longer than `LONGEST_ITEM` seconds a random part is the item."""
+
+    def __init__(self, sampling_rate: int):
+        self.sampling_rate = sampling_rate
+
+    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
+        """See `Corpus`."""
+        longest = max(LONGEST_ITEM, length / self.sampling_rate)
+        audio = read_clip(clip, self.sampling_rate, longest=longest, rng=rng)
+        if levelled:
+            audio = level(audio, level_divisor(audio))
+        return random_crop(audio, length, rng)
+
+    def beginning(self, clip: Clip, seconds: float) -> Samples:
+        """See `Corpus`."""
+        return read_clip(clip, self.sampling_rate, longest=seconds)
+
+    def minutes(self, clip: Clip) -> float | None:
+        """See `Corpus`; known of parts of a file."""
+        return None if clip.seconds is None else clip.seconds / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a clip lies in the decoded array."""
+
+    start: int
+    length: int
+    divisor: float
+    """Of the published level rule, taken over the whole clip."""
+
+
+class DecodedAudio:
+    """Clips decoded into one int16 array."""
+
+    def __init__(self, samples: np.ndarray, places: Mapping[Clip, Place], sampling_rate: int):
+        self.samples = samples
+        self.places = places
+        self.sampling_rate = sampling_rate
+
+    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
+        """See `Corpus`."""
+        place = self.places[clip]
+        audio = _to_float(random_crop(self.samples[place.start : place.start + place.length], length, rng))
+        return level(audio, place.divisor) if levelled else audio
+
+    def beginning(self, clip: Clip, seconds: float) -> Samples:
+        """See `Corpus`."""
+        place = self.places[clip]
+        return _to_float(self.samples[place.start : place.start + min(place.length, int(seconds * self.sampling_rate))])
+
+    def minutes(self, clip: Clip) -> float | None:
+        """See `Corpus`."""
+        return self.places[clip].length / self.sampling_rate / 60
+
+
+def decode(clips: Sequence[Clip], cache: Path, sampling_rate: int, max_unusable: float) -> DecodedAudio:
+    """Decode all clips into `cache`, or open what lies there if files and settings are the same.
+
+    A clip that cannot be used is logged, counted and left out of `places`.
+
+    Raises:
+        DataError: more than the share `max_unusable` of the clips cannot be used.
+    """
+    index_path, samples_path = cache / "index.json", cache / "samples.int16"
+    fingerprint = _fingerprint(clips, sampling_rate)
+    index = json.loads(index_path.read_text()) if index_path.is_file() else {}
+    if index.get("fingerprint") != fingerprint:
+        cache.mkdir(parents=True, exist_ok=True)
+        index = {"fingerprint": fingerprint} | _decode_into(samples_path, clips, sampling_rate, max_unusable)
+        with atomic_write(index_path) as file:
+            file.write(json.dumps(index).encode())
+    places = {clips[number]: Place(*facts) for number, *facts in index["places"]}
+    return DecodedAudio(np.memmap(samples_path, dtype=np.int16, mode="r"), places, sampling_rate)
+
+
+def _decode_into(path: Path, clips: Sequence[Clip], sampling_rate: int, max_unusable: float) -> dict[str, list]:
+    """Write the samples; the index entries `places` (clip number, start, length, divisor) and `unusable`."""
+    places, unusable, position = [], [], 0
+    with ThreadPoolExecutor() as pool, atomic_write(path) as file:
+        pending = pool.map(lambda clip: _decoded(clip, sampling_rate), clips)
+        for number, result in enumerate(tqdm(pending, total=len(clips), desc="decoding", unit="clip")):
+            if isinstance(result, str):
+                logger.warning("skipped: %s", result)
+                unusable.append(result)
+                continue
+            file.write(result.tobytes())
+            places.append((number, position, len(result), level_divisor(_to_float(result))))
+            position += len(result)
+        if len(unusable) > max_unusable * len(clips):
+            raise DataError(
+                f"{len(unusable)} of {len(clips)} audio files are unusable, the first: {unusable[0]} Repair or remove "
+                "them."
+            )
+    return {"places": places, "unusable": unusable}
+
+
+def _decoded(clip: Clip, sampling_rate: int) -> np.ndarray | str:
+    """Samples (T,) int16, or the reason why the clip is not usable."""
+    try:
+        audio = read_clip(clip, sampling_rate)
+    except (AudioError, OSError) as error:
+        return str(error)
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
+
+
+def _to_float(samples: np.ndarray) -> Samples:
+    return samples.astype(np.float32) / 32768
+
+
+def _fingerprint(clips: Sequence[Clip], sampling_rate: int) -> str:
+    """Changes with any clip, any file's size or time, and the rate."""
+    digest = hashlib.sha256(str(sampling_rate).encode())
+    for clip in clips:
+        path = Path(clip.path)
+        facts = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+        digest.update(f"{clip} {facts}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""From what the user names to what the loop reads: clips to train on, clips to choose by, and their reader."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from .config import TrainingConfig
+from .corpus import AudioFiles, Clip, Corpus, decode, split
+from .sources import find_clips
+from .validation import HeldOut, held_out_clips
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_audio(
+    config: TrainingConfig,
+    sources: Sequence[str | Path],
+    held_out: Sequence[str | Path],
+    cache: Path,
+    sampling_rate: int,
+) -> tuple[Corpus, list[Clip], list[HeldOut]]:
+    """The corpus, its clips to train on, and the held-out audio.
+
+    Held out are the clips of `sources` that match `config.holdout`, and the parts to choose by of `held_out`; no file
+    of either is trained on.
+
+    Raises:
+        DataError: a source is missing, empty or mostly unusable.
+    """
+    find = partial(find_clips, domains=list(config.domains), default_domain=config.default_domain)
+    train, held = split(find(sources), config.holdout)
+    held += find(held_out, training=False)
+    held_paths = {clip.path for clip in held}
+    train = [clip for clip in train if clip.path not in held_paths]
+    corpus: Corpus = AudioFiles(sampling_rate)
+    if _gigabytes_within(train + held, config.decode_gigabytes):
+        decoded = decode(train + held, cache, sampling_rate, config.max_unusable)
+        train, held = ([clip for clip in part if clip in decoded.places] for part in (train, held))
+        corpus = decoded
+    for name, part in (("training", train), ("held out", held)):
+        logger.info("%s: %s", name, dict(Counter(clip.domain for clip in part)))
+    return corpus, train, held_out_clips(corpus, held, config.max_held_out)
+
+
+def _gigabytes_within(clips: Sequence[Clip], most: float) -> bool:
+    """Whether the clips' files take at most so many gigabytes; looks at no more files than needed."""
+    left = most * 1e9
+    for path in {clip.path for clip in clips}:
+        file = Path(path)
+        left -= file.stat().st_size if file.is_file() else 0
+        if left < 0:
+            return False
+    return True

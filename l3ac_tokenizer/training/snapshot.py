@@ -1,0 +1,87 @@
+"""The averaged weights of a run as a plain model: scored on the held-out clips, heard, and exported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..modeling import L3ACModel
+from .card import model_card
+from .config import TrainingConfig
+from .ema import AveragedWeights
+from .export import export_checkpoint, plain_model
+from .network import TrainableCodec, build_codec
+from .stream import BatchStream, Request
+from .tracking import RunLog
+from .validation import HeldOut, decoded, validate
+
+STATISTICS_CLIPS = 64
+"""Training clips over which the statistics of averaged weights are taken; half of them for the time norms."""
+STATISTICS_SECONDS = 2.0
+SOUNDS = 3
+"""Held-out clips whose decoded audio is logged."""
+
+
+class Snapshots:
+    """Takes, scores and writes the averaged weights.
+
+    Args:
+        config: Of the run.
+        accelerator: Shares the scoring out over its processes; the main one writes.
+        stream: Training clips for statistics.
+        held_out: Clips to score.
+        sampling_rate: In Hz.
+        log: Where scores and sounds go.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        stream: BatchStream,
+        held_out: Sequence[HeldOut],
+        sampling_rate: int,
+        log: RunLog,
+    ):
+        self.config = config
+        self.accelerator = accelerator
+        self.stream = stream
+        self.held_out = held_out
+        self.sampling_rate = sampling_rate
+        self.log = log
+
+    def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> L3ACModel:
+        """The published network with averaged weights, whose latent and time statistics are taken anew."""
+        copy = build_codec(dataclasses.replace(self.config, init_from=None)).to(self.accelerator.device)
+        copy.load_state_dict(codec.state_dict())
+        average.copy_to(copy)
+        copy.eval()
+        request = Request(0, 0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate))
+        clips = self.stream[request].samples.to(self.accelerator.device)
+        if copy.whitening is not None:
+            with torch.no_grad(), copy.whitening.reestimated():
+                for batch in clips.split(16):
+                    copy.model.encode(batch)
+        return plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0]))
+
+    def score(self, step: int, model: L3ACModel) -> dict[str, float]:
+        """Held-out scores by name, `score` the one that chooses; logged, with sounds. Called on all processes."""
+        if not self.held_out:
+            return {"score": 0.0}
+        scores = validate(model, self.held_out, self.sampling_rate, self.accelerator)
+        self.log.write(step, {f"held_out/{name}": value for name, value in scores.items()})
+        if self.accelerator.is_main_process:
+            for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // SOUNDS)]):
+                self.log.sound(step, f"{clip.domain}_{number}/reference", clip.audio, self.sampling_rate)
+                self.log.sound(step, f"{clip.domain}_{number}/decoded", decoded(model, clip)[0], self.sampling_rate)
+        return scores
+
+    def write(self, folder: Path, model: L3ACModel, scores: dict[str, float], training: str, sources: str) -> None:
+        """A checkpoint directory with its card, from the main process; `training` and `sources` as in the card."""
+        if self.accelerator.is_main_process:
+            card = model_card(self.config, model.config, scores, training, sources)
+            export_checkpoint(model.cpu(), folder, card)

@@ -1,0 +1,180 @@
+"""The endless stream of training items, and the batches that worker processes make of it.
+
+Item i is a function of (seed, i) alone: a resumed run, and one on more processes, sees what any other would have seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..audio import AudioError
+from . import augment
+from .augment import Samples
+from .config import Augment
+from .corpus import Clip, Corpus, DataError
+
+ATTEMPTS = 8
+"""Other clips of the domain that are tried in the place of one that cannot be used."""
+
+
+class Request(NamedTuple):
+    """What the stream is asked for: the items of one micro-batch of one process."""
+
+    phase: int
+    first: int
+    size: int
+    length: int
+    """Samples of each item."""
+
+
+class Batch(NamedTuple):
+    """One micro-batch."""
+
+    request: Request
+    samples: Tensor
+    """(B, 1, T) float32 in [-1, 1]."""
+    unusable: list[str]
+    """Why clips were skipped on the way."""
+
+
+class BatchStream:
+    """Random crops whose domains take turns in fixed shares.
+
+    Within a domain every clip comes once before any comes again.
+
+    Args:
+        corpus: Reads the clips.
+        clips: All that may be drawn.
+        shares: Share of each domain; empty: equal shares of all domains that there are.
+        options: Augmentation.
+        seed: Of the order, the crops and the augmentation.
+
+    Raises:
+        DataError: a domain with a share has no clip.
+    """
+
+    def __init__(self, corpus: Corpus, clips: Sequence[Clip], shares: Mapping[str, float], options: Augment, seed: int):
+        self.corpus = corpus
+        self.options = options
+        self.seed = seed
+        shares = shares or dict.fromkeys(sorted({clip.domain for clip in clips}), 1.0)
+        self.domains = [name for name, share in shares.items() if share > 0]
+        by_domain: dict[str, list[Clip]] = {name: [] for name in self.domains}
+        for clip in clips:
+            if clip.domain in by_domain:
+                by_domain[clip.domain].append(clip)
+        for name, members in by_domain.items():
+            if not members:
+                raise DataError(f"No training audio in domain {name!r}: add a folder of it or set its share to 0.")
+        self.clips = list(by_domain.values())
+        self._turns = _turns(np.array([shares[name] for name in self.domains], dtype=np.float64))
+        self._rank = np.array([(self._turns[:i] == d).sum() for i, d in enumerate(self._turns)])
+        self._per_cycle = np.bincount(self._turns, minlength=len(self.domains))
+        self._order = functools.lru_cache(maxsize=2 * len(self.domains))(self._permutation)
+
+    def __getitem__(self, request: Request) -> Batch:
+        """The batch of a request: a map from requests to batches is what PyTorch's loader wants."""
+        unusable: list[str] = []
+        items = [
+            self.item(index, request.length, unusable) for index in range(request.first, request.first + request.size)
+        ]
+        return Batch(request, torch.from_numpy(np.stack(items)[:, None]), unusable)
+
+    def item(self, index: int, length: int, unusable: list[str]) -> Samples:
+        """Item `index` of the stream, (length,) float32 in [-1, 1]; why clips were skipped goes to `unusable`."""
+        rng = np.random.default_rng((self.seed, index))
+        audio = self._crop(self.clip(index), length, rng, unusable)
+        options = self.options
+        if options.equalise_db:
+            audio = augment.equalise(audio, options.equalise_db, rng)
+        if options.mix_probability and rng.random() < options.mix_probability:
+            others = self.clips[rng.integers(len(self.clips))]
+            other = self._crop(others[rng.integers(len(others))], length, rng, unusable)
+            audio = augment.mix(audio, other, rng.uniform(0, 20))
+        return np.clip(audio * augment.draw_gain(options, rng), -1.0, 1.0)
+
+    def domain(self, index: int) -> str:
+        """The domain of item `index`."""
+        return self.domains[self._turns[index % len(self._turns)]]
+
+    def clip(self, index: int) -> Clip:
+        """The clip of item `index`."""
+        cycle, turn = divmod(index, len(self._turns))
+        domain = int(self._turns[turn])
+        clips = self.clips[domain]
+        epoch, place = divmod(int(cycle * self._per_cycle[domain] + self._rank[turn]), len(clips))
+        return clips[self._order(domain, epoch)[place]]
+
+    def _permutation(self, domain: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, domain, epoch)).permutation(len(self.clips[domain]))
+
+    def _crop(self, clip: Clip, length: int, rng: np.random.Generator, unusable: list[str]) -> Samples:
+        """A levelled random crop of exactly `length` samples, its speed changed, of the clip or one in its place."""
+        speed = augment.draw_speed(self.options, rng)
+        others = self.clips[self.domains.index(clip.domain)]
+        for _ in range(1 + ATTEMPTS):
+            try:
+                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, levelled=self.options.level)
+            except (AudioError, OSError) as error:
+                unusable.append(str(error))
+                clip = others[rng.integers(len(others))]
+                continue
+            if speed != 1.0:
+                audio = augment.change_speed(audio, speed)
+            return augment.fit(audio, length)
+        raise DataError(f"{1 + ATTEMPTS} clips in a row are unusable, the last: {unusable[-1]}")
+
+
+def _turns(shares: np.ndarray, cycle: int = 60) -> np.ndarray:
+    """Domain of each place in a cycle, as evenly spread as the shares allow (smooth weighted round-robin)."""
+    shares = shares / shares.sum()
+    credit, turns = np.zeros_like(shares), np.empty(cycle, dtype=np.int64)
+    for place in range(cycle):
+        credit += shares
+        turns[place] = credit.argmax()
+        credit[turns[place]] -= 1
+    return turns
+
+
+def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of endless `requests`, in order; with workers some of them are made ahead.
+
+    What goes wrong in a worker may come up in this process at any time; `why_audio_stopped` tells it apart.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        stream,  # type: ignore[arg-type]  # a map without length
+        batch_size=None,
+        sampler=requests,
+        num_workers=workers,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # gets a whole batch
+        pin_memory=pin,
+        worker_init_fn=_leave_signals_to_the_main_process,
+    )
+    yield from loader
+
+
+def why_audio_stopped(error: Exception) -> str | None:
+    """What an error says about the workers, in the first half of a sentence; None for one that is not theirs."""
+    text = str(error).strip()
+    if isinstance(error, DataError):
+        return text.rpartition("DataError: ")[2]
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        return f"A process that reads audio died ({text.splitlines()[0].rstrip('. ')})"
+    return None
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

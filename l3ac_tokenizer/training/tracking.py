@@ -1,0 +1,94 @@
+"""What a run tells about itself: `log.jsonl`, Accelerate's trackers, sounds and spectrograms on TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..atomic import atomic_write
+from .losses import stft_modulus
+
+PICTURE_SCALE = 9
+"""Spectrograms are shown with windows of 2^9 samples."""
+PICTURE_RANGE_DB = 80.0
+
+
+class Figures:
+    """What is measured on the micro-batches since the last log; stays on the device until it is taken."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+        self.ids: list[Tensor] = []
+
+    def add(self, **values: Tensor | float) -> None:
+        """Numbers to be averaged."""
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
+
+    def add_signals(self, x: Tensor, y: Tensor, ids: Tensor, latents: Tensor) -> None:
+        """Level of reference and output (B, T), spread of the latents (B, N, L), ids (B, N)."""
+        self.add(
+            input_rms=x.square().mean().sqrt(),
+            output_rms=y.detach().float().square().mean().sqrt(),
+            latents_std=latents.detach().float().flatten(0, 1).std(0).mean(),
+        )
+        self.ids.append(ids.flatten())
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """Averages over micro-batches and processes, and how many different ids among how many; starts anew."""
+        means = torch.stack([torch.stack(values).mean().to(accelerator.device) for values in self.values.values()])
+        record = dict(zip(self.values, accelerator.reduce(means, "mean").tolist(), strict=True))
+        ids = accelerator.gather(torch.cat(self.ids))
+        self.values, self.ids = {}, []
+        return record | {"ids_in_use": float(ids.unique().numel()), "frames": float(ids.numel())}
+
+
+class RunLog:
+    """Appends records to `log.jsonl` in the run's folder and passes them on to the tracker.
+
+    Only the main process writes.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: Path):
+        self.accelerator = accelerator
+        self.path = folder / "log.jsonl"
+
+    def write(self, step: int, record: dict[str, float]) -> None:
+        """One record of numbers."""
+        self.accelerator.log(record, step=step)
+        if self.accelerator.is_main_process:
+            rounded = {key: float(f"{value:.6g}") for key, value in record.items()}
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"step": step, **rounded}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines that an interrupted session wrote after the state that is resumed."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        with atomic_write(self.path) as file:
+            file.write("".join(f"{line}\n" for line in whole).encode())
+
+    def sound(self, step: int, name: str, audio: np.ndarray, sampling_rate: int) -> None:
+        """Audio (T,) and its spectrogram, where the tracker is TensorBoard."""
+        board = self._board()
+        if board is not None:
+            board.add_audio(name, audio[None], step, sample_rate=sampling_rate)
+            board.add_image(f"{name}/spectrogram", spectrogram_picture(audio), step, dataformats="HW")
+
+    def _board(self) -> Any:
+        """TensorBoard's writer, or None."""
+        found = [tracker for tracker in self.accelerator.trackers if tracker.name == "tensorboard"]
+        return found[0].tracker if found and self.accelerator.is_main_process else None
+
+
+def spectrogram_picture(audio: np.ndarray) -> np.ndarray:
+    """Grey levels (F, frames) uint8 of the magnitudes of (T,) audio, 80 dB below the loudest black, low ones last."""
+    modulus = stft_modulus(torch.from_numpy(audio)[None], PICTURE_SCALE)[0]
+    decibels = 20 * (modulus.clamp_min(1e-8) / modulus.max().clamp_min(1e-8)).log10()
+    return (decibels / PICTURE_RANGE_DB + 1).clamp(0, 1).mul(255).byte().flip(0).numpy()

@@ -1,0 +1,104 @@
+"""Data sets are known by their layouts, and only the parts meant for it are taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from l3ac_tokenizer.training.corpus import Clip, DataError
+from l3ac_tokenizer.training.sources import find_clips
+
+
+def find(root: Path, **options) -> list[Clip]:
+    return find_clips([root], **({"domains": [], "default_domain": "speech"} | options))
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def relative(root: Path, clips: list[Clip]) -> list[str]:
+    return [Path(clip.path).relative_to(root).as_posix() for clip in clips]
+
+
+def test_librispeech(tmp_path):
+    touch(
+        tmp_path,
+        "train-clean-100/1/2/1-2-0.flac",
+        "train-clean-360/3/4/3-4-0.flac",
+        "train-clean-100/1/2/1-2.trans.txt",
+    )
+    touch(tmp_path, "dev-clean/5/6/5-6-0.flac", "test-clean/7/8/7-8-0.flac", "train-other-500/9/9/9-9-0.flac")
+    assert relative(tmp_path, find(tmp_path)) == ["train-clean-100/1/2/1-2-0.flac", "train-clean-360/3/4/3-4-0.flac"]
+    assert {clip.domain for clip in find(tmp_path)} == {"librispeech"}
+    assert relative(tmp_path, find(tmp_path, training=False)) == ["dev-clean/5/6/5-6-0.flac"]
+
+
+def test_common_voice_is_read_by_header(tmp_path):
+    touch(tmp_path, "clips/a.mp3", "clips/b.mp3", "clips/not_listed.mp3")
+    (tmp_path / "train.tsv").write_text('client_id\tsentence\tpath\tlocale\nx\tsaid "so\ta.mp3\ten\n')
+    (tmp_path / "dev.tsv").write_text("path\tclient_id\nb.mp3\ty\n")
+    assert relative(tmp_path, find(tmp_path)) == ["clips/a.mp3"]
+    assert relative(tmp_path, find(tmp_path, training=False)) == ["clips/b.mp3"]
+    (tmp_path / "train.tsv").write_text("client_id\tfile\nx\ta.mp3\n")
+    with pytest.raises(DataError, match="has no column 'path'"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(("suffix", "home"), [(".mp3", "."), (".low.mp3", "data/splits/split-0")])
+def test_mtg_jamendo_tracks_are_cut_in_pieces(tmp_path, suffix, home):
+    touch(tmp_path, f"audio/00/100{suffix}", f"audio/07/207{suffix}", f"audio/00/300{suffix}")
+    (tmp_path / home).mkdir(parents=True, exist_ok=True)
+    table = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n"
+    table += "t1\ta1\tb1\t00/100.mp3\t50.0\tgenre---rock\tmood---dark\nt2\ta2\tb2\t07/207.mp3\t26.5\tgenre---jazz\n"
+    (tmp_path / home / "autotagging-train.tsv").write_text(table)
+    clips = find(tmp_path)
+    assert relative(tmp_path, clips) == [f"audio/00/100{suffix}"] * 2 + [f"audio/07/207{suffix}"] * 2
+    assert [(clip.start, clip.seconds) for clip in clips] == [(0, 25), (25, 25)] * 2
+    with pytest.raises(OSError, match="autotagging-validation"):
+        find(tmp_path, training=False)
+
+
+def test_fsd50k(tmp_path):
+    touch(tmp_path, "FSD50K.dev_audio/1.wav", "FSD50K.eval_audio/2.wav", "FSD50K.ground_truth/dev.csv")
+    assert relative(tmp_path, find(tmp_path)) == ["FSD50K.dev_audio/1.wav"]
+    assert relative(tmp_path, find(tmp_path, training=False)) == ["FSD50K.eval_audio/2.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mine.csv", 'path,start,seconds,domain\n"a, b.wav",1.5,2,music\nc.wav,,,\n'),
+        ("mine.tsv", "path\tstart\tseconds\tdomain\na, b.wav\t1.5\t2\tmusic\nc.wav\t\t\t\n"),
+        ("mine.jsonl", '{"path": "a, b.wav", "start": 1.5, "seconds": 2, "domain": "music"}\n{"path": "c.wav"}\n'),
+    ],
+)
+def test_manifest(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    folder = tmp_path.as_posix()
+    assert find(tmp_path / name) == [Clip(f"{folder}/a, b.wav", "music", 1.5, 2.0), Clip(f"{folder}/c.wav", "mine")]
+
+
+def test_any_folder_and_its_domains(tmp_path):
+    touch(tmp_path / "mine", "music/jazz/a.OGG", "b.wav", "notes.txt")
+    assert [clip.domain for clip in find(tmp_path / "mine")] == ["mine", "mine"]
+    clips = find(tmp_path / "mine", domains=["speech", "music"])
+    assert {Path(clip.path).name: clip.domain for clip in clips} == {"a.OGG": "music", "b.wav": "speech"}
+
+
+def test_a_clip_given_twice_is_one(tmp_path):
+    touch(tmp_path / "mine", "a.wav")
+    assert len(find_clips([tmp_path / "mine"] * 2, domains=[], default_domain="speech")) == 1
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere is neither a folder nor a manifest"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="read as folder, has no audio to train on"):
+        find(tmp_path)
+    (tmp_path / "train-clean-100").mkdir()
+    with pytest.raises(DataError, match="read as librispeech, has no audio to choose by"):
+        find(tmp_path, training=False)

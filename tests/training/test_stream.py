@@ -1,0 +1,102 @@
+"""The stream depends on (seed, item) alone; what cannot be read is replaced and told; workers change nothing."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from corpora import RATE, write_corpus
+
+from l3ac_tokenizer.training.config import Augment
+from l3ac_tokenizer.training.corpus import AudioFiles, DataError
+from l3ac_tokenizer.training.sources import find_clips
+from l3ac_tokenizer.training.stream import BatchStream, Request, batches
+
+DOMAINS = {"speech": 1.0, "music": 1.0, "general": 1.0}
+EVERYTHING = Augment(speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)
+
+
+def clips_of(folder):
+    return find_clips([folder], domains=list(DOMAINS), default_domain="speech")
+
+
+@pytest.fixture
+def stream_of(corpus_folder):
+    def make(shares=DOMAINS, options=EVERYTHING, seed=0):
+        return BatchStream(AudioFiles(RATE), clips_of(corpus_folder), shares, options, seed)
+
+    return make
+
+
+@pytest.mark.parametrize("options", [Augment(), EVERYTHING], ids=["published", "augmented"])
+def test_stream_depends_on_seed_and_item_alone(stream_of, options):
+    whole = stream_of(options=options, seed=3)[Request(0, 0, 12, 4000)].samples
+    assert whole.shape == (12, 1, 4000) and whole.dtype == torch.float32
+    assert whole.abs().max() <= 1
+    assert torch.equal(stream_of(options=options, seed=3)[Request(0, 7, 5, 4000)].samples, whole[7:])
+    assert not torch.equal(stream_of(options=options, seed=4)[Request(0, 0, 12, 4000)].samples, whole)
+
+
+def test_domains_take_turns_in_their_shares(stream_of):
+    stream = stream_of()
+    assert all(len({stream.domain(3 * i + j) for j in range(3)}) == 3 for i in range(40))
+    stream = stream_of({"speech": 4.0, "music": 1.0, "general": 0.0})
+    for first in range(0, 120, 5):
+        assert sum(stream.domain(i) == "speech" for i in range(first, first + 5)) == 4
+
+
+def test_without_shares_every_data_set_has_the_same(stream_of):
+    stream = stream_of({})
+    assert sorted(stream.domain(i) for i in range(60)) == sorted(list(DOMAINS) * 20)
+
+
+@pytest.mark.parametrize("shares", [DOMAINS, {"speech": 2.0, "music": 1.0, "general": 1.0}])
+def test_every_clip_comes_once_before_any_comes_again(stream_of, shares):
+    stream = stream_of(shares)
+    for domain in DOMAINS:
+        paths = [stream.clip(i).path for i in range(240) if stream.domain(i) == domain]
+        for first in range(0, len(paths) - 3, 4):
+            assert len(set(paths[first : first + 4])) == 4
+
+
+def test_short_clips_are_padded_with_zeros_on_the_right(stream_of):
+    item = stream_of(options=Augment()).item(0, 20_000, [])
+    assert np.abs(item[:RATE]).max() > 0.5 and not item[RATE:].any()
+
+
+def test_empty_domain_is_named(stream_of):
+    with pytest.raises(DataError, match="'singing'"):
+        stream_of({"speech": 1.0, "singing": 1.0})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order_from_any_number_of_workers(stream_of, workers):
+    stream = stream_of()
+    requests = [Request(0, 0, 2, 800), Request(0, 2, 3, 800), Request(1, 5, 1, 1600)]
+    found = list(islice(batches(stream, requests, workers=workers, pin=False), 3))
+    for request, batch in zip(requests, found, strict=True):
+        assert batch.request == request
+        assert torch.equal(batch.samples, stream[request].samples)
+
+
+def test_an_unusable_clip_is_replaced_and_told(tmp_path):
+    folder = write_corpus(tmp_path / "audio", clips=3)
+    clips = clips_of(folder)
+    Path(clips[0].path).write_bytes(b"broken")
+    stream = BatchStream(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0)
+    batch = stream[Request(0, 0, 9, 4000)]  # every clip once
+    assert len(batch.unusable) >= 1 and all(clips[0].path in reason for reason in batch.unusable)
+    assert batch.samples.abs().amax((1, 2)).min() > 0.3
+    assert torch.equal(stream[Request(0, 0, 9, 4000)].samples, batch.samples)
+
+
+def test_nothing_but_unusable_clips_is_an_error(tmp_path):
+    folder = write_corpus(tmp_path / "audio", clips=2)
+    clips = clips_of(folder)
+    for clip in clips:
+        Path(clip.path).unlink()
+    with pytest.raises(DataError, match=r"9 clips in a row are unusable, the last: .*No such file"):
+        BatchStream(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0).item(0, 4000, [])
