@@ -1,0 +1,82 @@
+"""How much shorter byte-pair merges make the ids of clips that were not trained on.
+
+    python -m benchmarks.acoustic_bpe CORPUS [--merges 1000 5000]
+
+CORPUS is a folder that `l3ac tokenize` made. Every tenth clip is held out; where one speaker has several clips, the
+others are trained on. Prints a Markdown table for the ids, for the streams of `split_ids`, and for two streams in turn
+as one sequence. Bits an id are those of a uniform model over the tokens: what a better model starts from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from l3ac_tokenizer import AcousticBPE, join_ids, split_ids
+from l3ac_tokenizer.quantization import split_sizes
+from l3ac_tokenizer.tokenization.job import METADATA_KEY, Facts
+from l3ac_tokenizer.tokenization.table import ids_of
+
+View = Callable[[np.ndarray], np.ndarray]
+"""Ids (N,) → the symbols that are merged."""
+
+
+def read_corpus(folder: Path) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """Ids (N,) of every clip, and the levels of their digits."""
+    clips: list[np.ndarray] = []
+    levels: tuple[int, ...] = ()
+    for file in sorted(folder.glob("*.parquet")):
+        table = pq.read_table(file)
+        facts = Facts.from_json(table.schema.metadata[METADATA_KEY], str(file))
+        levels = facts.levels
+        rows = ids_of(table["ids"], facts.split)
+        clips += rows if facts.split == 1 else [join_ids(row, levels, facts.split) for row in rows]
+    if not clips:
+        raise SystemExit(f"{folder} holds no Parquet shards: make them with `l3ac tokenize`.")
+    return clips, levels
+
+
+def views(levels: tuple[int, ...]) -> Iterator[tuple[str, int, View]]:
+    """Name, number of symbols, and view of each sequence that is merged."""
+    yield "ids", math.prod(levels), lambda ids: ids
+    for groups in (2, 3, len(levels)):
+        for group, size in enumerate(split_sizes(levels, groups)):
+            name = f"stream {group} of {groups}"
+            yield name, size, lambda ids, groups=groups, group=group: split_ids(ids, levels, groups)[:, group]
+    first, second = split_sizes(levels, 2)
+    offsets = np.array([0, first])
+    yield "2 streams in turn", first + second, lambda ids: (split_ids(ids, levels, 2) + offsets).reshape(-1)
+
+
+def main() -> None:
+    """Parse the arguments, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, metavar="CORPUS")
+    parser.add_argument("--merges", type=int, nargs="+", default=[1000, 5000], help="default: 1000 5000")
+    options = parser.parse_args()
+    clips, levels = read_corpus(options.corpus)
+    held_out, trained = clips[::10], [clip for index, clip in enumerate(clips) if index % 10]
+    print(f"{sum(map(len, trained))} ids of {len(trained)} clips to train on, {sum(map(len, held_out))} held out\n")
+    print("| sequence | symbols | merges | symbols a token, training | held out | bits an id, symbols | tokens |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, size, view in views(levels):
+        for merges in options.merges:
+            bpe = AcousticBPE.train(map(view, trained), size, merges)
+            symbols = [view(clip) for clip in held_out]
+            assert all(np.array_equal(bpe.decode(bpe.encode(each)), each) for each in symbols)
+            compression = bpe.compression(symbols)
+            an_id = sum(map(len, symbols)) / sum(map(len, held_out))
+            before, after = an_id * math.log2(size), an_id * math.log2(bpe.vocab_size) / compression
+            print(
+                f"| {name} | {size} | {bpe.vocab_size - size} | {bpe.compression(map(view, trained)):.3f} "
+                f"| {compression:.3f} | {before:.2f} | {after:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
