@@ -10,6 +10,7 @@ as one sequence. Bits an id are those of a uniform model over the tokens: what a
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,10 +48,14 @@ def views(levels: tuple[int, ...]) -> Iterator[tuple[str, int, View]]:
     for groups in (2, 3, len(levels)):
         for group, size in enumerate(split_sizes(levels, groups)):
             name = f"stream {group} of {groups}"
-            yield name, size, lambda ids, groups=groups, group=group: split_ids(ids, levels, groups)[:, group]
+            yield name, size, functools.partial(_stream, levels, groups, group)
     first, second = split_sizes(levels, 2)
     offsets = np.array([0, first])
     yield "2 streams in turn", first + second, lambda ids: (split_ids(ids, levels, 2) + offsets).reshape(-1)
+
+
+def _stream(levels: tuple[int, ...], groups: int, group: int, ids: np.ndarray) -> np.ndarray:
+    return split_ids(ids, levels, groups)[:, group]
 
 
 def main() -> None:
