@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
@@ -87,8 +88,9 @@ class Run:
         self.config = config
         self.folder = Path(run_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        project = ProjectConfiguration(str(self.folder), logging_dir=str(self.folder / "tensorboard"))
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, log_with=config.tracker, project_dir=str(self.folder)
+            mixed_precision=config.mixed_precision, log_with=config.tracker, project_config=project
         )
         self.objective = Objective(config).to(self.accelerator.device)  # first: it may not be loadable
         self.codec: TrainableCodec = build_codec(config).to(self.accelerator.device)
@@ -112,7 +114,7 @@ class Run:
         self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log)
         self.forward = self.accelerator.prepare_model(self.codec)
         self.compiled_forward = torch.compile(self.forward, dynamic=False)
-        self.accelerator.init_trackers("tensorboard")
+        self.accelerator.init_trackers("l3ac")
 
     # ---------------------------------------------------------------------------------------------- the run
 

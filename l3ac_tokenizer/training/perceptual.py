@@ -6,10 +6,12 @@ The published code uses the encoder of Whisper tiny.en; any speech encoder of tr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -47,13 +49,13 @@ def speech_features(source: str, window_seconds: float | None = None) -> nn.Modu
         ) from error
 
 
-def _whisper_encoder(source: str, config: AutoConfig) -> nn.Module:
+def _whisper_encoder(source: str, config: PreTrainedConfig) -> WhisperEncoder:
     """The encoder of a whole Whisper, or of a directory that holds the encoder alone."""
     alone = getattr(config, "architectures", None) == ["WhisperEncoder"]
     return _whole(WhisperEncoder, source) if alone else _whole(AutoModel, source).get_encoder()
 
 
-def _whole(kind: type, source: str) -> nn.Module:
+def _whole(kind: Any, source: str) -> Any:
     """A pretrained model in float32, not one tensor of it random."""
     model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
@@ -81,7 +83,7 @@ class WhisperFeatures(nn.Module):
 
     mel_filters: Tensor
 
-    def __init__(self, encoder: nn.Module, window_seconds: float | None = None):
+    def __init__(self, encoder: WhisperEncoder, window_seconds: float | None = None):
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
         self.window = None if window_seconds is None else round(window_seconds * SAMPLING_RATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,17 @@ class HeldOut(NamedTuple):
 
 
 def held_out_clips(corpus: Corpus, clips: Sequence[Clip], most: int) -> list[HeldOut]:
-    """At most `most` of the clips, evenly spread, each cut to `MAX_SECONDS`; what cannot be read is logged."""
+    """At most `most` of the clips, evenly spread, each cut to `MAX_SECONDS`; what cannot be read is logged.
+
+    Raises:
+        ValueError: there are clips, but not the packages that score them.
+    """
+    missing = [name for name in ("pesq", "pystoi") if find_spec(name) is None]
+    if clips and missing:
+        raise ValueError(
+            f"Held-out clips cannot be scored without {' and '.join(missing)}: pip install l3ac-tokenizer[eval], or "
+            "hold nothing out."
+        )
     spread = [clips[i] for i in np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int)]
     held = []
     for clip in spread:

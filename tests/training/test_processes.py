@@ -65,5 +65,6 @@ def test_two_processes_give_the_losses_of_one(corpus_folder, tmp_path, case):
     for left, right in zip(one, two, strict=True):
         assert left.keys() == right.keys()
         for name in names & left.keys():
-            assert left[name] == pytest.approx(right[name], rel=1e-4), (name, left["step"])
+            tolerance = 1e-2 if name.startswith("held_out") else 1e-4
+            assert left[name] == pytest.approx(right[name], rel=tolerance), (name, left["step"])
     assert sum("loss" in line for line in one) == 4 and "held_out/score" in one[-1]
