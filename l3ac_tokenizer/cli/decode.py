@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the file names")
     parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
+    add_time_norm(parser)
+    add_compute(parser)
+
+
+def add_time_norm(parser: argparse.ArgumentParser) -> None:
+    """How the decoder normalises."""
     parser.add_argument(
         "--time-norm",
         choices=("clip", "frozen"),
@@ -57,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="statistics of the decoder's normalisation: of the clip (as published) or stored (as streaming "
         "has them) (default: %(default)s)",
     )
-    add_compute(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,17 +70,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
     jobs = plan_jobs(options.inputs, options.output, {".l3ac"}, (".wav", ".flac"))
-    decoding = _Decoding(options)
+    decoding = Decoding(options)
     clips = decoding.read(jobs)
     with progress(sum(clip.seconds for clip in clips.values()), "decoding") as bar:
         for model, members in decoding.by_model(clips):
-            for group in by_length([clips[job].seconds for job in members], options.chunk_seconds):
-                together = {members[position]: clips[members[position]] for position in group}
-                (job, clip), *_ = together.items()
-                if clip.seconds > options.chunk_seconds:
-                    decoding.decode_long(model, job, clip, bar)
-                else:
-                    decoding.decode_together(model, together, bar)
+            decoding.decode(model, {job: clips[job] for job in members}, bar)
     decoding.show(jobs)
     return 1 if decoding.failures.reasons else 0
 
@@ -101,7 +100,7 @@ def check_same_model(name: str, header: Header, model: L3ACModel, digest: str) -
         )
 
 
-class _Decoding:
+class Decoding:
     """One run of the command: what every file needs, and what came out."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -123,12 +122,7 @@ class _Decoding:
         for job, clip in clips.items():
             names.setdefault(self.options.model or clip.header.model_name, []).append(job)
         for name, jobs in names.items():
-            try:
-                model = load_model(name, self.options.device)
-            except (ValueError, OSError) as error:
-                if self.options.model:
-                    raise
-                raise ValueError(f"{jobs[0].source} was made by {name}: {error}") from error
+            model = self.load(name, jobs[0].source)
             digest = model.weights_digest()
             fitting = []
             for job in jobs:
@@ -137,7 +131,31 @@ class _Decoding:
                     fitting.append(job)
             yield model, fitting
 
-    def decode_together(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
+    def load(self, name: str, source: str) -> L3ACModel:
+        """The model that was given, or that `source` names.
+
+        Raises:
+            ValueError, OSError: see `load_model`.
+        """
+        try:
+            return load_model(name, self.options.device)
+        except (ValueError, OSError) as error:
+            if self.options.model:
+                raise
+            raise ValueError(f"{source} was made by {name}: {error}") from error
+
+    def decode(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
+        """Files of one model, the short ones together."""
+        jobs = list(clips)
+        for group in by_length([clip.seconds for clip in clips.values()], self.options.chunk_seconds):
+            together = {jobs[position]: clips[jobs[position]] for position in group}
+            (job, clip), *_ = together.items()
+            if clip.seconds > self.options.chunk_seconds:
+                self._decode_long(model, job, clip, bar)
+            else:
+                self._decode_together(model, together, bar)
+
+    def _decode_together(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
         """Short files in one batch."""
         from ..clips import decode_clips
 
@@ -151,7 +169,7 @@ class _Decoding:
             self._write(job, clip, samples)
             bar.update(clip.seconds)
 
-    def decode_long(self, model: L3ACModel, job: Job, clip: Clip, bar: tqdm) -> None:
+    def _decode_long(self, model: L3ACModel, job: Job, clip: Clip, bar: tqdm) -> None:
         """One file in chunks, in memory that does not grow with it."""
         from ..clips import decode_pieces
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import decode, demo, encode, info, models, tokenize
+from . import decode, demo, detokenize, encode, info, merge, models, stats, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -24,6 +24,9 @@ COMMANDS = {
     "models": models,
     "demo": demo,
     "tokenize": tokenize,
+    "detokenize": detokenize,
+    "merge": merge,
+    "stats": stats,
 }
 
 

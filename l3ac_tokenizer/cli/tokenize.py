@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the shards go")
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
-    parser.add_argument(
-        "--format",
-        choices=("parquet", "npy-index"),
-        default="parquet",
-        help="npy-index: beside the shards, all ids as one array to memory-map (default: %(default)s)",
-    )
+    add_format(parser)
     parser.add_argument("--split", type=int, default=1, metavar="K", help="write an id as K smaller ones (default: 1)")
     parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="longer clips are failures")
     parser.add_argument("--max-failures", type=int, metavar="N", help="stop at more failed clips than this")
@@ -52,6 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
     parser.add_argument("--hub-split", default="train", metavar="NAME", help="split of it (default: %(default)s)")
     add_compute(parser)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """What is written beside the shards."""
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "npy-index"),
+        default="parquet",
+        help="npy-index: beside the shards, all ids as one array to memory-map (default: %(default)s)",
+    )
+
+
+def write_index(options: argparse.Namespace) -> None:
+    """Write the array and its index where `--format` asks for them."""
+    if options.format == "npy-index":
+        from ..tokenization.npy_index import write_npy_index
+
+        write_npy_index(options.output)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         max_failures=options.max_failures,
     )
+    write_index(options)
     if options.json:
         show_json(summary)
     else:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from transformers.audio_utils import mel_filter_bank
 
 from ..quantization import ids_to_digits
+from ..usage import Usage, usage
 
 
 class MetricError(ValueError):
@@ -151,55 +151,6 @@ def _mel_filters(sampling_rate: int) -> torch.Tensor:
         mel_scale="slaney",
     )
     return torch.from_numpy(filters).to(torch.float64)
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How evenly N observed symbols use `size` possible ones.
-
-    Attributes:
-        count: Observed symbols N.
-        size: Possible symbols.
-        used: Different symbols among the observed.
-        entropy: Entropy of the observed shares in bits. It is biased low where N is not far above `size`:
-            at most log2 N.
-        entropy_miller_madow: The same with the correction of Miller (1955), + (used − 1) / 2N nats.
-        normalized_entropy: `entropy` / log2 `size`, 1 for even use.
-        normalized_entropy_miller_madow: The same of the corrected entropy; it can pass 1 by chance.
-    """
-
-    count: int
-    size: int
-    used: int
-    entropy: float
-    entropy_miller_madow: float
-    normalized_entropy: float
-    normalized_entropy_miller_madow: float
-
-
-def usage(symbols: np.ndarray, size: int) -> Usage:
-    """Use of the symbols 0 … `size` − 1 in `symbols` (any shape), a whole number each.
-
-    Raises:
-        ValueError: there are no symbols, or one is out of range.
-    """
-    if symbols.size == 0:
-        raise ValueError("There are no symbols to measure the use of; give at least one.")
-    values, counts = np.unique(symbols, return_counts=True)
-    if values[0] < 0 or values[-1] >= size:
-        raise ValueError(f"Symbols {values[0]} … {values[-1]} do not fit in 0 … {size - 1}; give ids of this codebook.")
-    shares = counts / symbols.size
-    entropy = float(-(shares * np.log2(shares)).sum()) + 0.0  # no -0.0
-    corrected = entropy + (len(values) - 1) / (2 * symbols.size) / math.log(2)
-    return Usage(
-        count=symbols.size,
-        size=size,
-        used=len(values),
-        entropy=entropy,
-        entropy_miller_madow=corrected,
-        normalized_entropy=entropy / math.log2(size),
-        normalized_entropy_miller_madow=corrected / math.log2(size),
-    )
 
 
 def codebook_usage(ids: np.ndarray, levels: Sequence[int]) -> tuple[Usage, list[Usage]]:

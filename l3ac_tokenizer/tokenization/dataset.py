@@ -65,7 +65,7 @@ def tokenize_dataset(
     encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device)
     source, source_features = undecoded(dataset)
     rows = DatasetRows(source_features, audio_column, "the dataset")
-    facts = Facts.of(model, {"split": split, "max_seconds": max_seconds})
+    facts = Facts.of(model, split, max_seconds)
     encode = _BatchEncoder(rows, encoder, max_failures)
     schema = shard_schema(rows.columns, facts)
     features = Features.from_arrow_schema(schema.remove_metadata().append(pa.field("error", pa.string())))

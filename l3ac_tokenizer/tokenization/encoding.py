@@ -18,6 +18,7 @@ import torch
 
 from ..audio import AudioError, AudioReader
 from ..clips import encode_clips, encode_pieces
+from ..quantization import split_ids, split_sizes
 from .batching import by_length
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ClipEncoder:
         device: torch device, e.g. "cuda"; with several of that kind, a worker takes the one of its rank.
 
     Raises:
-        ValueError: `split` does not divide the model's number of levels, or a number is not above 0.
+        ValueError: `split` is not between 1 and the digits of an id, or a number is not above 0.
     """
 
     def __init__(
@@ -65,10 +66,7 @@ class ClipEncoder:
         self.chunk_seconds = chunk_seconds
         self.max_seconds = max_seconds
         self.device = device
-        if split < 1 or len(model.config.levels) % split:
-            raise ValueError(
-                f"`split` is {split}; it must divide the {len(model.config.levels)} digits of an id of this model."
-            )
+        split_sizes(model.config.levels, split)  # refuses what cannot be
         for name, value in (("chunk_seconds", chunk_seconds), ("max_seconds", max_seconds)):
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value}; it must be above 0.")
@@ -152,9 +150,7 @@ class ClipEncoder:
     def _stored(self, ids: np.ndarray) -> np.ndarray:
         """Ids (N,) int64 → (N,) or (N, G) int32."""
         if self.split > 1:
-            from ..quantization import split_ids
-
-            ids = np.asarray(split_ids(torch.from_numpy(ids), self.model.config.levels, self.split))
+            ids = split_ids(ids, self.model.config.levels, self.split)
         return ids.astype(np.int32)
 
 

@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class OutputFolder:
         entries: finished shards.
     """
 
-    def __init__(self, path: str | os.PathLike[str], job: Job, columns: dict[str, pa.DataType]) -> None:
+    def __init__(self, path: str | os.PathLike[str], job: Job, columns: Mapping[str, pa.DataType]) -> None:
         self.path = Path(path)
         self.job = job
         self.entries: dict[int, ShardEntry] = {}
@@ -149,7 +150,7 @@ class OutputFolder:
         """Shards that are not done."""
         return [shard for shard in self.job.shards() if shard not in self.entries]
 
-    def commit(self, shard: int, table: pa.Table, seconds: float) -> ShardEntry:
+    def commit(self, shard: int, table: pa.Table, seconds: float) -> None:
         """Write a shard from its rows in order, failed ones included, and note it.
 
         Raises:
@@ -162,20 +163,40 @@ class OutputFolder:
         with self._resumable(), atomic_write(target) as file:
             pq.write_table(kept, file, compression="zstd")
             _to_disk(file)
-        entry = ShardEntry(
-            shard=shard,
-            rows=kept.num_rows,
-            num_samples=int(kept["num_samples"].to_numpy().sum()),
-            num_ids=len(kept["ids"].combine_chunks().flatten()),
-            bytes=target.stat().st_size,
-            sha256=file_sha256(target),
-            seconds=round(seconds, 3),
-            failures=failed,
+        self._note(
+            ShardEntry(
+                shard=shard,
+                rows=kept.num_rows,
+                num_samples=int(kept["num_samples"].to_numpy().sum()),
+                num_ids=len(kept["ids"].combine_chunks().flatten()),
+                bytes=target.stat().st_size,
+                sha256=file_sha256(target),
+                seconds=round(seconds, 3),
+                failures=failed,
+            )
         )
+
+    def adopt(self, shard: Path, entry: ShardEntry) -> None:
+        """Take over a finished shard of another folder, as a link where the disk is the same, and note it.
+
+        Raises:
+            OSError: the disk is full, or cannot be written otherwise; nothing is noted.
+        """
+        target = self.path / file_name(entry.shard)
+        with self._resumable():
+            target.unlink(missing_ok=True)
+            try:
+                os.link(shard, target)
+            except OSError:
+                with atomic_write(target) as file, open(shard, "rb") as source:
+                    shutil.copyfileobj(source, file)
+                    _to_disk(file)
+        self._note(entry)
+
+    def _note(self, entry: ShardEntry) -> None:
         with self._resumable():
             _append_line(self.path / MANIFEST, json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
-        self.entries[shard] = entry
-        return entry
+        self.entries[entry.shard] = entry
 
     def failures(self) -> list[dict[str, str]]:
         """Clips that are missing from the finished shards, in the order of the source."""

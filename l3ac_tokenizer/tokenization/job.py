@@ -65,7 +65,7 @@ class Facts:
         levels: levels of each FSQ dimension.
         hop_length: samples an id.
         sampling_rate: in Hz.
-        options: see `Options`.
+        options: `split` and `max_seconds`, see `Options`.
         version: of this library.
     """
 
@@ -78,7 +78,7 @@ class Facts:
     version: str = __version__
 
     @classmethod
-    def of(cls, model: L3ACModel, options: Mapping[str, Any]) -> Facts:
+    def of(cls, model: L3ACModel, split: int, max_seconds: float | None) -> Facts:
         """The facts of a model's ids."""
         config = model.config
         return cls(
@@ -87,13 +87,13 @@ class Facts:
             levels=tuple(config.levels),
             hop_length=config.hop_length,
             sampling_rate=config.sampling_rate,
-            options=options,
+            options={"split": split, "max_seconds": max_seconds},
         )
 
     @property
     def split(self) -> int:
         """Groups of digits that an id is written as."""
-        return int(self.options.get("split", 1))
+        return int(self.options["split"])
 
     def to_json(self) -> str:
         """As the Parquet metadata holds it."""
@@ -119,12 +119,16 @@ class Job:
 
     Attributes:
         facts: what its ids are.
+        shard_rows, num_shards, shard_index: see `Options`.
         kind: of the source, in words.
         source_digest: of the source's list.
         source_rows: number of its records.
     """
 
     facts: Facts
+    shard_rows: int
+    num_shards: int
+    shard_index: int
     kind: str
     source_digest: str
     source_rows: int
@@ -132,23 +136,23 @@ class Job:
     @classmethod
     def of(cls, source: Source, model: L3ACModel, options: Options) -> Job:
         """The job of encoding a source."""
-        return cls(Facts.of(model, asdict(options)), source.kind, source.digest(), len(source))
-
-    @property
-    def options(self) -> Options:
-        """The options as typed values."""
-        return Options(**self.facts.options)
+        return cls(
+            facts=Facts.of(model, options.split, options.max_seconds),
+            shard_rows=options.shard_rows,
+            num_shards=options.num_shards,
+            shard_index=options.shard_index,
+            kind=source.kind,
+            source_digest=source.digest(),
+            source_rows=len(source),
+        )
 
     def shards(self) -> list[int]:
         """Numbers of this run's shards; shard k is rows k · shard_rows onwards, of job k mod num_shards."""
-        options = self.options
-        count = -(-self.source_rows // options.shard_rows)
-        return list(range(options.shard_index, count, options.num_shards))
+        return list(range(self.shard_index, -(-self.source_rows // self.shard_rows), self.num_shards))
 
     def rows_of(self, shard: int) -> range:
         """Records of the source that a shard holds."""
-        size = self.options.shard_rows
-        return range(shard * size, min((shard + 1) * size, self.source_rows))
+        return range(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.source_rows))
 
     def windows_of(self, shard: int) -> list[tuple[int, int]]:
         """The pieces that a shard is encoded in."""
@@ -180,7 +184,7 @@ class Job:
 
         The library's version may differ, and so may the model's name where its weights are the same.
         """
-        mine, others = _flat(self), _flat(other)
+        mine, others = self._named(), other._named()
         harmless = {"version"} | ({"model"} if self.facts.weights_digest == other.facts.weights_digest else set())
         return [
             f"{name} is {others[name]} and was {mine[name]}"
@@ -188,17 +192,19 @@ class Job:
             if mine[name] != others[name] and name not in harmless
         ]
 
-
-def _flat(job: Job) -> dict[str, Any]:
-    facts = asdict(job.facts)
-    options = facts.pop("options")
-    return {
-        **{name.replace("_", " "): value for name, value in facts.items()},
-        **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
-        "kind of corpus": job.kind,
-        "number of clips": job.source_rows,
-        "digest of the corpus' list": job.source_digest,
-    }
+    def _named(self) -> dict[str, Any]:
+        """All values, called as messages call them."""
+        facts = asdict(self.facts)
+        options = facts.pop("options")
+        for name in ("shard_rows", "num_shards", "shard_index"):
+            options[name] = getattr(self, name)
+        return {
+            **{name.replace("_", " "): value for name, value in facts.items()},
+            **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
+            "kind of corpus": self.kind,
+            "number of clips": self.source_rows,
+            "digest of the corpus' list": self.source_digest,
+        }
 
 
 def file_name(shard: int) -> str:

@@ -62,7 +62,7 @@ def tokenize_corpus(
     options = options or Options()
     encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device)
     with locked(output):
-        folder = OutputFolder(output, Job.of(source, model, options), dict(source.columns))
+        folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()
         windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard)]
         tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
@@ -81,7 +81,7 @@ def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
     since = time.perf_counter()
     for table in tables:
         start = table["row"][0].as_py()
-        shard = start // folder.job.options.shard_rows
+        shard = start // folder.job.shard_rows
         parts.setdefault(shard, {})[start] = table
         if sum(part.num_rows for part in parts[shard].values()) == len(folder.job.rows_of(shard)):
             whole = parts.pop(shard)

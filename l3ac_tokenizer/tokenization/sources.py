@@ -105,7 +105,7 @@ def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "tr
             f"{corpus} is no corpus that is known by its name: give a folder, a .jsonl, .csv or .tsv manifest, a "
             ".parquet file or a .tar shard."
         )
-    if suffix or corpus.startswith(("/", ".", "~")) or corpus.count("/") > 1:
+    if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
         raise FileNotFoundError(f"there is no file or folder {corpus}: check the path.")
     from .hub_dataset import open_hub
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.tokenization.batching import by_length
 from l3ac_tokenizer.container import read_l3ac
+from l3ac_tokenizer.tokenization.batching import by_length
 
 from .conftest import RATE, files_below, is_one_sentence, speechlike, write_wav
 

@@ -1,0 +1,98 @@
+"""`l3ac detokenize`: the ids of a tokenized corpus to audio files.
+
+Each clip becomes a file of its id's name below the output folder, decoded by the model that the corpus names, or by
+the one given, and only if that model's weights are those that made the ids.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .decode import Clip, Decoding, add_time_norm, check_same_model
+from .options import add_compute
+from .paths import Job
+from .report import needing_extra, progress, say, show_facts, show_json
+
+if TYPE_CHECKING:
+    from ..container import Header
+    from ..tokenization.corpus import TokenizedCorpus
+    from ..tokenization.job import Facts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `l3ac detokenize`."""
+    parser.add_argument(
+        "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the audio files go")
+    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the corpus names")
+    parser.add_argument(
+        "--audio-format", choices=("wav", "flac"), default="wav", help="16 bit each (default: %(default)s)"
+    )
+    add_time_norm(parser)
+    add_compute(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Decode every clip; those that cannot be decoded are named, and the others are done."""
+    with needing_extra("data"):
+        from ..tokenization.corpus import TokenizedCorpus
+    corpus = TokenizedCorpus(options.corpus)
+    decoding = Decoding(options)
+    model = decoding.load(options.model or corpus.facts.model, options.corpus)
+    check_same_model(options.corpus, _header(corpus.facts, 1), model, model.weights_digest())
+    seconds = sum(sum(table["num_samples"].to_pylist()) for table in corpus.tables(["num_samples"]))
+    with progress(seconds / corpus.facts.sampling_rate, "decoding") as bar:
+        for batch in _batches(corpus, decoding, options):
+            decoding.decode(model, batch, bar)
+    clips, failed = len(decoding.results), decoding.failures.reasons
+    hours = sum(result["seconds"] for result in decoding.results.values()) / 3600
+    if options.json:
+        show_json({"clips": clips, "hours": hours, "failed": failed})
+    else:
+        show_facts({"clips": f"{clips:,}", "audio": f"{hours:.2f} h", "written to": options.output})
+    if failed:
+        say(f"{len(failed)} of {len(corpus)} clips could not be decoded.")
+    return 1 if failed else 0
+
+
+def _batches(corpus: TokenizedCorpus, decoding: Decoding, options: argparse.Namespace) -> Iterator[dict[Job, Clip]]:
+    """The clips of some rows at a time, by what each is decoded to."""
+    targets: set[str] = set()
+    for table in corpus.tables(["id", "ids", "num_samples"]):
+        clips: dict[Job, Clip] = {}
+        rows = zip(table["id"].to_pylist(), corpus.whole_ids(table), table["num_samples"].to_pylist(), strict=True)
+        for name, ids, num_samples in rows:
+            with decoding.failures.of(name):
+                target = target_below(options.output, f"{name}.{options.audio_format}")
+                if target in targets:
+                    raise ValueError(f"{name} is the id of two clips: the second one is left out.")
+                header = _header(corpus.facts, num_samples)
+                if header.num_ids != len(ids):
+                    raise ValueError(f"{name} has {len(ids)} ids for {num_samples} samples: tokenize it again.")
+                targets.add(target)
+                clips[Job(name, target)] = Clip(header, ids, num_samples)
+        yield clips
+
+
+def _header(facts: Facts, num_samples: int) -> Header:
+    """What a .l3ac file of a clip would say."""
+    from ..container import Header
+
+    return Header(facts.model, facts.weights_digest, facts.levels, facts.sampling_rate, facts.hop_length, num_samples)
+
+
+def target_below(folder: str, name: str) -> str:
+    """Where a file goes that a clip's id names.
+
+    Raises:
+        ValueError: that is not below the folder.
+    """
+    root = os.path.abspath(folder)
+    target = os.path.normpath(os.path.join(root, name))
+    if os.path.isabs(name) or not target.startswith(os.path.join(root, "")) or "\0" in name:
+        raise ValueError(f"the id {name!r} leads out of {folder}: such a clip is left out.")
+    return target

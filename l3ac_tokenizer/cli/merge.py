@@ -1,0 +1,31 @@
+"""`l3ac merge`: the outputs of `l3ac tokenize --num-shards` to one corpus.
+
+Verifies that the folders are all jobs of one corpus, each done, and that every shard is what was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .report import needing_extra, show_facts, show_json
+from .tokenize import add_format, texts, write_index
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `l3ac merge`."""
+    parser.add_argument("parts", nargs="+", metavar="PART", help="the output folder of every job")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the whole corpus goes")
+    add_format(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify and join."""
+    with needing_extra("data"):
+        from ..tokenization.merge import merge_corpora
+    summary = merge_corpora(options.parts, options.output)
+    write_index(options)
+    if options.json:
+        show_json(summary)
+    else:
+        show_facts(texts(summary))
+    return 0

@@ -1,0 +1,86 @@
+"""Reading a tokenized corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..quantization import join_ids
+from .errors import CorpusError
+from .job import METADATA_KEY, Facts
+from .table import ids_of
+
+ROWS_AT_ONCE = 1024
+
+
+class TokenizedCorpus:
+    """Parquet files of ids of one model.
+
+    Attributes:
+        files: of the shards, in order.
+        facts: what the ids are.
+
+    Args:
+        path: folder with the shards, or one file.
+
+    Raises:
+        CorpusError: there are no shards, one is not from tokenization, or two are of different models.
+        OSError: a file cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {path}: check the path.")
+        self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not self.files:
+            raise CorpusError(f"{path} holds no .parquet files: give the output of `l3ac tokenize`.")
+        self.facts = _facts(self.files[0])
+        for file in self.files[1:]:
+            other = _facts(file)
+            if other.weights_digest != self.facts.weights_digest or other.split != self.facts.split:
+                raise CorpusError(
+                    f"{file} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
+                    f"{self.files[0]} of {self.facts.model} (weights {self.facts.weights_digest[:12]}…, split "
+                    f"{self.facts.split}): keep them apart."
+                )
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows, some at a time; None: all columns."""
+        for file in self.files:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
+                    yield pa.Table.from_batches([batch])
+
+    def stored_ids(self, table: pa.Table) -> list[np.ndarray]:
+        """The ids of each clip of a table of `tables` as they are stored, (N,) or (N, split) int32."""
+        return ids_of(table["ids"], self.facts.split)
+
+    def whole_ids(self, table: pa.Table) -> list[np.ndarray]:
+        """The ids (N,) int64 of each clip of a table of `tables`, joined where they were split.
+
+        Raises:
+            ValueError: an id is out of range.
+        """
+        levels, split = self.facts.levels, self.facts.split
+        stored = self.stored_ids(table)
+        return [join_ids(ids if split > 1 else ids[:, None], levels, split) for ids in stored]
+
+
+def _facts(file: Path) -> Facts:
+    try:
+        metadata = pq.read_schema(file).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise CorpusError(f"{file} is no whole Parquet file ({error}): copy or make it again.") from error
+    if METADATA_KEY not in metadata:
+        raise CorpusError(f"{file} has no `l3ac` metadata, so what its ids mean is not known: tokenize it again.")
+    return Facts.from_json(metadata[METADATA_KEY], str(file))

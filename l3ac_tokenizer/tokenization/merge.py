@@ -1,0 +1,79 @@
+"""The folders of `--num-shards` jobs to one, verified."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import CorpusError
+from .folder import OutputFolder, ShardEntry, file_sha256, locked, read_manifest
+from .job import Job, file_name
+
+
+def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> dict[str, Any]:
+    """Join the outputs of all jobs of a corpus into the folder that one job would have written.
+
+    Shards are linked where the disk is the same, and copied where not. The same call goes on after any stop.
+
+    Args:
+        parts: the folder of every job, in any order.
+        output: folder, made if need be.
+
+    Returns:
+        The summary of the whole.
+
+    Raises:
+        CorpusError: the parts are not the jobs of one corpus, one of them is missing, given twice or not done, or a
+            shard is not what its manifest says.
+        OSError: a file cannot be read or written.
+    """
+    jobs: dict[int, tuple[Path, Job, dict[int, ShardEntry]]] = {}
+    first: Job | None = None
+    for part in map(Path, parts):
+        job, entries = read_manifest(part)
+        if job is None:
+            raise CorpusError(f"{part} has no manifest: give the output folders of `l3ac tokenize`.")
+        first = first or job
+        differences = first.differences(dataclasses.replace(job, shard_index=first.shard_index))
+        if differences:
+            raise CorpusError(f"{part} is of another corpus or model than {parts[0]}: {'; '.join(differences)}.")
+        if job.shard_index in jobs:
+            raise CorpusError(f"{jobs[job.shard_index][0]} and {part} are both job {job.shard_index}: give one.")
+        jobs[job.shard_index] = part, job, entries
+    if first is None:
+        raise CorpusError("there is nothing to merge: give the output folders of all jobs.")
+    missing = [index for index in range(first.num_shards) if index not in jobs]
+    if missing:
+        raise CorpusError(f"of {first.num_shards} jobs, number {_listed(missing)} is missing: give its folder too.")
+    for part, job, entries in jobs.values():
+        _verify(part, job, entries)
+    with locked(output):
+        folder = OutputFolder(output, dataclasses.replace(first, num_shards=1, shard_index=0), {})
+        folder.prepare()
+        for shard in folder.pending():
+            part, _, entries = jobs[shard % first.num_shards]
+            folder.adopt(part / file_name(shard), entries[shard])
+        return folder.write_summary()
+
+
+def _verify(part: Path, job: Job, entries: dict[int, ShardEntry]) -> None:
+    """Refuse a part that is not done, or whose files are not those that were written."""
+    missing = [shard for shard in job.shards() if shard not in entries]
+    if missing:
+        raise CorpusError(f"{part} is not done, it lacks shard {_listed(missing)}: run its command again.")
+    for shard in job.shards():
+        file, entry = part / file_name(shard), entries[shard]
+        if not file.exists():
+            raise CorpusError(f"{file} is missing: run the command of {part} again.")
+        if file_sha256(file) != entry.sha256:
+            raise CorpusError(f"{file} is not what was written: delete it, and run the command of {part} again.")
+        if entry.rows + len(entry.failures) != len(job.rows_of(shard)):
+            raise CorpusError(f"{file} has {entry.rows} rows where others are expected: tokenize {part} again.")
+
+
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:10]))
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

@@ -1,0 +1,119 @@
+"""What a tokenized corpus makes of the codebook.
+
+Axes: K ids of the codebook, L digits of an id.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..quantization import ids_to_digits, split_ids, split_sizes
+from ..usage import huffman_bits, usage_of_counts
+from .corpus import TokenizedCorpus
+from .errors import CorpusError
+
+SHOWN = 10
+"""Ids that are listed as most and as least used."""
+
+
+class Counts(NamedTuple):
+    """How often each id occurs.
+
+    Attributes:
+        ids: occurrences (K,) int64.
+        clips: number of clips.
+        num_samples: their samples in all.
+    """
+
+    ids: np.ndarray
+    clips: int
+    num_samples: int
+
+
+def count_ids(corpus: TokenizedCorpus) -> Counts:
+    """Count the ids of a corpus, in memory that does not grow with it.
+
+    Raises:
+        CorpusError: it has no ids, or one that the codebook has not.
+    """
+    size = math.prod(corpus.facts.levels)
+    counts = np.zeros(size, dtype=np.int64)
+    clips = num_samples = 0
+    for table in corpus.tables(["ids", "num_samples"]):
+        try:
+            ids = np.concatenate([np.empty(0, np.int64), *corpus.whole_ids(table)])
+        except ValueError as error:
+            raise CorpusError(f"the corpus has ids that its model does not have: {error}") from error
+        counts += np.bincount(ids, minlength=size)
+        clips += table.num_rows
+        num_samples += int(table["num_samples"].to_numpy().sum())
+    if not counts.any():
+        raise CorpusError("the corpus has no ids: there is nothing to measure.")
+    return Counts(counts, clips, num_samples)
+
+
+def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]:
+    """Rates, entropies and bitrates of a corpus from its counts.
+
+    Returns:
+        `ids`: use of the codebook (see `Usage`; plain entropy is biased low where there are not many more ids than
+        codebook entries, which Miller–Madow corrects in part). `levels`: use of each digit. `splits`: for the numbers
+        of groups that divide the digits evenly, use of each stream of `split_ids`. `bits_per_second`: `fixed`, every
+        id in log2 K bits; `huffman`, by a code made for these counts, without its table; `entropy` and
+        `entropy_miller_madow`, what no code without memory falls below. `most_used` and `least_used` among those in
+        use: id, count and share.
+    """
+    levels = corpus.facts.levels
+    size = len(counts.ids)
+    every = torch.arange(size)
+    digits = ids_to_digits(every, levels).numpy()  # (K, L)
+    ids = usage_of_counts(counts.ids)
+    seconds = counts.num_samples / corpus.facts.sampling_rate
+    rate = ids.count / seconds
+    order = np.argsort(-counts.ids, kind="stable")[: ids.used]
+    groups = [number for number in range(2, len(levels)) if len(levels) % number == 0]
+    return {
+        "model": corpus.facts.model,
+        "weights_digest": corpus.facts.weights_digest,
+        "clips": counts.clips,
+        "hours": seconds / 3600,
+        "ids_per_second": rate,
+        "ids": asdict(ids),
+        "levels": [
+            asdict(usage_of_counts(_sums(digits[:, digit], counts.ids, level))) for digit, level in enumerate(levels)
+        ],
+        "splits": {
+            number: [
+                asdict(usage_of_counts(_sums(stream, counts.ids, stream_size)))
+                for stream, stream_size in zip(
+                    split_ids(every.numpy(), levels, number).T, split_sizes(levels, number), strict=True
+                )
+            ]
+            for number in groups
+        },
+        "bits_per_second": {
+            "fixed": rate * math.log2(size),
+            "huffman": rate * huffman_bits(counts.ids),
+            "entropy": rate * ids.entropy,
+            "entropy_miller_madow": rate * ids.entropy_miller_madow,
+        },
+        "most_used": _listed(order[:SHOWN], counts.ids),
+        "least_used": _listed(order[::-1][:SHOWN], counts.ids),
+    }
+
+
+def _sums(symbols: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
+    """Occurrences (size,) of what each id (K,) has for a symbol."""
+    sums = np.zeros(size, dtype=np.int64)
+    np.add.at(sums, symbols, counts)
+    return sums
+
+
+def _listed(ids: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
+    total = int(counts.sum())
+    return [{"id": int(each), "count": int(counts[each]), "share": int(counts[each]) / total} for each in ids]
