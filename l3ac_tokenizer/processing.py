@@ -56,6 +56,7 @@ class L3ACProcessor(ProcessorMixin):
         chat_template (`str`, *optional*): Replaces the tokenizer's.
 
     Raises:
+        TypeError: One of the two is of another class.
         ValueError: `codebook_size` is not positive, or the tokenizer has tokens beyond `audio_offset`.
     """
 
@@ -67,6 +68,7 @@ class L3ACProcessor(ProcessorMixin):
         audio_offset: int | None = None,
         chat_template: str | None = None,
     ):
+        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
         if codebook_size < 1:
             raise ValueError(f"`codebook_size` is {codebook_size}; it must be that of the codec's configuration.")
         tokenizer.add_tokens(
@@ -81,7 +83,6 @@ class L3ACProcessor(ProcessorMixin):
             )
         self.codebook_size = codebook_size
         self.audio_start_id, self.audio_end_id = tokenizer.convert_tokens_to_ids([AUDIO_START, AUDIO_END])
-        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
     @property
     def vocab_size(self) -> int:

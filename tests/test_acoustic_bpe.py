@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l3ac_tokenizer import AcousticBPE, split_ids
@@ -27,6 +27,7 @@ def bpe() -> AcousticBPE:
 
 
 @given(st.lists(st.one_of(st.integers(0, LARGE - 1), st.sampled_from(phrases(1)[0].tolist())), max_size=60))
+@settings(deadline=None)
 def test_decoding_inverts_encoding_for_any_ids_seen_or_not(bpe, ids):
     tokens = bpe.encode(ids)
     decoded = bpe.decode(tokens)
@@ -35,6 +36,7 @@ def test_decoding_inverts_encoding_for_any_ids_seen_or_not(bpe, ids):
 
 
 @given(st.lists(st.integers(0, 8), max_size=40), st.lists(st.lists(st.integers(0, 8), max_size=20), max_size=5))
+@settings(deadline=None)
 def test_decoding_inverts_encoding_whatever_the_training_clips(ids, clips):
     bpe = AcousticBPE.train(clips, num_ids=9, num_merges=10)
     assert bpe.decode(bpe.encode(ids)).tolist() == ids

@@ -70,7 +70,7 @@ PARTS = st.lists(
 
 
 @given(PARTS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_decoding_gives_back_the_parts_whatever_text_and_ids(processor, parts):
     tokens = processor.encode_parts(parts)
     assert processor.decode_parts(tokens) == normal(parts)
@@ -237,6 +237,13 @@ def test_parts_that_cannot_be_encoded_are_refused_by_name(processor, parts, said
     chat = [{"role": "system", "content": "Hear."}, {"role": "user", "content": [text("This: "), *parts]}]
     with pytest.raises(ValueError, match=re.sub(r"part (\d)", "part [12] of message 1", said)):
         processor.apply_chat_template(chat, tokenize=True)
+
+
+def test_a_processor_of_other_parts_or_no_ids_is_refused():
+    with pytest.raises(TypeError, match="argument feature_extractor"):
+        L3ACProcessor(byte_tokenizer(), L3ACFeatureExtractor())
+    with pytest.raises(ValueError, match="`codebook_size` is 0"):
+        L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), codebook_size=0)
 
 
 def test_sequences_that_no_parts_give_are_refused_by_name(processor):

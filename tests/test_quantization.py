@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l3ac_tokenizer.quantization import (
@@ -26,6 +26,7 @@ QUANTIZERS = ["super_fsq", "fsq"]
 
 
 @given(LEVELS, st.randoms())
+@settings(deadline=None)
 def test_digits_and_ids_are_inverse(levels, rng):
     size = math.prod(levels)
     ids = torch.tensor([0, size - 1] + [rng.randrange(size) for _ in range(20)])
@@ -113,6 +114,7 @@ def test_the_quantizer_computes_in_float32_whatever_its_type_and_autocast(dtype)
 
 
 @given(LEVELS, st.data())
+@settings(deadline=None)
 def test_split_ids_and_join_ids_are_inverse_for_arrays_and_tensors(levels, data):
     groups = data.draw(st.integers(1, len(levels)))
     size, sizes = math.prod(levels), split_sizes(levels, groups)
