@@ -39,6 +39,8 @@ class L3ACConfig(PreTrainedConfig):
             in training.
         pad_to_window (`bool`): The network sees zeros up to a whole attention window (SQCodec) instead of
             up to a whole id.
+        tconv (`bool`): The encoder's first layer sees envelopes of the waveform beside it (TConv of the paper);
+            without, an ablation, it is a convolution of 7 samples.
     """
 
     model_type = "l3ac"
@@ -61,6 +63,7 @@ class L3ACConfig(PreTrainedConfig):
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     noise_probability: float = 0.5
     pad_to_window: bool = False
+    tconv: bool = True
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "L3ACConfig":

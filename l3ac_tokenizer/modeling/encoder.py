@@ -62,7 +62,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, config: L3ACConfig):
         super().__init__()
         dims, rates = config.encoder_dims, config.encoder_rates
-        self.waveform = WaveformBlock(dims[0])
+        self.waveform = WaveformBlock(dims[0]) if config.tconv else TimeConv(1, dims[0])
         self.stages: Layers[EncoderStage] = Layers(
             EncoderStage(dims[i], dims[i + 1], config.encoder_depths[i], rate) for i, rate in enumerate(rates)
         )

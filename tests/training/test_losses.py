@@ -79,3 +79,7 @@ def test_clamp_is_golden(golden_losses):
 
 def test_clamp_lets_nan_pass():
     assert clamp_max(torch.tensor(float("nan")), 5.0).isnan()
+
+
+def test_an_infinite_clamp_is_none():
+    assert clamp_max(torch.tensor(1e9), float("inf")) == 1e9

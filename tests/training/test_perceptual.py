@@ -11,7 +11,6 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
-    WhisperConfig,
     WhisperForConditionalGeneration,
 )
 
@@ -43,31 +42,9 @@ def test_without_a_window_a_position_stands_for_twenty_milliseconds(golden_losse
     assert speech_features(source)(golden_losses["x"][:, :8640]).shape == (3, 27, 384)
 
 
-@pytest.fixture
-def tiny_whisper(tmp_path):
-    """A whole Whisper with random weights, saved as the hub has them."""
-    config = WhisperConfig(
-        vocab_size=20,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=8,
-        decoder_ffn_dim=8,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    model = WhisperForConditionalGeneration(config).eval()
-    model.save_pretrained(tmp_path / "whisper")
-    return model, tmp_path / "whisper"
-
-
 def test_encoder_of_a_whole_whisper_keeps_its_weights(tiny_whisper):
-    model, folder = tiny_whisper
-    features = speech_features(str(folder), window_seconds=30.0)
+    model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).eval()
+    features = speech_features(str(tiny_whisper), window_seconds=30.0)
     audio = torch.randn(2, 8000)
     with torch.no_grad():
         expected = model.get_encoder()(features.log_mel(audio)).last_hidden_state
@@ -102,11 +79,11 @@ def test_any_encoder_of_waveforms_will_do(tmp_path):
 
 
 def test_an_encoder_with_missing_tensors_is_refused(tiny_whisper):
-    model, folder = tiny_whisper
+    model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper)
     state = {name: tensor for name, tensor in model.state_dict().items() if "encoder.conv1" not in name}
-    model.save_pretrained(folder, state_dict=state)
+    model.save_pretrained(tiny_whisper, state_dict=state)
     with pytest.raises(SpeechEncoderError, match=r"its file lacks encoder\.conv1\.bias and 1 other tensors"):
-        speech_features(str(folder))
+        speech_features(str(tiny_whisper))
 
 
 def test_no_encoder_at_hand_is_one_sentence_with_the_remedy(tmp_path):
