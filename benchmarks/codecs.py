@@ -47,7 +47,12 @@ def ours(scratch: Path) -> Codec:
     """This package with the bundled weights."""
     from l3ac_tokenizer import L3ACModel
 
-    model = L3ACModel.from_pretrained(PRESET).eval()
+    return torch_codec(L3ACModel.from_pretrained(PRESET))
+
+
+def torch_codec(model: Any) -> Codec:
+    """A model of this package."""
+    model.eval()
     return Codec(
         model.config.sampling_rate,
         lambda audio: model.encode(audio).audio_codes,
@@ -68,15 +73,26 @@ def ours_in_chunks(scratch: Path) -> Codec:
 
 
 def ours_in_onnx(scratch: Path) -> Codec:
-    """The bundled weights as ONNX graphs, run by onnxruntime on as many threads as torch."""
-    from l3ac_tokenizer import L3ACConfig, L3ACModel
+    """The bundled weights as ONNX graphs, run by onnxruntime."""
+    return onnx_codec(exported(scratch))
+
+
+def exported(scratch: Path) -> Path:
+    """Folder with the ONNX graphs of the bundled weights; they are made where they are missing."""
+    from l3ac_tokenizer import L3ACModel
+    from l3ac_tokenizer.onnx import export_onnx
 
     folder = scratch / "onnx"
     if not folder.exists():
-        from l3ac_tokenizer.onnx import export_onnx
+        export_onnx(L3ACModel.from_pretrained(PRESET).eval(), folder)
+    return folder
 
-        export_onnx(L3ACModel.from_pretrained(PRESET), folder)
+
+def onnx_codec(folder: Path) -> Codec:
+    """The two graphs of a folder, on as many threads as torch."""
     import onnxruntime
+
+    from l3ac_tokenizer import L3ACConfig
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -86,8 +102,8 @@ def ours_in_onnx(scratch: Path) -> Codec:
     )
     return Codec(
         L3ACConfig.from_preset(PRESET).sampling_rate,
-        lambda audio: encoder.run(None, {"input_values": audio.numpy()})[0],
-        lambda codes: decoder.run(None, {"audio_codes": codes})[0],
+        lambda audio: torch.from_numpy(encoder.run(None, {"input_values": audio.numpy()})[0]),
+        lambda codes: torch.from_numpy(decoder.run(None, {"audio_codes": codes.numpy()})[0]),
         in_torch=False,
     )
 

@@ -1,6 +1,6 @@
 """What it costs to start: imports, and loading the bundled model, each in fresh processes.
 
-    python -m benchmarks.startup [--rounds 9]
+python -m benchmarks.startup [--rounds 9]
 """
 
 from __future__ import annotations

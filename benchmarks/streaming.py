@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def latencies(push: Callable[[Tensor], list[Tensor]], pieces: list[Tensor], push
     warm_up = round(1000 / push_ms)
     for piece in pieces[:warm_up]:
         push(piece)
-    walls = [1e3 * timed(lambda piece=piece: push(piece))[1].wall for piece in pieces[warm_up:]]
+    walls = [1e3 * timed(partial(push, piece))[1].wall for piece in pieces[warm_up:]]
     return {
         "real_time_factor": statistics.mean(walls) / push_ms,
         "p50_ms": statistics.median(walls),

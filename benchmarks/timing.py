@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 Result = TypeVar("Result")
 
@@ -45,13 +45,12 @@ def growth_exponent(lengths: Sequence[float], costs: Sequence[float]) -> float |
     return statistics.linear_regression(x, y).slope
 
 
-def gemm_peaks() -> dict[str, float]:
+def gemm_peaks(size: int = 2048) -> dict[str, float]:
     """GFLOP/s of square matrix products on torch's threads, the best of ten each.
 
     `torch.mm` in float32 and bfloat16, and oneDNN's float32 product with a weight that was packed beforehand, where
     this build of torch has it.
     """
-    size = 2048
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, size, size, generator=generator)
     half_a, half_b = a.bfloat16(), b.bfloat16()
@@ -99,10 +98,11 @@ def _packed_linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, *
 def flops(call: Callable[[], Any]) -> int:
     """Floating-point operations of the matrix products and convolutions in a call, multiply and add as two.
 
-    torch's counter, and formulas for two operations of CPUs that it does not know: oneDNN's LSTM and its product
-    with packed weights.
+    torch's counter, and formulas for operations of CPUs that it does not know: fused attention, oneDNN's LSTM and its
+    product with packed weights.
     """
     formulas = {
+        _OPS.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
         _OPS.aten.mkldnn_rnn_layer: _lstm_flops,
         _OPS.mkldnn._linear_pointwise: _packed_linear_flops,
     }

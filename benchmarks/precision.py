@@ -1,0 +1,232 @@
+"""What fewer bits give and cost: speed, share of changed ids, and loss in STOI and PESQ, on real speech.
+
+    python -m benchmarks.precision FOLDER [--clips 20] [--threads 1]
+
+The bundled weights encode and decode each clip of FOLDER in every precision, clip by clip, so that a machine that slows
+down slows down all. The int8 rows quantize weights beforehand and activations as they come; the quantizer's own
+projections stay in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.codecs import PRESET, Codec, exported, onnx_codec, torch_codec
+from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.timing import timed
+from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
+from l3ac_tokenizer.evaluation.bench import mean_with_interval
+from l3ac_tokenizer.evaluation.metrics import MetricError, pesq, stoi
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {"STOI": stoi, "PESQ-WB": pesq}
+
+
+def plain(scratch: Path) -> Codec:
+    """float32, what all others are compared with."""
+    return torch_codec(L3ACModel.from_pretrained(PRESET))
+
+
+def bfloat16(scratch: Path) -> Codec:
+    """The whole network but its quantizer in bfloat16."""
+    return torch_codec(L3ACModel.from_pretrained(PRESET, dtype=torch.bfloat16))
+
+
+def int8(scratch: Path) -> Codec:
+    """torch's dynamic int8 of those linear layers that are called as such."""
+    from torch.ao.quantization import quantize_dynamic
+
+    model = L3ACModel.from_pretrained(PRESET).eval()
+    called: set[str] = set()
+    handles = [
+        layer.register_forward_hook(lambda *_, name=name: called.add(name))
+        for name, layer in model.named_modules()
+        if type(layer) is nn.Linear
+    ]
+    model(torch.zeros(1, 1, 4 * model.config.hop_length))
+    for handle in handles:
+        handle.remove()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.13 says that torchao will take over
+        return torch_codec(quantize_dynamic(model, called))
+
+
+def onnx(scratch: Path) -> Codec:
+    """The ONNX graphs as they are exported, in float32."""
+    return onnx_codec(exported(scratch))
+
+
+def onnx_int8(scratch: Path) -> Codec:
+    """onnxruntime's dynamic int8 of every matrix product with weights, but those of the quantizer."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    source, folder = exported(scratch), scratch / "onnx-int8"
+    folder.mkdir()
+    for name in ("encoder.onnx", "decoder.onnx"):
+        quantize_dynamic(
+            source / name,
+            folder / name,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            nodes_to_exclude=_products_of_quantizer(source / name),
+        )
+    return onnx_codec(folder)
+
+
+def _products_of_quantizer(path: Path) -> list[str]:
+    """Names of the matrix products to whose results the quantizer's biases are added."""
+    import onnx
+
+    nodes = onnx.load(path).graph.node
+    summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
+    products = [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
+    if not products:
+        raise ValueError(f"No product of the quantizer was found in {path}; look for its name in the graph.")
+    return products
+
+
+VARIANTS: dict[str, Callable[[Path], Codec]] = {
+    "float32": plain,
+    "bfloat16": bfloat16,
+    "int8, torch": int8,
+    "float32, onnxruntime": onnx,
+    "int8, onnxruntime": onnx_int8,
+}
+"""Title in the table → how to build it, given a folder for files; the first is the reference."""
+
+
+@torch.no_grad()
+def measure(folder: Path, clips: int, threads: int, scratch: Path) -> dict[str, Any]:
+    """Everything that the section shows, as JSON values.
+
+    Raises:
+        OSError: There are fewer audio files in `folder`.
+    """
+    torch.set_num_threads(threads)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)[:clips]
+    if len(paths) < clips:
+        raise FileNotFoundError(f"{folder} has {len(paths)} audio files; give one with {clips}, or fewer --clips.")
+    codecs = {title: make(scratch) for title, make in tqdm(VARIANTS.items(), desc="building", unit="variant")}
+    for codec in codecs.values():
+        codec.decode(codec.encode(*codec.inputs(2.0, 1)))  # whatever is set up at the first call
+    passes: dict[str, list[Pass]] = {title: [] for title in codecs}
+    seconds = 0.0
+    for path in tqdm(paths, desc=str(folder), unit="clip"):
+        rate = next(iter(codecs.values())).sampling_rate
+        audio, _ = read_audio(path, rate)
+        seconds += len(audio) / rate
+        for title, codec in codecs.items():
+            passes[title].append(one_pass(codec, audio))
+    reference = next(iter(passes.values()))
+    return {
+        "machine": machine(threads),
+        "clips": len(paths),
+        "seconds": seconds,
+        "ids": sum(one.codes.numel() for one in reference),
+        "rows": [{"variant": title, **compared(own, reference)} for title, own in passes.items()],
+    }
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A clip there and back: its ids, times, and the metrics that have a value."""
+
+    codes: Tensor
+    encode_s: float
+    decode_s: float
+    quality: dict[str, float]
+
+
+def one_pass(codec: Codec, audio: np.ndarray) -> Pass:
+    """Encode, decode and judge audio (T,)."""
+    wave = torch.from_numpy(audio)[None, None]
+    codes, encoding = timed(lambda: codec.encode(wave))
+    decoded, decoding = timed(lambda: codec.decode(codes))
+    quality = {}
+    for name, metric in METRICS.items():
+        with contextlib.suppress(MetricError):
+            quality[name] = metric(audio, decoded[0, 0, : len(audio)].float().numpy(), codec.sampling_rate)
+    return Pass(codes, encoding.wall, decoding.wall, quality)
+
+
+def compared(own: Sequence[Pass], reference: Sequence[Pass]) -> dict[str, Any]:
+    """Times and changed ids in all, and metrics and their loss over the clips where both have a value."""
+    row: dict[str, Any] = {
+        "encode_s": sum(one.encode_s for one in own),
+        "decode_s": sum(one.decode_s for one in own),
+        "changed_ids": sum(int((a.codes != b.codes).sum()) for a, b in zip(own, reference, strict=True)),
+    }
+    for name in METRICS:
+        pairs = [
+            (a.quality[name], b.quality[name])
+            for a, b in zip(own, reference, strict=True)
+            if name in a.quality and name in b.quality
+        ]
+        row[name] = vars(mean_with_interval([mine for mine, _ in pairs]))
+        row[f"{name} loss"] = vars(mean_with_interval([other - mine for mine, other in pairs]))
+    return row
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a section of a page."""
+    first = result["rows"][0]
+    cells = [["", "encode RTF", "decode RTF", "× float32", "changed ids"]]
+    cells[0] += [title for name in METRICS for title in (name, f"loss of {name}")]
+    for row in result["rows"]:
+        both = [one["encode_s"] + one["decode_s"] for one in (row, first)]
+        cells.append(
+            [
+                row["variant"],
+                f"{row['encode_s'] / result['seconds']:.4f}",
+                f"{row['decode_s'] / result['seconds']:.4f}",
+                f"{both[0] / both[1]:.2f}",
+                f"{row['changed_ids'] / result['ids']:.2%}",
+                *(_mean_cell(row[key]) for name in METRICS for key in (name, f"{name} loss")),
+            ]
+        )
+    return (
+        "## Fewer bits\n\n"
+        f"Made by `python -m benchmarks.precision FOLDER --clips {result['clips']}` on "
+        f"{machine_line(result['machine'])}\n\n"
+        f"{PRESET} with the bundled weights on {result['clips']} clips of speech, {result['seconds']:.0f} s, "
+        f"{result['ids']:,} ids. × float32: time of encoding plus decoding as a multiple of the first row's. Losses "
+        "are mean differences to the first row, with 95 % bootstrap intervals; every variant decodes its own ids.\n\n"
+        f"{table(cells)}\n"
+    )
+
+
+def _mean_cell(mean: dict[str, Any]) -> str:
+    if mean["mean"] is None:
+        return "none"
+    interval = "" if mean["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*mean["interval"])
+    return f"{mean['mean']:.3f}{interval}"
+
+
+def main() -> None:
+    """Measure, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", type=int, default=20, metavar="N", help="default: %(default)d")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)d")
+    add_output(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measure(options.folder, options.clips, options.threads, Path(scratch))
+    record("precision", result, options.output)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The benchmarks measure what they say, and drop nothing silently."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import memory, precision, report, speed, startup, streaming
+from benchmarks.codecs import CODECS, Codec, build
+from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median, timed
+
+
+def test_both_clocks_run_and_only_the_wall_clock_runs_while_the_process_sleeps():
+    _, timing = timed(lambda: time.sleep(0.05))
+    assert timing.wall >= 0.05 > 0.03 > timing.cpu
+    assert median([Timing(1, 9), Timing(5, 2), Timing(3, 4)]) == Timing(3, 4)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_the_growth_of_a_power_is_its_exponent(exponent):
+    lengths = [1.0, 10.0, 600.0]
+    assert growth_exponent(lengths, [7 * length**exponent for length in lengths]) == pytest.approx(exponent)
+    assert growth_exponent([10.0], [1.0]) is None
+
+
+@torch.no_grad()
+def test_operations_of_every_kind_of_product_are_counted():
+    x = torch.randn(2, 7, 16)
+    linear, conv, lstm = nn.Linear(16, 5), nn.Conv1d(16, 4, 3), nn.LSTM(16, 8)
+    assert flops(lambda: linear(x)) == 2 * 14 * 16 * 5
+    assert flops(lambda: conv(x.transpose(1, 2))) == 2 * 2 * 5 * 16 * 4 * 3
+    q = torch.randn(1, 2, 9, 8)
+    assert flops(lambda: nn.functional.scaled_dot_product_attention(q, q, q)) == 2 * 2 * 2 * 9 * 9 * 8
+    assert flops(lambda: lstm(x)) == 2 * 14 * 4 * 8 * (16 + 8)
+
+
+def test_the_peak_of_the_machine_is_a_number_above_zero(monkeypatch):
+    peaks = gemm_peaks(size=64)
+    assert peaks.keys() >= {"float32, torch.mm", "bfloat16, torch.mm"}
+    assert all(speed > 0 for speed in peaks.values())
+
+
+def test_every_codec_gets_the_same_seconds_of_audio_at_its_own_rate():
+    codec = Codec(24_000, lambda audio: audio, lambda codes: codes, lambda seconds, batch: (torch.zeros(batch),))
+    audio, features = codec.inputs(0.5, 3)
+    assert audio.shape == (3, 1, 12_000) and features.shape == (3,)
+    assert torch.equal(audio, codec.inputs(0.5, 3)[0])
+
+
+def test_what_runs_out_of_memory_or_time_is_said_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10 << 20)
+    assert memory.measure("ours", 1.0, 1, 1, tmp_path).failure == "out of memory (limit 0.0 GiB)"
+    monkeypatch.setattr(memory, "TIME_LIMIT_S", 0.01)
+    assert memory.measure("ours", 1.0, 1, 1, tmp_path).failure == "over 0.01 s"
+    assert "no such thing" in memory._reason("Traceback\nValueError: no such thing", 1, 1)
+
+
+@pytest.mark.slow
+def test_a_pass_in_a_process_of_its_own_tells_its_peaks(tmp_path):
+    done = memory.measure("ours", 2.0, 1, 1, tmp_path)
+    assert done.failure is None, done
+    assert done.standing_mib > 100 and done.encode_mib > 0 and done.decode_mib > 0 and done.pass_s > 0
+
+
+@pytest.fixture
+def two_codecs(monkeypatch):
+    """A codec that multiplies and one that never fits, in place of all others."""
+    weight = torch.randn(64, 64)
+
+    def multiplying(scratch):
+        return Codec(6400, lambda audio: audio.reshape(-1, 64) @ weight, lambda codes: codes @ weight)
+
+    monkeypatch.setattr(speed, "gemm_peaks", lambda: {"float32, torch.mm": 100.0, "bfloat16, torch.mm": 300.0})
+    for name in ("ours", "published"):
+        monkeypatch.setitem(CODECS, name, (name.title(), multiplying))
+
+    def measured(name, seconds, batch, threads, scratch):
+        if name == "published" and seconds > 10:
+            return memory.Pass(failure="out of memory (limit 1.0 GiB)")
+        return memory.Pass(standing_mib=100.0, encode_mib=2 * seconds, decode_mib=seconds**2, pass_s=1e-3)
+
+    monkeypatch.setattr(speed.memory, "measure", measured)
+
+
+def test_the_page_has_a_row_for_every_codec_length_and_batch(two_codecs, tmp_path):
+    result = speed.measure(["ours", "published"], [1.0, 10.0, 20.0], [1, 2], threads=1, rounds=3, scratch=tmp_path)
+    page = speed.markdown(json.loads(json.dumps(result)))
+    assert len(result["rows"]) == 12
+    assert page.count("| out of memory (limit 1.0 GiB) |") == 2
+    assert all(f"### {seconds:g} s, batch {batch}" in page for seconds in (1, 10, 20) for batch in (1, 2))
+    done = [row for row in result["rows"] if row["failure"] is None]
+    assert all(row["rounds"] == 3 and row["encode_s"] > 0 for row in done)
+    (ours, published) = result["growth"]
+    assert ours["lengths"] == [10.0, 20.0] and ours["encode_mib"] == pytest.approx(1)
+    assert ours["decode_mib"] == pytest.approx(2)
+    assert published["encode_mib"] is None
+    (counted, _) = result["products"]
+    assert counted["encode_gflop"] == pytest.approx(2e-9 * 64_000 * 64)
+
+
+def test_a_slow_codec_is_timed_in_fewer_rounds_but_once(two_codecs, monkeypatch, tmp_path):
+    monkeypatch.setattr(speed, "BUDGET_S", 2.0)
+    rows = [{"codec": "ours", "seconds": 1.0, "batch": 1, "failure": None, "pass_s": cost} for cost in (1.0, 50.0)]
+    for row, rounds in zip(rows, (2, 1), strict=True):
+        speed.add_times([row], {"ours": build("ours", tmp_path)}, rounds=5)
+        assert row["rounds"] == rounds
+
+
+def test_pushes_hold_every_value_once_and_in_order():
+    values = torch.arange(1000)[None]
+    pieces = list(streaming.in_pushes(values, 2.37))
+    assert torch.equal(torch.cat(pieces, dim=1), values[:, : int(421 * 2.37)])
+    assert {piece.shape[1] for piece in pieces} == {2, 3}
+
+
+def test_the_first_second_of_a_stream_is_not_counted():
+    calls = []
+
+    def push(piece):
+        time.sleep(0.02 if len(calls) < 10 else 0.001)
+        calls.append(piece)
+        return []
+
+    figures = streaming.latencies(push, [torch.zeros(1, 1)] * 30, push_ms=100)
+    assert len(calls) == 30
+    assert 1 <= figures["p50_ms"] <= figures["p99_ms"] < 15
+
+
+def test_losses_are_differences_of_the_same_clips():
+    codes = torch.zeros(1, 1, 10, dtype=torch.int64)
+    reference = [precision.Pass(codes, 1, 2, {"STOI": 0.9, "PESQ-WB": 2.0}), precision.Pass(codes, 1, 2, {"STOI": 0.7})]
+    changed = codes.clone()
+    changed[..., :3] = 1
+    own = [precision.Pass(changed, 3, 4, {"STOI": 0.8, "PESQ-WB": 1.5}), precision.Pass(codes, 3, 4, {"PESQ-WB": 9.0})]
+    row = precision.compared(own, reference)
+    assert (row["encode_s"], row["decode_s"], row["changed_ids"]) == (6, 8, 3)
+    assert row["STOI loss"]["count"] == 1 and row["STOI loss"]["mean"] == pytest.approx(0.1)
+    assert row["PESQ-WB loss"]["mean"] == pytest.approx(0.5)
+
+
+def test_a_section_is_replaced_and_the_others_stay(tmp_path):
+    page = tmp_path / "speed.md"
+    facts = report.machine(1)
+    started = {"machine": facts, "rounds": 3, "seconds": {"import nothing": 1.25}}
+    pushed = {"machine": facts, "seconds": 1, "encoder_lookahead_ms": 49, "decoder_lookahead_ms": 247, "rows": []}
+    report.record("startup", started, page)
+    report.record("streaming", pushed, page)
+    report.record("startup", {**started, "seconds": {"import nothing": 2.5}}, page)
+    text = page.read_text()
+    assert "| `import nothing` | 2.50 s |" in text and "1.25" not in text
+    assert text.index("## Streaming") < text.index("## Start-up")
+    assert json.loads(page.with_suffix(".json").read_text())["streaming"] == pushed
+
+
+def test_every_program_of_the_start_up_is_python():
+    for program in startup.PROGRAMS.values():
+        compile(program, "program", "exec")

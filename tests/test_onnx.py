@@ -1,0 +1,114 @@
+"""The ONNX graphs give the ids and the audio of the model, for any length and batch, without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import TINY, speech_like, with_varied_ids
+
+from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer.onnx import export_onnx, main
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `onnx`)")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra `onnx`)")
+
+HOP = L3ACConfig(**TINY).hop_length
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx") / "made"
+    export_onnx(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sessions(folder):
+    return [
+        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
+        for name in ("encoder.onnx", "decoder.onnx")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples"), [(1, 1), (1, HOP), (1, HOP + 1), (3, 2 * HOP), (2, 7 * HOP + 3), (1, 90 * HOP), (2, 400 * HOP)]
+)
+@torch.no_grad()
+def test_the_graphs_give_the_ids_and_the_audio_of_the_model(model, sessions, rows, samples):
+    encoder, decoder = sessions
+    audio = torch.stack([speech_like(samples, seed)[None] for seed in range(rows)])
+    wanted = model.encode(audio)
+    (ids,) = encoder.run(None, {"input_values": audio.numpy()})
+    changed = torch.from_numpy(ids)[:, 0] != wanted.audio_codes[:, 0]
+    assert ids.shape == wanted.audio_codes.shape
+    assert not (changed & ~model.quantizer.near_boundary(wanted.latents)).any()
+    decoded = model.decode(wanted.audio_codes).audio_values
+    (values,) = decoder.run(None, {"audio_codes": wanted.audio_codes.numpy()})
+    assert values.shape == decoded.shape
+    assert np.abs(values - decoded.numpy()).max() < 1e-4
+
+
+def test_a_clip_has_the_same_ids_in_a_batch_of_clips_of_its_length(model, sessions):
+    audio = torch.stack([speech_like(50 * HOP, seed)[None] for seed in range(3)]).numpy()
+    (together,) = sessions[0].run(None, {"input_values": audio})
+    alone = np.concatenate([sessions[0].run(None, {"input_values": clip[None]})[0] for clip in audio])
+    assert len(np.unique(together)) > 5
+    assert (together == alone).all()
+
+
+def test_the_metadata_names_the_tokenizer(model, sessions):
+    for session in sessions:
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["l3ac"])
+        assert facts == {
+            "weights_digest": model.weights_digest(),
+            "sampling_rate": model.config.sampling_rate,
+            "hop_length": HOP,
+            "levels": TINY["levels"],
+        }
+
+
+def test_the_axes_have_names_and_no_path_of_this_machine_is_written(folder, sessions):
+    assert sessions[0].get_inputs()[0].shape == ["batch", 1, "samples"]
+    assert sessions[1].get_inputs()[0].shape == ["batch", 1, "ids"]
+    package = str(Path(export_onnx.__code__.co_filename).parent).encode()
+    assert not any(package in (folder / name).read_bytes() for name in ("encoder.onnx", "decoder.onnx"))
+
+
+def test_the_documented_listing_runs_without_torch_and_gives_back_the_audio(folder, tmp_path):
+    document = (Path(__file__).parent.parent / "docs" / "onnx.md").read_text()
+    listing = document.split("```python\n")[1].split("```")[0]
+    assert len([line for line in listing.splitlines() if line.strip()]) <= 20
+    import soundfile
+
+    clip = speech_like(4007).numpy()
+    soundfile.write(tmp_path / "speech.wav", clip, 16_000)
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    guard = "import sys; sys.modules['torch'] = None\n"  # any import of torch fails
+    subprocess.run([sys.executable, "-c", guard + listing], cwd=tmp_path, check=True)
+    decoded, rate = soundfile.read(tmp_path / "decoded.wav")
+    assert rate == 16_000 and len(decoded) == len(clip)
+
+
+def test_a_model_that_is_not_float32_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match=r"torch.bfloat16; load it in float32"):
+        export_onnx(L3ACModel(L3ACConfig(**TINY)).to(torch.bfloat16), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path, capsys):
+    assert main(["l3ac-3k", "-o", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert "no bundled weights" in message and message.count("\n") == 1
