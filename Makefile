@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 
 # The whole `eval` extra would compile PESQ, which the demo does not report: a fresh machine has no compiler.
 DEMO_REQUIREMENTS := --editable . torchmetrics pystoi matplotlib
-TEST_REQUIREMENTS := --editable .[dev,eval,train,onnx]
+TEST_REQUIREMENTS := --editable .[dev,data,eval,train,onnx]
 ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx]
 
 # Real audio and golden numbers, where they lie beside the checkout; without them, the tests that need them skip.

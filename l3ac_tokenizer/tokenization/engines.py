@@ -1,18 +1,19 @@
 """Who encodes the windows of a corpus: this process, several on this machine, or a Ray cluster.
 
-An engine takes windows (start, stop) and gives their tables in any order, each row of the source once.
+An engine takes windows (start, stop) and gives tables of whole windows in any order, each row of the source once.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ class Engine(Protocol):
     """Encodes windows."""
 
     def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
-        """Tables of the windows, in any order."""
+        """Tables of one or several windows each, in any order."""
         ...
 
 
@@ -55,11 +56,11 @@ class LocalEngine:
             return
         # Spawned, not forked: workers must not inherit the folder's lock, nor torch's threads.
         context = multiprocessing.get_context("spawn")
-        ranks = context.SimpleQueue()
+        ranks, stop = context.SimpleQueue(), context.Event()
         for rank in range(self.num_proc):
             ranks.put(rank)
         with concurrent.futures.ProcessPoolExecutor(
-            self.num_proc, context, initializer=_begin_worker, initargs=(pickle.dumps(work), ranks)
+            self.num_proc, context, initializer=_begin_worker, initargs=(pickle.dumps(work), ranks, stop)
         ) as pool:
             waiting: deque[concurrent.futures.Future[pa.Table]] = deque()
             try:
@@ -75,25 +76,27 @@ class LocalEngine:
                     "processes or fewer seconds of audio at once."
                 ) from error
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                if waiting:  # stopped early: what is in work is not waited for
+                    stop.set()
 
 
 _worker: tuple[WindowEncoder, int]
 
 
-def _begin_worker(work: bytes, ranks: multiprocessing.SimpleQueue) -> None:
+def _begin_worker(work: bytes, ranks: multiprocessing.SimpleQueue, stop: multiprocessing.synchronize.Event) -> None:
     """What a worker process does first: it takes its rank, and makes sure that it does not outlive the run."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's interrupt is for the run, which ends its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    for end in (parent.join, stop.wait):
+        threading.Thread(target=_leave_after, args=(end,), daemon=True).start()
     _worker = pickle.loads(work), ranks.get()
+
+
+def _leave_after(end: Callable[[], object]) -> None:
+    end()
+    os._exit(1)
 
 
 def _encode_window(window: Window) -> pa.Table:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
@@ -76,17 +77,17 @@ def tokenize_corpus(
 
 
 def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
-    """Gather windows to shards, and write each shard that is whole."""
-    parts: dict[int, dict[int, pa.Table]] = {}
+    """Gather rows to shards, and write each shard that is whole."""
+    parts: dict[int, list[pa.Table]] = {}
     since = time.perf_counter()
     for table in tables:
-        start = table["row"][0].as_py()
-        shard = start // folder.job.shard_rows
-        parts.setdefault(shard, {})[start] = table
-        if sum(part.num_rows for part in parts[shard].values()) == len(folder.job.rows_of(shard)):
-            whole = parts.pop(shard)
-            folder.commit(shard, pa.concat_tables(whole[start] for start in sorted(whole)), time.perf_counter() - since)
-            since = time.perf_counter()
+        shards = table["row"].to_numpy() // folder.job.shard_rows
+        for shard in map(int, np.unique(shards)):
+            parts.setdefault(shard, []).append(table.filter(pa.array(shards == shard)))
+            if sum(part.num_rows for part in parts[shard]) == len(folder.job.rows_of(shard)):
+                whole = pa.concat_tables(parts.pop(shard)).sort_by("row")
+                folder.commit(shard, whole, time.perf_counter() - since)
+                since = time.perf_counter()
 
 
 def _watched(

@@ -268,3 +268,11 @@ def test_no_space_at_any_write_leaves_a_folder_to_go_on_from(tiny_model, tmp_pat
         json.loads(line)
     assert tokenize_corpus(source, tiny_model, out, SHARDS_OF_3)["complete"]
     assert rows_of(out) == rows_of(tmp_path / "whole")
+
+
+def test_a_run_that_stops_early_leaves_no_worker(tiny_model, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", [16_000] * 400)
+    (corpus / "000.flac").write_text("a failure")
+    with pytest.raises(CorpusError, match="more than the 0 allowed"):
+        tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "out", engine=LocalEngine(2), max_failures=0)
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,148 @@
+"""Speed and memory of tokenizing a corpus, beside the model alone on the same clips.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.tokenization FOLDER [--clips 48] [--rounds 3]
+
+Every setting goes over the same clips once a round, the settings in turn, in one process with one thread; medians
+over the rounds. Speed is seconds of audio per second of the clock, and per second of processor time, which other
+work on the machine hardly changes. Peak memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from unittest import mock
+
+import numpy as np
+import torch
+
+from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.clips import encode_clips
+from l3ac_tokenizer.tokenization import encoding, open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization.batching import by_length
+from l3ac_tokenizer.tokenization.engines import LocalEngine
+from l3ac_tokenizer.tokenization.job import WINDOW_ROWS
+from l3ac_tokenizer.tokenization.layouts import open_layout
+from l3ac_tokenizer.tokenization.sources import Source
+
+BUDGET = 30.0
+
+
+class FirstClips:
+    """The first clips of a source."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        self.kind, self.columns, self.digest = source.kind, source.columns, source.digest
+        self.records = source.records
+        self._count = min(count, len(source))
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def in_order(seconds: Sequence[float], budget: float) -> list[list[int]]:
+    """Batches of `by_length` without sorting: what bucketing is compared with."""
+    groups: list[list[int]] = []
+    for position, length in enumerate(seconds):
+        longest = max([length, *(seconds[member] for member in groups[-1])]) if groups else length
+        if groups and (len(groups[-1]) + 1) * longest <= budget:
+            groups[-1].append(position)
+        else:
+            groups.append([position])
+    return groups
+
+
+def one_by_one(seconds: Sequence[float], budget: float) -> list[list[int]]:
+    """Every clip alone."""
+    return [[position] for position in range(len(seconds))]
+
+
+def pipeline(
+    source: Source, model: L3ACModel, budget: float = BUDGET, groups: Callable = by_length, num_proc: int = 1
+) -> None:
+    """The whole way: files to shards."""
+    with tempfile.TemporaryDirectory() as out, mock.patch.object(encoding, "by_length", groups):
+        tokenize_corpus(source, model, out, engine=LocalEngine(num_proc), chunk_seconds=budget)
+
+
+def model_alone(waves: Sequence[np.ndarray], model: L3ACModel) -> None:
+    """The network on clips that are in memory, in the batches of the pipeline."""
+    for start in range(0, len(waves), WINDOW_ROWS):
+        window = waves[start : start + WINDOW_ROWS]
+        for group in by_length([len(wave) / 16_000 for wave in window], BUDGET):
+            encode_clips(model, [window[position] for position in group])
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of those it has waited for."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
+    """Peak memory of the pipeline in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (folder, count, name, budget))
+
+
+def _peak(folder: str, count: int, name: str, budget: float) -> float:
+    torch.set_num_threads(1)
+    pipeline(FirstClips(open_layout(folder), count), L3ACModel.from_pretrained(name).eval(), budget)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="of audio files")
+    parser.add_argument("--model", default="l3ac-1k")
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    model = L3ACModel.from_pretrained(options.model).eval()
+    source: Source = FirstClips(open_source(options.folder), options.clips)
+    waves = [read_audio(record.audio, 16_000)[0] for record in source.records(0, len(source))]
+    seconds = sum(map(len, waves)) / 16_000
+    settings: dict[str, Callable[[], None]] = {
+        "model alone, clips in memory": lambda: model_alone(waves, model),
+        f"pipeline, batches of {BUDGET:g} s by length": lambda: pipeline(source, model),
+        f"batches of {BUDGET:g} s in the files' order": lambda: pipeline(source, model, groups=in_order),
+        "one clip at a time": lambda: pipeline(source, model, groups=one_by_one),
+        "batches of 60 s": lambda: pipeline(source, model, 60.0),
+        "batches of 120 s": lambda: pipeline(source, model, 120.0),
+        "2 processes, started anew": lambda: pipeline(source, model, num_proc=2),
+    }
+    clock: dict[str, list[float]] = {name: [] for name in settings}
+    processor: dict[str, list[float]] = {name: [] for name in settings}
+    model_alone(waves[:4], model)  # the first call costs more
+    for _ in range(options.rounds):
+        for name, run in settings.items():
+            began, began_processor = time.perf_counter(), processor_seconds()
+            run()
+            clock[name].append(time.perf_counter() - began)
+            processor[name].append(processor_seconds() - began_processor)
+    print(f"{len(source)} clips, {seconds / 60:.1f} minutes, {options.rounds} rounds, one thread\n")
+    print("| setting | x real time | of the model alone | x real time of processor time | of the model alone |")
+    print("|---|---|---|---|---|")
+    speeds = [{name: seconds / statistics.median(times[name]) for name in settings} for times in (clock, processor)]
+    first = next(iter(settings))
+    for name in settings:
+        cells = [f"{speed[name]:.1f} | {speed[name] / speed[first]:.0%}" for speed in speeds]
+        print(f"| {name} | {cells[0]} | {cells[1]} |")
+    print("\n| batches | peak memory, MB |\n|---|---|")
+    for budget in (10.0, 30.0, 120.0):
+        print(f"| {budget:g} s | {peak_megabytes(options.folder, options.clips, options.model, budget):.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Turn a corpus into ids: what `l3ac tokenize` does, in the few calls of the library that it takes.
+
+    python recipes/tokenize_corpus.py CORPUS -o OUT
+
+CORPUS is a folder of audio, a manifest, Parquet, WebDataset shards or the name of a hub dataset. The same command goes
+on after any stop. `recipes/tokenizing.md` says when to use which engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+
+from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization.engines import LocalEngine
+from l3ac_tokenizer.tokenization.job import Options
+
+
+def main() -> None:
+    """Open the corpus, load the model, encode, and print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", metavar="CORPUS")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the shards")
+    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--num-proc", type=int, default=1, help="worker processes; default: %(default)s")
+    options = parser.parse_args()
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        summary = tokenize_corpus(
+            open_source(options.corpus),
+            L3ACModel.from_pretrained(options.model).eval(),
+            options.output,
+            Options(shard_rows=1000),
+            engine=LocalEngine(options.num_proc),
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"tokenize_corpus: {error}")
+    print(json.dumps(summary, indent=2))
+
+
+if __name__ == "__main__":  # workers are started anew and import this file
+    main()

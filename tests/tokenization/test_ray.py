@@ -1,0 +1,83 @@
+"""The same rows from a Ray cluster of several nodes, one of which is lost in the middle."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization.job import Options
+
+from .corpora import rows_of, write_corpus
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+from l3ac_tokenizer.tokenization.ray_engine import RayEngine  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+SHARDS_OF_16 = Options(shard_rows=16)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = write_corpus(tmp_path / "corpus", [16_000 + 500 * (number % 7) for number in range(160)])
+    (folder / "033.flac").write_text("a failure")
+    return folder
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head without workers and two nodes with one CPU each, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    # workers of the nodes import this package and these tests as this process does
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.path.dirname(os.path.dirname(__file__))]))
+    monkeypatch.setenv("RAY_DEDUP_LOGS", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    yield cluster, nodes
+    ray.shutdown()
+    cluster.shutdown()
+
+
+class LosingANode(RayEngine):
+    """Kills a node once some tables have come."""
+
+    def __init__(self, cluster, node):
+        super().__init__(cluster.address)
+        self.cluster, self.node, self.tables, self.left = cluster, node, 0, None
+
+    def run(self, work, windows):
+        for table in super().run(work, windows):
+            self.tables += 1
+            if self.tables == 3:
+                self.cluster.remove_node(self.node, allow_graceful=False)
+                self.left = len(windows) - self.tables
+            yield table
+
+
+def test_a_node_is_lost_and_the_rows_are_the_same(tiny_model, corpus, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "WINDOW_ROWS", 4)
+    source = open_source(str(corpus))
+    tokenize_corpus(source, tiny_model, tmp_path / "here", SHARDS_OF_16)
+    cluster, nodes = cluster
+    engine = LosingANode(cluster, nodes[0])
+    summary = tokenize_corpus(source, tiny_model, tmp_path / "there", SHARDS_OF_16, engine=engine)
+    assert engine.left > 20, "the node was lost when little was left to do"
+    assert summary["complete"] and summary["clips"] == 159 and summary["failures"] == 1
+    assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
+    for name in ("failures.jsonl", *(path.name for path in (tmp_path / "here").glob("*.parquet"))):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_a_cluster_of_its_own_and_split_ids(tiny_model, tmp_path):
+    source = open_source(str(write_corpus(tmp_path / "corpus")))
+    options = Options(shard_rows=4, split=3)
+    tokenize_corpus(source, tiny_model, tmp_path / "here", options)
+    summary = tokenize_corpus(source, tiny_model, tmp_path / "there", options, engine=RayEngine(num_proc=1))
+    assert summary["complete"]
+    assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
+    assert not ray.is_initialized()
