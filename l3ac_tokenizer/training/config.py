@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from .discriminator import PERIODS, WINDOWS
-from .losses import PUBLISHED_SCALES
+from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
 
 
 class ConfigError(ValueError):
@@ -120,6 +120,8 @@ class TrainingConfig:
     clip_norm: float = 1e4
     weights: LossWeights = field(default_factory=LossWeights)
     stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
+    stft_floor: float = MODULUS_FLOOR
+    """Smallest modulus under the logarithm of the STFT loss. With the published one near-silence rules the gradient."""
     perceptual_encoder: str | None = "openai/whisper-tiny.en"
     """Speech encoder of the perceptual loss: hub name, directory, or null for none."""
     perceptual_seconds: float | None = 30.0

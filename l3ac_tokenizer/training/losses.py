@@ -59,21 +59,23 @@ def stft_modulus(audio: Tensor, scale: int) -> Tensor:
     return spectrum.abs()
 
 
-def stft_linear_and_log(y: Tensor, x: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def stft_linear_and_log(y: Tensor, x: Tensor, scale: int, floor: float = MODULUS_FLOOR) -> tuple[Tensor, Tensor]:
     """Both terms of the spectrogram loss (paper Eq. 3) at one scale.
 
-    linear = mean |S(y) - S(x)|; log = mean |log10 S(y)^2 - log10 S(x)^2| with S floored at 1e-8 before
-    squaring.
+    linear = mean |S(y) - S(x)|; log = mean |log10 S(y)^2 - log10 S(x)^2| with S floored before
+    squaring (published: at 1e-8; the gradient of a cell grows with 1 / S).
     """
     modulus_y, modulus_x = stft_modulus(y, scale), stft_modulus(x, scale)
     linear = (modulus_y - modulus_x).abs().mean()
-    log = modulus_y.clamp_min(MODULUS_FLOOR).log10() - modulus_x.clamp_min(MODULUS_FLOOR).log10()
+    log = modulus_y.clamp_min(floor).log10() - modulus_x.clamp_min(floor).log10()
     return linear, 2 * log.abs().mean()
 
 
-def multi_scale_stft_loss(y: Tensor, x: Tensor, scales: Sequence[int] = PUBLISHED_SCALES) -> Tensor:
+def multi_scale_stft_loss(
+    y: Tensor, x: Tensor, scales: Sequence[int] = PUBLISHED_SCALES, floor: float = MODULUS_FLOOR
+) -> Tensor:
     """Spectrogram loss: mean over the scales of linear + log term (paper Eq. 3)."""
-    terms = [torch.stack(stft_linear_and_log(y, x, scale)).sum() for scale in scales]
+    terms = [torch.stack(stft_linear_and_log(y, x, scale, floor)).sum() for scale in scales]
     return torch.stack(terms).mean()
 
 

@@ -20,7 +20,7 @@ class Objective(nn.Module):
 
     def __init__(self, config: TrainingConfig):
         super().__init__()
-        self.scales = config.stft_scales
+        self.scales, self.floor = config.stft_scales, config.stft_floor
         self.features = (
             speech_features(config.perceptual_encoder, config.perceptual_seconds) if config.perceptual_encoder else None
         )
@@ -29,7 +29,7 @@ class Objective(nn.Module):
         self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
-        terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales)}
+        terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales, self.floor)}
         weighted = [weights.l1 * terms["l1"], weights.stft * terms["stft"]]
         if weights.cosine:
             terms["cosine"] = cosine_loss(y, x)

@@ -9,6 +9,7 @@ from l3ac_tokenizer.training.losses import (
     PAPER_SCALES,
     PUBLISHED_SCALES,
     clamp_max,
+    cosine_loss,
     l1_loss,
     multi_scale_stft_loss,
     stft_linear_and_log,
@@ -32,6 +33,28 @@ def test_l1_is_golden(golden_losses):
     g = golden_losses
     torch.testing.assert_close(l1_loss(g["y"], g["x"]), g["l1.value"], rtol=2e-6, atol=0)
     assert_gradient(gradient(l1_loss, g["y"], g["x"]), g["l1.grad"])
+
+
+def test_the_cosine_loss_is_a_function_of_si_sdr_and_blind_to_level():
+    x = torch.randn(3, 4000)
+    y = x + torch.randn(3, 4000)
+    cosine = 1 - torch.stack([cosine_loss(y[i : i + 1], x[i : i + 1]) for i in range(len(x))])
+    projected = (y * x).sum(-1, keepdim=True) / x.square().sum(-1, keepdim=True) * x
+    si_sdr = 10 * torch.log10(projected.square().sum(-1) / (y - projected).square().sum(-1))
+    torch.testing.assert_close(10 * torch.log10(cosine**2 / (1 - cosine**2)), si_sdr, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(cosine_loss(0.1 * y, x), cosine_loss(y, x))
+
+
+def test_the_cosine_loss_of_silence_is_one_with_a_finite_gradient():
+    x = torch.randn(3, 4000)
+    assert cosine_loss(torch.zeros_like(x), x) == 1
+    assert gradient(cosine_loss, torch.zeros_like(x), x).isfinite().all()
+
+
+def test_a_floor_bounds_the_gradient_of_near_silence():
+    x, quiet = torch.randn(2, 4000), 1e-6 * torch.randn(2, 4000)
+    floored = gradient(lambda y, x: multi_scale_stft_loss(y, x, floor=1e-3), quiet, x).norm()
+    assert floored < 1e-3 * gradient(multi_scale_stft_loss, quiet, x).norm()
 
 
 @pytest.mark.parametrize("scale", PAPER_SCALES)
