@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-TIME_LIMIT_S = 900.0
+TIME_LIMIT_S = 300.0
 """For one child, building the codec included: what takes longer is called too slow."""
 
 MEMORY_SHARE = 0.6

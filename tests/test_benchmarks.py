@@ -16,7 +16,7 @@ from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median
 
 def test_both_clocks_run_and_only_the_wall_clock_runs_while_the_process_sleeps():
     _, timing = timed(lambda: time.sleep(0.05))
-    assert timing.wall >= 0.05 > 0.03 > timing.cpu
+    assert timing.wall >= 0.05 and timing.cpu < timing.wall
     assert median([Timing(1, 9), Timing(5, 2), Timing(3, 4)]) == Timing(3, 4)
 
 
@@ -90,7 +90,8 @@ def test_the_page_has_a_row_for_every_codec_length_and_batch(two_codecs, tmp_pat
     result = speed.measure(["ours", "published"], [1.0, 10.0, 20.0], [1, 2], threads=1, rounds=3, scratch=tmp_path)
     page = speed.markdown(json.loads(json.dumps(result)))
     assert len(result["rows"]) == 12
-    assert page.count("| out of memory (limit 1.0 GiB) |") == 2
+    assert page.count("| out of memory (limit 1.0 GiB) |") == 1
+    assert page.count("| out of memory (limit 1.0 GiB) already at 20 s, batch 1 |") == 1
     assert all(f"### {seconds:g} s, batch {batch}" in page for seconds in (1, 10, 20) for batch in (1, 2))
     done = [row for row in result["rows"] if row["failure"] is None]
     assert all(row["rounds"] == 3 and row["encode_s"] > 0 for row in done)
@@ -117,17 +118,18 @@ def test_pushes_hold_every_value_once_and_in_order():
     assert {piece.shape[1] for piece in pieces} == {2, 3}
 
 
-def test_the_first_second_of_a_stream_is_not_counted():
-    calls = []
+def test_the_first_second_of_a_stream_is_not_counted(monkeypatch):
+    pushed = []
 
     def push(piece):
-        time.sleep(0.02 if len(calls) < 10 else 0.001)
-        calls.append(piece)
+        pushed.append(piece)
         return []
 
-    figures = streaming.latencies(push, [torch.zeros(1, 1)] * 30, push_ms=100)
-    assert len(calls) == 30
-    assert 1 <= figures["p50_ms"] <= figures["p99_ms"] < 15
+    monkeypatch.setattr(streaming, "timed", lambda call: (call(), Timing(1e-3 * len(pushed), 0.0)))  # 1, 2, 3 … ms
+    figures = streaming.latencies(push, [torch.zeros(1, 1)] * 111, push_ms=100)
+    assert len(pushed) == 111
+    assert figures["p50_ms"] == pytest.approx(61) and figures["p99_ms"] == pytest.approx(110)
+    assert figures["real_time_factor"] == pytest.approx(0.61)
 
 
 def test_losses_are_differences_of_the_same_clips():
