@@ -44,6 +44,7 @@ def open_manifest(path: str) -> Listing:
     rows = []
     for number, line in enumerate(entries, 1):
         row = {ours: _value(line.get(name), types[ours]) for name, ours in names.items()}
+        row.update({ours: row[ours] or None for ours in KNOWN_NAMES if ours in row})  # nothing written is not known
         if not row["path"]:
             raise CorpusError(f"{path} has no path in entry {number}: give it one, or remove the line.")
         if not row.get("id"):
