@@ -3,7 +3,7 @@
     l3ac tokenize AUDIO_FOLDER -o CORPUS
     python recipes/speech_lm.py CORPUS --run RUN --prompt clip.wav
 
-`RUN` gets the model, `results.json` and `continuation.flac`. A Llama of transformers reads and writes ids through
+It needs the extras `data` and `train`. `RUN` gets the model, `results.json` and `continuation.flac`. A Llama of transformers reads and writes ids through
 `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits an id on held-out speakers stand beside those of
 models without context, fitted to the same training ids:
 
