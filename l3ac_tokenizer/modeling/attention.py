@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +34,19 @@ class PositionBias(nn.Module):
                 else:
                     hidden = layer(hidden)
         return hidden.T
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of queries (B, H, Q, d) that stand at the end of the keys (B, H, K, d), later keys unseen.
+
+    `bias` by distance is (H, D), D ≥ K. With the queries in reverse order the biases of all pairs are a view of one
+    row for each head, so that no matrix of them is ever stored.
+    """
+    queries, keys = q.shape[2], k.shape[2]
+    future = bias.new_full((bias.shape[0], queries - 1), float("-inf"))
+    by_offset = torch.cat([bias[:, :keys].flip(1), future], dim=1)
+    biases = by_offset.unfold(1, keys, 1)[None]
+    return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
 
 
 def banded(bias: Tensor, queries: int, keys: int) -> Tensor:
@@ -84,36 +95,27 @@ class LocalAttention(nn.Module):
 
     def _attend_whole(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """q, k, v (B, H, T, d) from the clip's first column on."""
-        batch, _, length, width = q.shape
+        batch, _, length, _ = q.shape
         window = self.window
         if torch.compiler.is_exporting():
             # A number of blocks would fix the length: exported graphs hold all scores at once.
-            return F.scaled_dot_product_attention(q, k, v, by_position(bias, length, window))
+            return F.scaled_dot_product_attention(q, k, v, by_position(bias, length, window)[None])
+        attended = attend(q[:, :, :window], k[:, :, :window], v[:, :, :window], bias)
         if length <= window:
-            return F.scaled_dot_product_attention(q, k, v, banded(bias, length, length))
-        blocks = (length + window - 1) // window
+            return attended
+        later = (length - 1) // window  # blocks after the first
 
         def by_block(part: Tensor) -> Tensor:
-            padded = F.pad(part, (0, 0, 0, blocks * window - length))
-            return padded.unflatten(2, (blocks, window)).transpose(1, 2)  # (B, blocks, H, window, d)
+            padded = F.pad(part, (0, 0, 0, (later + 1) * window - length))
+            return padded.unflatten(2, (later + 1, window)).transpose(1, 2)  # (B, blocks, H, window, d)
 
-        def with_block_before(part: Tensor, first: float) -> Tensor:
-            before = torch.cat([torch.full_like(part[:, :1], first), part[:, :-1]], dim=1)
-            return torch.cat([before, part], dim=3)  # (B, blocks, H, 2·window, d)
+        def with_block_before(part: Tensor) -> Tensor:
+            blocks = by_block(part)
+            return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=3).flatten(0, 1)  # (B · later, H, 2·window, d)
 
-        # Before the first block lies nothing. One more feature says so: 0 for real keys, and for the others a number
-        # that leaves them no weight. A mask would be as large as all scores.
-        nothing = with_block_before(torch.zeros_like(by_block(k[..., :1])), -1e4)
-        keys = torch.cat([with_block_before(by_block(k), 0.0), nothing], dim=-1)
-        queries = torch.cat([by_block(q), torch.full_like(by_block(q[..., :1]), math.sqrt(width))], dim=-1)
-        attended = F.scaled_dot_product_attention(
-            queries.flatten(0, 1),
-            keys.flatten(0, 1),
-            with_block_before(by_block(v), 0.0).flatten(0, 1),
-            banded(bias, window, 2 * window),
-            scale=1 / math.sqrt(width),
-        )
-        return attended.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+        others = attend(by_block(q)[:, 1:].flatten(0, 1), with_block_before(k), with_block_before(v), bias)
+        others = others.unflatten(0, (batch, later)).transpose(1, 2).flatten(2, 3)[:, :, : length - window]
+        return torch.cat([attended, others], dim=2)
 
     def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
         """q, k, v (B, H, T, d) of the next columns; past keys and values come from the stream's state."""

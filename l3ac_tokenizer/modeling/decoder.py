@@ -17,6 +17,7 @@ from .layers import (
     Snake,
     TimeConv,
     crop_centre,
+    in_tiles,
     pool_magnitude,
 )
 from .span import Span
@@ -49,11 +50,14 @@ class EnhanceBlock(nn.Module):
             filtered.append(conv.on_window(crop_centre(pooled, margin).transpose(1, 2), crop))
         return torch.cat(filtered, dim=-1), centre
 
-    def forward(self, x: Tensor, span: Span) -> Tensor:
-        """x (B, T, C) → (B, T, C)."""
+    def forward(self, x: Tensor, span: Span, then: nn.Module) -> Tensor:
+        """x (B, T, C) → `then` of the modulated columns (B, T, C), a layer of single columns."""
         envelopes, centre = self.envelopes(x, span)
-        gate = self.merge(self.norm(envelopes, span))
-        return centre + gate * centre
+
+        def modulated(envelopes: Tensor, centre: Tensor) -> Tensor:
+            return then(torch.addcmul(centre, self.merge(envelopes), centre))
+
+        return in_tiles(modulated, self.norm(envelopes, span), centre)
 
 
 class DecoderStage(nn.Module):
@@ -77,7 +81,7 @@ class DecoderStage(nn.Module):
         """x (B, T, C) → (B, T · rate, C')."""
         for unit in self.units:
             x = unit(x, span)
-        return self.norm(self.up(self.point(self.enhance(x, span)), span))
+        return self.norm(self.up(self.enhance(x, span, self.point), span))
 
 
 class ConvDecoder(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..configuration import L3ACConfig
 from .attention import LocalTransformer
-from .layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, pool_magnitude
+from .layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, pool_magnitude
 from .span import Span
 
 
@@ -36,8 +36,11 @@ class WaveformBlock(nn.Module):
         # On a window the convolution, too, leaves out what lies beyond it.
         margin = crop - self.conv.radius if crop else 0
         hidden = self.conv.on_window(crop_centre(scales, margin).transpose(1, 2), crop)
-        hidden = F.gelu(self.expand(hidden))
-        return self.project(torch.cat([hidden, centre.to(hidden.dtype)], dim=-1))
+
+        def mix(hidden: Tensor, wave: Tensor) -> Tensor:
+            return self.project(torch.cat([F.gelu(self.expand(hidden)), wave], dim=-1))
+
+        return in_tiles(mix, hidden, centre.to(hidden.dtype))
 
 
 class EncoderStage(nn.Module):
