@@ -105,7 +105,8 @@ def read_clip(
             file.seek(min(first - lead, file.frames))
             frames = file.read(max(0, count) + lead, dtype="float32", always_2d=True)[lead:]
     except soundfile.SoundFileError as error:
-        raise AudioError(f"{clip.path} cannot be read as audio: {error}") from error
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise AudioError(f"{clip.path} cannot be read as audio ({reason}).") from error
     mono = frames.mean(axis=1)
     if len(mono) == 0:
         raise AudioError(f"{clip.path} holds no audio at {clip.start:g} s.")
@@ -201,24 +202,26 @@ def _decode_into(path: Path, clips: Sequence[Clip], sampling_rate: int, max_unus
                 logger.warning("skipped: %s", result)
                 unusable.append(result)
                 continue
-            file.write(result.tobytes())
-            places.append((number, position, len(result), level_divisor(_to_float(result))))
-            position += len(result)
+            samples, divisor = result
+            file.write(samples.tobytes())
+            places.append((number, position, len(samples), divisor))
+            position += len(samples)
         if len(unusable) > max_unusable * len(clips):
             raise DataError(
-                f"{len(unusable)} of {len(clips)} audio files are unusable, the first: {unusable[0]} Repair or remove "
-                "them."
+                f"{len(unusable)} of {len(clips)} audio files are unusable, the first: {unusable[0]}; repair or remove "
+                "them, or raise --max-unusable."
             )
     return {"places": places, "unusable": unusable}
 
 
-def _decoded(clip: Clip, sampling_rate: int) -> np.ndarray | str:
-    """Samples (T,) int16, or the reason why the clip is not usable."""
+def _decoded(clip: Clip, sampling_rate: int) -> tuple[np.ndarray, float] | str:
+    """Samples (T,) int16 with their level divisor, or the reason why the clip is not usable."""
     try:
         audio = read_clip(clip, sampling_rate)
     except (AudioError, OSError) as error:
-        return str(error)
-    return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
+        return str(error).rstrip(". ")
+    samples = np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
+    return samples, level_divisor(_to_float(samples))
 
 
 def _to_float(samples: np.ndarray) -> Samples:

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +30,25 @@ from tqdm import tqdm
 
 from .adversary import Adversary
 from .card import source_table
-from .config import Phase, TrainingConfig
+from .config import TrainingConfig
 from .corpus import DataError
 from .ema import AveragedWeights
+from .feed import Feed
 from .network import TrainableCodec, build_codec
 from .objective import Objective
 from .optimiser import Optimiser
 from .preparation import prepare_audio
 from .schedule import RESOLUTION, one_cycle
 from .snapshot import Snapshots
-from .state import load_state, save_state
-from .stream import Batch, BatchStream, Request, batches, why_audio_stopped
+from .state import Position, load_state, save_state
+from .stream import Batch, BatchStream, why_audio_stopped
 from .tracking import Figures, RunLog
 
 logger = logging.getLogger(__name__)
 
-FEW_UNUSABLE = 10
-"""Unusable files that never stop a run."""
-
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says why and where the last good checkpoint is."""
-
-
-@dataclasses.dataclass
-class Position:
-    """Where a run stands; with the seed it decides everything that follows."""
-
-    step: int = 0
-    """Updates made."""
-    items: int = 0
-    """Items of the stream consumed, by all processes together."""
-    audio_seconds: float = 0.0
-    minutes: float = 0.0
-    """Wall time spent in training, over all sessions."""
-    best: float = -math.inf
 
 
 class Run:
@@ -98,14 +81,13 @@ class Run:
         with self.accelerator.main_process_first():  # it decodes, the others open what it decoded
             corpus, clips, held = prepare_audio(config, sources, held_out, self.folder / "corpus", self.sampling_rate)
         self.stream = BatchStream(corpus, clips, config.domains, config.augment, config.seed)
+        self.feed = Feed(self.stream, config, self.sampling_rate, self.accelerator)
         self.sources = source_table(clips, corpus, config.manifest)
         self.optimiser = Optimiser(
             self.accelerator, self.codec, weight_decay=config.weight_decay, clip_norm=config.clip_norm
         )
         self.adversary = (
-            Adversary(config.discriminator, self.accelerator, config.seed)
-            if config.discriminator is not None and config.weights.adversarial_max
-            else None
+            Adversary(config.discriminator, self.accelerator, config.seed) if config.discriminator is not None else None
         )
         self.average = AveragedWeights(self.codec, config.ema_decay)
         self.position = Position()
@@ -124,7 +106,7 @@ class Run:
         Raises:
             TrainingError: a loss is not finite, a worker died, too many files are unusable.
         """
-        self._stop = False
+        self._stop = self._asked_to_stop = False
         previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
@@ -145,7 +127,7 @@ class Run:
         logged_at, logged_seconds = time.monotonic(), position.audio_seconds
         figures = Figures()
         bar = tqdm(total=config.max_steps, initial=position.step, unit="step", disable=not self._is_main)
-        with closing(self._groups()) as groups, bar:
+        with closing(self.feed.groups(position, self._progress_at)) as groups, bar:
             while self.progress < 1.0 and not self._stop:
                 self._update(next(groups), figures)
                 bar.update()
@@ -183,46 +165,11 @@ class Run:
 
     def _agree(self, minutes: float) -> None:
         """Set the clock, and stop if any process was asked to: all processes must go the same way."""
+        facts = torch.tensor([minutes, float(self._asked_to_stop)], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
-            facts = torch.tensor([minutes, float(self._stop)], device=self.accelerator.device)
+            facts = facts.to(self.accelerator.device)
             torch.distributed.all_reduce(facts, op=torch.distributed.ReduceOp.MAX)
-            minutes, self._stop = facts[0].item(), bool(facts[1])
-        self.position.minutes = minutes
-
-    # ------------------------------------------------------------------------------------------------ audio
-
-    def _groups(self) -> Generator[list[Batch], None, None]:
-        """The micro-batches of one update after the other."""
-        on_gpu = self.accelerator.device.type == "cuda"
-        stream = batches(self.stream, self._requests(), workers=self.config.workers, pin=on_gpu)
-        skipped: set[str] = set()
-        first = self.position.items
-        while True:
-            group = list(islice(stream, self.config.accumulation))
-            for reason in {reason for batch in group for reason in batch.unusable} - skipped:
-                logger.warning("skipped: %s", reason)
-                skipped.add(reason)
-            read = group[-1].request.first + group[-1].request.size - first
-            if len(skipped) > max(FEW_UNUSABLE, self.config.max_unusable * read):
-                raise TrainingError(
-                    f"{len(skipped)} files among {read} items are unusable, the last: {next(iter(skipped))} "
-                    f"{self._last_state()} repair or remove them, or raise --max-unusable."
-                )
-            yield group
-
-    def _requests(self) -> Iterator[Request]:
-        """What this process asks of the stream, some updates ahead of the training."""
-        step, items = self.position.step, self.position.items
-        processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        while True:
-            progress = self._progress_at(step)
-            number = next((n for n, p in enumerate(self.config.phases) if progress < p.until), -1)
-            phase = self.config.phases[number]
-            size, length = phase.batch_size, round(phase.crop_seconds * self.sampling_rate)
-            for _ in range(self.config.accumulation):
-                yield Request(number, items + process * size, size, length)
-                items += processes * size
-            step += 1
+        self.position.minutes, self._stop = facts[0].item(), bool(facts[1])
 
     # ------------------------------------------------------------------------------------------- one update
 
@@ -230,16 +177,21 @@ class Run:
         """The discriminator's step where it is due, then the codec's, both on the same micro-batches."""
         position, progress = self.position, self.progress
         phase = self.config.phases[group[0].request.phase]
-        signals = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
-        adversary = self.adversary if self.adversary is not None and self.adversary.active(progress) else None
+        weights = phase.weights or self.config.weights
+        audio = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
+        adversary = self.adversary if weights.adversarial_max else None
+        if adversary is not None and not adversary.active(progress):
+            adversary = None
         if adversary is not None and adversary.is_due(position.step):
             self.codec.eval()
-            references = [samples.squeeze(1) for samples in signals]
+            references = [samples.squeeze(1) for samples in audio]
             figures.add(**adversary.update(references, self._without_noise, progress))
-        self._update_codec(group, signals, phase, adversary, figures)
+        objective = partial(self.objective, weights=weights, adversary=adversary)
+        forward = self.compiled_forward if phase.compile else self.forward
+        self._update_codec(audio, [batch.request.first for batch in group], forward, objective, figures)
         processes = self.accelerator.num_processes
-        position.items += sum(len(samples) for samples in signals) * processes
-        position.audio_seconds += sum(samples.numel() for samples in signals) / self.sampling_rate * processes
+        position.items += sum(len(samples) for samples in audio) * processes
+        position.audio_seconds += sum(samples.numel() for samples in audio) / self.sampling_rate * processes
         position.step += 1
 
     @torch.no_grad()
@@ -248,8 +200,9 @@ class Run:
         return self.codec(x.unsqueeze(1))[0].float()
 
     def _update_codec(
-        self, group: list[Batch], signals: list[Tensor], phase: Phase, adversary: Adversary | None, figures: Figures
+        self, audio: list[Tensor], firsts: list[int], forward: Callable, objective: Callable, figures: Figures
     ) -> None:
+        """One step over micro-batches (B, 1, T), of which `firsts` are the first items' numbers."""
         config = self.config
         point = one_cycle(
             self.progress * (RESOLUTION - 1),
@@ -260,14 +213,13 @@ class Run:
         )
         self.codec.train()
         self.optimiser.begin(point)
-        forward = self.compiled_forward if phase.compile else self.forward
         checked = []
-        for batch, samples in zip(group, signals, strict=True):
-            torch.manual_seed(hash((config.seed, batch.request.first)))  # the quantizer's noise
+        for samples, first in zip(audio, firsts, strict=True):
+            torch.manual_seed(hash((config.seed, first)))  # of the quantizer's noise
             y, ids, latents = forward(samples)
             x = samples.squeeze(1)
-            loss, terms = self.objective(y.float(), x, phase.weights or config.weights, adversary)
-            norm = self.optimiser.add(loss / len(group))
+            loss, terms = objective(y.float(), x)
+            norm = self.optimiser.add(loss / len(audio))
             figures.add(loss=loss, **terms, lr=point.lr, gradient_norm=norm)
             figures.add_signals(x, y, ids, latents)
             checked += [loss.detach(), norm] if self.accelerator.scaler is None else [loss.detach()]
@@ -349,7 +301,7 @@ class Run:
         return f"{int(minutes // 60)}:{int(minutes % 60):02d} h"
 
     def _request_stop(self, *_: Any) -> None:
-        self._stop = True
+        self._asked_to_stop = True
 
     @property
     def _is_main(self) -> bool:

@@ -6,10 +6,13 @@ The published code uses the encoder of Whisper tiny.en; any speech encoder of tr
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants, get_session, try_to_load_from_cache
+from huggingface_hub.errors import HTTPError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
@@ -37,16 +40,26 @@ def speech_features(source: str, window_seconds: float | None = None) -> nn.Modu
         SpeechEncoderError: there is no such encoder here, the hub is out of reach, or it takes no 16 kHz waveforms.
     """
     try:
+        _require_in_reach(source)
         config = AutoConfig.from_pretrained(source)
         if config.model_type == "whisper":
             return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
         return WaveformFeatures(_whole(AutoModel, source), _normalises(source))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, HTTPError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(". ")
         raise SpeechEncoderError(
             f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({reason}): give its "
             "directory with --perceptual-encoder DIRECTORY, or train without one with --perceptual-encoder null."
         ) from error
+
+
+def _require_in_reach(source: str) -> None:
+    """Fail at once on a name that is not cached where no hub answers: loading would retry for half a minute."""
+    if not Path(source).is_dir() and not try_to_load_from_cache(source, "config.json"):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=10)
+        except (OSError, HTTPError) as error:
+            raise OSError("it is neither a directory nor cached, and the Hugging Face hub is out of reach") from error
 
 
 def _whisper_encoder(source: str, config: PreTrainedConfig) -> WhisperEncoder:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..atomic import atomic_write
+
+
+@dataclass
+class Position:
+    """Where a run stands; with the seed it decides everything that follows."""
+
+    step: int = 0
+    """Updates made."""
+    items: int = 0
+    """Items of the stream consumed, by all processes together."""
+    audio_seconds: float = 0.0
+    minutes: float = 0.0
+    """Wall time spent in training, over all sessions."""
+    best: float = -math.inf
+    """Highest score on the held-out clips."""
+
 
 _NAME = re.compile(r"state-(\d+)\.pt")
 

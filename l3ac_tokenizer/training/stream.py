@@ -124,7 +124,7 @@ class BatchStream:
             try:
                 audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, levelled=self.options.level)
             except (AudioError, OSError) as error:
-                unusable.append(str(error))
+                unusable.append(str(error).rstrip(". "))
                 clip = others[rng.integers(len(others))]
                 continue
             if speed != 1.0:

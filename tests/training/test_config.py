@@ -11,7 +11,10 @@ from l3ac_tokenizer.training.config import ConfigError, TrainingConfig, load_con
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+RECIPES = sorted([CONFIGS / "base.yaml", *CONFIGS.glob("l3ac-*.yaml"), *CONFIGS.glob("ablations/*.yaml")])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_every_recipe_is_valid(path):
     load_config(path)
 
@@ -25,6 +28,12 @@ def test_files_inherit_key_by_key(tmp_path):
     (tmp_path / "own.yaml").write_text("base: base.yaml\nweights: {stft: 3}\n")
     config = load_config(tmp_path / "own.yaml")
     assert (config.lr, config.weights.l1, config.weights.stft) == (1e-3, 7.0, 3.0)
+
+
+def test_a_group_that_was_switched_off_can_be_switched_on_by_one_value(tmp_path):
+    (tmp_path / "c.yaml").write_text("discriminator: null\n")
+    assert load_config(tmp_path / "c.yaml").discriminator is None
+    assert load_config(tmp_path / "c.yaml", {"discriminator.every": 2}).discriminator.every == 2
 
 
 def test_command_line_overrides(tmp_path):
@@ -52,6 +61,8 @@ def test_command_line_overrides(tmp_path):
         (["--seed", "1.5"], "seed is 1.5; expected int"),
         (["--whiten_latents", "1"], "whiten_latents is 1; expected bool"),
         (["--lr"], "--lr has no value"),
+        (["--discriminator.every", "0"], "discriminator.every is 0"),
+        (["--discriminator.schedule", "cosine"], "it must be constant or one_cycle"),
         (["--max_steps", "null"], "set at least one"),
         (["--phases", "[{crop_seconds: 1, batch_size: 2, until: 0.5}]"], "`until` is 1.0"),
     ],

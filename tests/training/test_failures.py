@@ -14,7 +14,7 @@ import torch
 from corpora import write_corpus
 from test_run import RECIPE, tiny
 
-from l3ac_tokenizer.training import loop
+from l3ac_tokenizer.training import feed
 from l3ac_tokenizer.training.loop import Run, TrainingError
 
 
@@ -68,12 +68,15 @@ def test_a_worker_that_dies_ends_the_run(corpus_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_unusable_files_end_the_run(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(loop, "FEW_UNUSABLE", 0)
+    monkeypatch.setattr(feed, "FEW_UNUSABLE", 0)
     folder = write_corpus(tmp_path / "audio")
     for path in sorted(folder.rglob("voice0*")):
         path.write_bytes(b"broken")
     config = tiny(discriminator=None, workers=workers, decode_gigabytes=0.0, holdout=[])
-    with pytest.raises(TrainingError, match=r"files among \d+ items are unusable, the last: .*voice0_0.wav"):
+    with pytest.raises(
+        TrainingError,
+        match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.*the last good state is in",
+    ):
         Run(config, [folder], tmp_path / "run").train()
 
 

@@ -102,7 +102,7 @@ def test_codec_and_discriminator_learn_from_their_own_losses_alone(corpus_folder
         networks = (run.codec, run.adversary.discriminator)
         return tuple(torch.cat([p.detach().flatten() for p in network.parameters()]).clone() for network in networks)
 
-    groups, figures, before = run._groups(), Figures(), weights()
+    groups, figures, before = run.feed.groups(run.position, run._progress_at), Figures(), weights()
     for discriminator_moves in (True, False, True):
         run._update(next(groups), figures)
         after = weights()
