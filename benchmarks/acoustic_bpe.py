@@ -16,30 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from l3ac_tokenizer import AcousticBPE, join_ids, split_ids
+from l3ac_tokenizer import AcousticBPE, split_ids
 from l3ac_tokenizer.quantization import split_sizes
-from l3ac_tokenizer.tokenization.job import METADATA_KEY, Facts
-from l3ac_tokenizer.tokenization.table import ids_of
+from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
 
 View = Callable[[np.ndarray], np.ndarray]
 """Ids (N,) → the symbols that are merged."""
-
-
-def read_corpus(folder: Path) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """Ids (N,) of every clip, and the levels of their digits."""
-    clips: list[np.ndarray] = []
-    levels: tuple[int, ...] = ()
-    for file in sorted(folder.glob("*.parquet")):
-        table = pq.read_table(file)
-        facts = Facts.from_json(table.schema.metadata[METADATA_KEY], str(file))
-        levels = facts.levels
-        rows = ids_of(table["ids"], facts.split)
-        clips += rows if facts.split == 1 else [join_ids(row, levels, facts.split) for row in rows]
-    if not clips:
-        raise SystemExit(f"{folder} holds no Parquet shards: make them with `l3ac tokenize`.")
-    return clips, levels
 
 
 def views(levels: tuple[int, ...]) -> Iterator[tuple[str, int, View]]:
@@ -64,12 +47,13 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, metavar="CORPUS")
     parser.add_argument("--merges", type=int, nargs="+", default=[1000, 5000], help="default: 1000 5000")
     options = parser.parse_args()
-    clips, levels = read_corpus(options.corpus)
+    corpus = TokenizedCorpus(options.corpus)
+    clips = [ids for table in corpus.tables(["ids"]) for ids in corpus.whole_ids(table)]
     held_out, trained = clips[::10], [clip for index, clip in enumerate(clips) if index % 10]
     print(f"{sum(map(len, trained))} ids of {len(trained)} clips to train on, {sum(map(len, held_out))} held out\n")
     print("| sequence | symbols | merges | symbols a token, training | held out | bits an id, symbols | tokens |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, size, view in views(levels):
+    for name, size, view in views(corpus.facts.levels):
         for merges in options.merges:
             bpe = AcousticBPE.train(map(view, trained), size, merges)
             symbols = [view(clip) for clip in held_out]

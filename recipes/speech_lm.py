@@ -3,9 +3,9 @@
     l3ac tokenize AUDIO_FOLDER -o CORPUS
     python recipes/speech_lm.py CORPUS --run RUN --prompt clip.wav
 
-It needs the extras `data` and `train`. `RUN` gets the model, `results.json` and `continuation.flac`. A Llama of transformers reads and writes ids through
-`FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits an id on held-out speakers stand beside those of
-models without context, fitted to the same training ids:
+It needs the extras `data` and `train`. `RUN` gets the model, `results.json` and `continuation.flac`. A Llama of
+transformers reads and writes ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits an id on
+held-out speakers stand beside those of models without context, fitted to the same training ids:
 
 - uniform: log2 of the codebook's size;
 - unigram: (n + a) / (N + a K) of an id seen n times among N, over all K ids; `a` maximises the likelihood of each
@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 import yaml
 from datasets import Dataset, load_dataset
@@ -43,7 +42,8 @@ from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.quantization import ids_to_digits
-from l3ac_tokenizer.tokenization.job import METADATA_KEY, Facts
+from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
+from l3ac_tokenizer.tokenization.job import Facts
 
 
 @dataclass
@@ -120,22 +120,6 @@ class SpeechLM(LlamaForCausalLM):
 # ---------------------------------------------------------------------------------------------- the corpus
 
 
-def open_corpus(folder: str, cache: Path) -> tuple[Dataset, Facts]:
-    """The rows of a tokenized corpus and what its ids are.
-
-    Raises:
-        OSError: No shards.
-        ValueError: Shards of several codecs.
-    """
-    files = [str(file) for file in sorted(Path(folder).glob("*.parquet"))]
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no Parquet shards: make them with `l3ac tokenize`.")
-    facts = [Facts.from_json((pq.read_schema(file).metadata or {}).get(METADATA_KEY, b""), file) for file in files]
-    if len({each.weights_digest for each in facts}) > 1:
-        raise ValueError(f"The shards of {folder} were made by several codecs; tokenize the corpus with one.")
-    return load_dataset("parquet", data_files=files, split="train", cache_dir=str(cache)), facts[0]
-
-
 def part_of(row: dict[str, Any], held_out: float, validation: float) -> str:
     """Part that a clip belongs to, by the hash of its speaker, or of its id where none is named."""
     voice = row.get("speaker") or row["id"]
@@ -143,13 +127,19 @@ def part_of(row: dict[str, Any], held_out: float, validation: float) -> str:
     return "held_out" if place < held_out else "validation" if place < held_out + validation else "train"
 
 
-def split_corpus(rows: Dataset, facts: Facts, config: Config) -> dict[str, Dataset]:
-    """Pieces of at most `config.context` ids for each part; no piece crosses clips."""
+def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[str, Dataset]:
+    """Pieces of at most `config.context` ids for each part; no piece crosses clips.
+
+    Raises:
+        ValueError: A part is empty.
+    """
+    split, levels = corpus.facts.split, corpus.facts.levels
+    rows = load_dataset("parquet", data_files=list(map(str, corpus.files)), split="train", cache_dir=str(cache))
 
     def pieces(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         clips = [np.asarray(ids, dtype=np.int64) for ids in batch["ids"]]
-        if facts.split > 1:
-            clips = [join_ids(clip.reshape(-1, facts.split), facts.levels, facts.split) for clip in clips]
+        if split > 1:
+            clips = [join_ids(clip.reshape(-1, split), levels, split) for clip in clips]
         starts = [range(0, len(clip), config.context) for clip in clips]
         return {"ids": [clip[i : i + config.context] for clip, each in zip(clips, starts, strict=True) for i in each]}
 
@@ -316,7 +306,8 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     """
     run = Path(options.run)
     config, arguments = load_config(options.config, run)
-    rows, facts = open_corpus(options.corpus, run / "cache")
+    corpus = TokenizedCorpus(options.corpus)
+    facts = corpus.facts
     codec = L3ACModel.from_pretrained(options.model).eval()
     if codec.weights_digest() != facts.weights_digest:
         raise ValueError(
@@ -324,7 +315,7 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
             f"codec ({codec.weights_digest()[:12]}…): give --model the one that made it, or tokenize again."
         )
     length, count = prompt_and_count(codec, options, config.context)
-    parts = split_corpus(rows, facts, config)
+    parts = split_corpus(corpus, config, run / "cache")
     prompt = read_ids(codec, options.prompt) if options.prompt else parts["held_out"][0]["ids"].astype(np.int64)
 
     started = time.monotonic()

@@ -20,6 +20,7 @@ from networks import speech_like
 
 pytest.importorskip("datasets")
 
+from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
 from l3ac_tokenizer.tokenization.job import Facts
 from l3ac_tokenizer.tokenization.table import ids_array, shard_schema
 
@@ -50,7 +51,7 @@ def tiny_lm(recipe):
 
 def corpus_of(model, folder: Path, split: int = 1) -> Path:
     """A folder with one shard of 30 clips of a quarter of a second and more, as `l3ac tokenize` writes it."""
-    facts = Facts.of(model, {"split": split})
+    facts = Facts.of(model, split, max_seconds=None)
     rate, hop = model.config.sampling_rate, model.config.hop_length
     samples = [rate // 4 + 10 * seed for seed in range(30)]
     with torch.no_grad():
@@ -213,7 +214,7 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
     if split > 1:  # the same corpus as `l3ac tokenize --split 2` writes it
         table = pq.read_table(folder / "shard-00000.parquet")
         groups = [split_ids(np.array(ids), LEVELS, split).astype(np.int32) for ids in table["ids"].to_pylist()]
-        schema = shard_schema({"speaker": pa.string()}, Facts.of(codec, {"split": split}))
+        schema = shard_schema({"speaker": pa.string()}, Facts.of(codec, split, max_seconds=None))
         columns = {name: table[name] for name in table.column_names} | {"ids": ids_array(groups, split)}
         pq.write_table(pa.table(columns, schema=schema), folder / "shard-00000.parquet")
     soundfile.write(tmp_path / "prompt.wav", speech_like(2000, seed=5).numpy(), 16_000)
@@ -237,12 +238,13 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
 
 
 def test_no_speaker_is_in_two_parts_and_no_id_is_lost(recipe, codec, tmp_path):
-    rows, facts = recipe.open_corpus(str(corpus_of(codec, tmp_path / "corpus")), tmp_path / "cache")
+    corpus = TokenizedCorpus(corpus_of(codec, tmp_path / "corpus"))
+    rows = pq.read_table(corpus.files[0]).to_pylist()
     config = recipe.Config(model={}, training={}, context=50, held_out=0.2, validation=0.2)
     names = [recipe.part_of(row, 0.2, 0.2) for row in rows]
     assert names[::2] == names[1::2]  # two clips a speaker
     assert set(names) == {"train", "validation", "held_out"}
-    parts = recipe.split_corpus(rows, facts, config)
+    parts = recipe.split_corpus(corpus, config, tmp_path / "cache")
     for name, part in parts.items():
         whole = np.concatenate([row["ids"] for row, each in zip(rows, names, strict=True) if each == name])
         assert np.array_equal(recipe.all_ids(part), whole)
@@ -262,7 +264,7 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
     ("values", "said"),
     [
         ({"seconds": 1.0}, "beyond the 64 that the model is trained with"),
-        ({"corpus": "nowhere"}, "holds no Parquet shards"),
+        ({"corpus": "nowhere"}, "no file or folder nowhere"),
     ],
 )
 def test_what_cannot_run_is_refused_before_training(recipe, codec, tmp_path, values, said):
