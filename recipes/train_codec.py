@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 from l3ac_tokenizer.training.config import load_config, parse_overrides
@@ -20,7 +21,7 @@ from l3ac_tokenizer.training.loop import Run, TrainingError
 
 
 def main() -> int:
-    """Parse the command line and run; 0 done, 1 failed on the data or the machine, 2 wrong usage."""
+    """Parse the command line and run; 0 done, 1 failed on the data or the machine, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(
         description="Train a codec.", epilog="Every other --key is a configuration value.", allow_abbrev=False
     )
@@ -33,7 +34,10 @@ def main() -> int:
         "--run", required=True, help="folder of the run: state, logs, weights; resumed if it has a state"
     )
     arguments, rest = parser.parse_known_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if is_main else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
     try:
         config = load_config(arguments.config, parse_overrides(rest))
     except ValueError as error:
@@ -44,6 +48,8 @@ def main() -> int:
     except (TrainingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
