@@ -1,0 +1,50 @@
+"""A picture of a training run from its log.
+
+python -m benchmarks.training_curve RUN/log.jsonl -o docs/training.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+PANELS = (
+    ("training losses", "raw value", {"stft": "multi-scale STFT", "cosine": "1 - cosine"}),
+    ("held-out speech", "STOI", {"held_out/speech/stoi": "STOI"}),
+    ("held-out clips", "SI-SDR, dB", {f"held_out/{d}/si_sdr": d for d in ("speech", "music", "general")}),
+    ("ids", "different ids among 3,840 (training)", {"ids_in_use": "ids in use"}),
+)
+
+
+def draw(log: Path, picture: Path) -> None:
+    """Four panels over minutes of training: losses, STOI, SI-SDR, ids in use."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    for axis, (title, unit, curves) in zip(axes.flat, PANELS, strict=True):
+        for name, label in curves.items():
+            points = [(r["minutes"], r[name]) for r in records if name in r and r.get("frames", 3840) == 3840]
+            marker = "o" if name.startswith("held_out") else None
+            axis.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1)
+        axis.set(title=title, xlabel="minutes", ylabel=unit)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(picture, dpi=110)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("log", type=Path, help="log.jsonl of a run")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="PNG or SVG")
+    options = parser.parse_args()
+    draw(options.log, options.output)
+
+
+if __name__ == "__main__":
+    main()
