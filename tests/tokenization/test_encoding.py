@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
@@ -84,6 +86,32 @@ def test_clips_that_cannot_be_read_are_told_and_stop_no_other(tiny_model, tmp_pa
     for result in encoded[1:-1]:
         assert result.num_samples == 0 and len(result.ids) == 0
         assert "\n" not in result.error
+
+
+def whole_files() -> dict[str, bytes]:
+    made = {}
+    for form, subtype in (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)):
+        file = io.BytesIO()
+        soundfile.write(file, wave(4000), RATE, format=form, subtype=subtype)
+        made[f"{form} {subtype}"] = file.getvalue()
+    return made
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.sampled_from(["WAV PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS", "MP3 None"]),
+    keep=st.floats(0, 1),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
+)
+def test_no_damage_to_a_file_stops_the_others(tiny_model, form, keep, changes):
+    """Files cut anywhere, with bytes changed anywhere, most of them near the beginning."""
+    data = bytearray(whole_files()[form])
+    del data[max(1, round(keep * len(data))) :]
+    for place, value in changes:
+        data[int(place**3 * len(data))] = value
+    damaged, sound = ClipEncoder(tiny_model, max_seconds=5.0)([bytes(data), file_bytes(300)], ["damaged", "sound"])
+    assert sound.error is None and len(sound.ids) == 25
+    assert (damaged.error is None) == (len(damaged.ids) > 0)
 
 
 def test_split_ids_join_to_the_ids(tiny_model):
