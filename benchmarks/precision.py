@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 from l3ac_tokenizer.evaluation.bench import mean_with_interval
 from l3ac_tokenizer.evaluation.metrics import MetricError, pesq, stoi
+from l3ac_tokenizer.onnx import quantize_int8
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {"STOI": stoi, "PESQ-WB": pesq}
 
@@ -63,46 +65,24 @@ def int8(scratch: Path) -> Codec:
         return torch_codec(quantize_dynamic(model, called))
 
 
-def onnx(scratch: Path) -> Codec:
+def in_onnx(scratch: Path) -> Codec:
     """The ONNX graphs as they are exported, in float32."""
     return onnx_codec(exported(scratch))
 
 
-def onnx_int8(scratch: Path) -> Codec:
-    """onnxruntime's dynamic int8 of every matrix product with weights, but those of the quantizer."""
-    from onnxruntime.quantization import quantize_dynamic
-
-    source, folder = exported(scratch), scratch / "onnx-int8"
-    folder.mkdir()
-    for name in ("encoder.onnx", "decoder.onnx"):
-        quantize_dynamic(
-            source / name,
-            folder / name,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            nodes_to_exclude=_products_of_quantizer(source / name),
-        )
+def in_onnx_int8(scratch: Path) -> Codec:
+    """The same with onnxruntime's dynamic int8 (`python -m l3ac_tokenizer.onnx --int8`)."""
+    folder = Path(shutil.copytree(exported(scratch), scratch / "onnx-int8"))
+    quantize_int8(folder)
     return onnx_codec(folder)
-
-
-def _products_of_quantizer(path: Path) -> list[str]:
-    """Names of the matrix products to whose results the quantizer's biases are added."""
-    import onnx
-
-    nodes = onnx.load(path).graph.node
-    summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
-    products = [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
-    if not products:
-        raise ValueError(f"No product of the quantizer was found in {path}; look for its name in the graph.")
-    return products
 
 
 VARIANTS: dict[str, Callable[[Path], Codec]] = {
     "float32": plain,
     "bfloat16": bfloat16,
     "int8, torch": int8,
-    "float32, onnxruntime": onnx,
-    "int8, onnxruntime": onnx_int8,
+    "float32, onnxruntime": in_onnx,
+    "int8, onnxruntime": in_onnx_int8,
 }
 """Title in the table → how to build it, given a folder for files; the first is the reference."""
 

@@ -1,10 +1,10 @@
 """The codec as two ONNX graphs, for programs without torch.
 
-    python -m l3ac_tokenizer.onnx l3ac-1k -o FOLDER
+    python -m l3ac_tokenizer.onnx l3ac-1k -o FOLDER [--int8]
 
 `encoder.onnx` takes `input_values` (B, 1, T) float32 and gives `audio_codes` (B, 1, N) int64, N = ceil(T / hop);
 `decoder.onnx` takes `audio_codes` and gives `audio_values` (B, 1, N · hop) float32. B, T and N are free. The clips of a
-batch have one length: there is no mask. The metadata `l3ac` of both says which tokenizer it is.
+batch have one length: there is no mask. The metadata `l3ac` of both says which tokenizer it is, and its precision.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +27,9 @@ from .modeling import L3ACModel
 
 EXAMPLE_IDS = 20
 """Length of the clip that the graphs are traced with."""
+
+FOLD_LIMIT = 1 << 26
+"""Bytes of the largest constant that is worked out beforehand: above any weight of the network."""
 
 
 class _Encoding(nn.Module):
@@ -52,17 +58,17 @@ class _Decoding(nn.Module):
 def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
     """Write `encoder.onnx` and `decoder.onnx` of a float32 model to `folder`, which is made where it is missing.
 
+    The model is in evaluation mode afterwards.
+
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
         ValueError: The model's weights are not float32.
         OSError: The folder cannot be written.
     """
     try:
-        import onnxscript  # noqa: F401 - torch.onnx needs it
+        from onnxscript import optimizer
     except ImportError as error:
-        raise ImportError(
-            f"ONNX export needs a missing package ({error}): pip install 'l3ac-tokenizer[onnx]'."
-        ) from error
+        raise _missing(error) from error
     if model.dtype != torch.float32:
         raise ValueError(f"The model's weights are {model.dtype}; load it in float32, so that the ids stay the same.")
     os.makedirs(folder, exist_ok=True)
@@ -72,9 +78,10 @@ def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
         "sampling_rate": config.sampling_rate,
         "hop_length": config.hop_length,
         "levels": list(config.levels),
+        "precision": "float32",
     }
-    audio = torch.zeros(2, 1, EXAMPLE_IDS * config.hop_length)
-    codes = torch.zeros(2, 1, EXAMPLE_IDS, dtype=torch.int64)
+    audio = torch.zeros(2, 1, EXAMPLE_IDS * config.hop_length, device=model.device)
+    codes = torch.zeros(2, 1, EXAMPLE_IDS, dtype=torch.int64, device=model.device)
     graphs = {
         "encoder": (_Encoding(model), audio, ("input_values", "samples"), "audio_codes"),
         "decoder": (_Decoding(model), codes, ("audio_codes", "ids"), "audio_values"),
@@ -90,6 +97,8 @@ def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
             dynamic_shapes={given: {0: "batch", 2: length}},
         )
         assert program is not None
+        with np.errstate(all="ignore"):  # numpy folds what does not depend on the input, to the last weight
+            optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # stack traces with this machine's paths
         program.model.metadata_props["l3ac"] = json.dumps(facts)
@@ -97,14 +106,69 @@ def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
             file.write(program.model_proto.SerializeToString())
 
 
+def quantize_int8(folder: str | os.PathLike[str]) -> None:
+    """Store the weights of matrix products in the graphs of a folder as int8, a scale for each column, in their place.
+
+    What they multiply is quantized as it comes (onnxruntime's dynamic quantization). The quantizer's own products stay
+    in float32, but the features that reach it do not: ids differ from those of the float32 graphs.
+
+    Raises:
+        ImportError: The packages of the extra `onnx` are missing.
+        OSError: The folder lacks a graph, or cannot be written.
+        ValueError: A graph is in int8 already.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import quantize_dynamic
+    except ImportError as error:
+        raise _missing(error) from error
+    for path in (Path(folder) / f"{name}.onnx" for name in ("encoder", "decoder")):
+        graph = onnx.load(path)
+        (metadata,) = (entry for entry in graph.metadata_props if entry.key == "l3ac")
+        facts = json.loads(metadata.value)
+        if facts["precision"] != "float32":
+            raise ValueError(f"{path} is in {facts['precision']} already; give a folder with graphs in float32.")
+        metadata.value = json.dumps({**facts, "precision": "int8"})
+        del graph.graph.value_info[:]  # shapes that the quantization's own rewriting contradicts
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch) / path.name
+            quantize_dynamic(
+                graph,
+                made,
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                nodes_to_exclude=_products_of_quantizer(graph),
+            )
+            with atomic_write(path) as file:
+                file.write(made.read_bytes())
+
+
+def _products_of_quantizer(model: Any) -> list[str]:
+    """Names of the matrix products of a graph to whose results the quantizer's biases are added."""
+    nodes = model.graph.node
+    summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
+    products = [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
+    assert products, "the quantizer has one product in each graph"
+    return products
+
+
+def _missing(error: ImportError) -> ImportError:
+    return ImportError(f"ONNX graphs need a package that is missing ({error}): pip install 'l3ac-tokenizer[onnx]'.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the model that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m l3ac_tokenizer.onnx", description="Write a codec as ONNX graphs.")
     parser.add_argument("model", help="bundled name or checkpoint directory")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the two files")
+    parser.add_argument(
+        "--int8", action="store_true", help="weights of matrix products in int8: smaller, other ids (docs/speed.md)"
+    )
     options = parser.parse_args(arguments)
     try:
         export_onnx(L3ACModel.from_pretrained(options.model).eval(), options.output)
+        if options.int8:
+            quantize_int8(options.output)
     except (ImportError, OSError, ValueError) as error:
         print(f"l3ac: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from networks import TINY, speech_like, with_varied_ids
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.onnx import export_onnx, main
+from l3ac_tokenizer.onnx import export_onnx, main, quantize_int8
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `onnx`)")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra `onnx`)")
@@ -76,6 +77,7 @@ def test_the_metadata_names_the_tokenizer(model, sessions):
             "sampling_rate": model.config.sampling_rate,
             "hop_length": HOP,
             "levels": TINY["levels"],
+            "precision": "float32",
         }
 
 
@@ -100,6 +102,29 @@ def test_the_documented_listing_runs_without_torch_and_gives_back_the_audio(fold
     subprocess.run([sys.executable, "-c", guard + listing], cwd=tmp_path, check=True)
     decoded, rate = soundfile.read(tmp_path / "decoded.wav")
     assert rate == 16_000 and len(decoded) == len(clip)
+
+
+def test_int8_graphs_are_smaller_say_so_and_keep_the_quantizer_in_float32(model, folder, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    quantize_int8(tmp_path)
+    for name, weight in (("encoder.onnx", "project_in"), ("decoder.onnx", "project_out")):
+        graph = onnx.load(tmp_path / name)
+        assert (tmp_path / name).stat().st_size < (folder / name).stat().st_size
+        floats = {tuple(value.dims) for value in graph.graph.initializer if value.data_type == onnx.TensorProto.FLOAT}
+        kept = getattr(model.quantizer, weight).weight.T
+        assert tuple(kept.shape) in floats
+        assert any(node.op_type == "MatMulInteger" for node in graph.graph.node)
+        (facts,) = (json.loads(entry.value) for entry in graph.metadata_props if entry.key == "l3ac")
+        assert facts["precision"] == "int8"
+    audio = speech_like(200 * HOP)[None, None].numpy()
+    ids, wanted = (
+        onnxruntime.InferenceSession(where / "encoder.onnx").run(None, {"input_values": audio})[0]
+        for where in (tmp_path, folder)
+    )
+    assert 0.2 < (ids == wanted).mean() < 1  # a random network; by chance it would be 0.02
+    with pytest.raises(ValueError, match="in int8 already"):
+        quantize_int8(tmp_path)
 
 
 def test_a_model_that_is_not_float32_is_refused(model, tmp_path):
