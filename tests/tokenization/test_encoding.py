@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import types
 
 import numpy as np
 import pytest
@@ -127,3 +128,14 @@ def test_options_out_of_range_are_named(tiny_model, option):
     (name,) = option
     with pytest.raises(ValueError, match="groups" if name == "split" else name):
         ClipEncoder(tiny_model, **option)
+
+
+def test_a_worker_takes_the_device_of_its_rank(tiny_model, monkeypatch):
+    """With two devices, which this machine need not have: where the model would be put."""
+    placed = []
+    monkeypatch.setattr(torch, "get_device_module", lambda device: types.SimpleNamespace(device_count=lambda: 2))
+    monkeypatch.setattr(tiny_model, "to", lambda device: placed.append(str(device)))
+    encoder = ClipEncoder(tiny_model, device="cuda")
+    for rank in (None, 0, 1, 2):
+        encoder._place(rank)
+    assert placed == ["cuda", "cuda:0", "cuda:1", "cuda:0"]

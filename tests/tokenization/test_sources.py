@@ -332,3 +332,12 @@ def test_columns_are_known_by_their_usual_names_and_ours_are_kept_free():
         "age": "age",
     }
     assert renamed(["transcription", "text"]) == {"text": "text", "transcription": "transcription"}
+
+
+def test_real_corpora_have_a_text_for_every_clip(shared):
+    for name, kind in (("LibriSpeech", "LibriSpeech"), ("LJSpeech-kathleen-CC0", "LJSpeech")):
+        source = open_source(str(shared / "audio" / "transcribed" / name))
+        assert source.kind == kind and len(source) > 100
+        for record in records(source):
+            assert record.columns["text"] and Path(record.audio).is_file()
+            assert kind != "LibriSpeech" or record.columns["speaker"] == record.id.split("-")[0]
