@@ -77,17 +77,26 @@ def tokenize_corpus(
 
 
 def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
-    """Gather rows to shards, and write each shard that is whole."""
+    """Gather rows to shards, and write each shard that is whole.
+
+    Raises:
+        CorpusError: the engine lost or doubled a row; what is not whole is not written.
+    """
     parts: dict[int, list[pa.Table]] = {}
     since = time.perf_counter()
     for table in tables:
         shards = table["row"].to_numpy() // folder.job.shard_rows
         for shard in map(int, np.unique(shards)):
             parts.setdefault(shard, []).append(table.filter(pa.array(shards == shard)))
-            if sum(part.num_rows for part in parts[shard]) == len(folder.job.rows_of(shard)):
+            rows = folder.job.rows_of(shard)
+            if sum(part.num_rows for part in parts[shard]) >= len(rows):
                 whole = pa.concat_tables(parts.pop(shard)).sort_by("row")
+                if not np.array_equal(whole["row"], rows):
+                    raise CorpusError(f"shard {shard} came back with rows doubled or missing: run the command again.")
                 folder.commit(shard, whole, time.perf_counter() - since)
                 since = time.perf_counter()
+    if folder.pending():
+        raise CorpusError(f"{len(folder.pending())} shards did not come back whole: run the command again.")
 
 
 def _watched(

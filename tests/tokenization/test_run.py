@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
 from l3ac_tokenizer.tokenization.job import Options
@@ -213,3 +213,26 @@ def test_jobs_together_write_what_one_job_writes(tiny_model, corpus, tmp_path):
         for path in (tmp_path / str(index)).glob("*.parquet"):
             assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
     assert sorted(names) == sorted(path.name for path in (tmp_path / "one").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled", "doubled for another"])
+def test_an_engine_that_loses_or_doubles_rows_is_found_out(tiny_model, corpus, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(job, "WINDOW_ROWS", 1)
+
+    class Faulty(LocalEngine):
+        def run(self, work, windows):
+            for window in windows:
+                if window[0] == 4 and fault == "lost":
+                    continue
+                if window[0] == 4 and fault == "doubled for another":
+                    window = (3, 4)
+                yield work(*window)
+                if window[0] == 4 and fault == "doubled":
+                    yield work(*window)
+
+    out = tmp_path / "out"
+    with pytest.raises(CorpusError, match=r"did not come back whole|doubled or missing"):
+        tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3, engine=Faulty())
+    assert not (out / "shard-00001.parquet").exists()
+    assert tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)["complete"]
+    assert [row["id"] for row in rows_of(out)] == [f"{number:03d}" for number in range(10)]
