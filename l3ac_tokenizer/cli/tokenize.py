@@ -96,7 +96,8 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         max_failures=options.max_failures,
     )
-    write_index(options)
+    if summary["shards"]:  # of more jobs than shards, some have none
+        write_index(options)
     if options.json:
         show_json(summary)
     else:

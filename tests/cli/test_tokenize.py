@@ -77,6 +77,14 @@ def test_jobs_merged(l3ac_json, tmp_path, corpus, tiny):
     assert merged["ids"] == whole["ids"] == len(np.load(tmp_path / "merged" / "ids.npy"))
 
 
+def test_a_job_without_work_is_done(l3ac_json, tmp_path, corpus, tiny):
+    jobs = [("--num-shards", 2, "--shard-index", index, "--format", "npy-index") for index in range(2)]
+    for index, job in enumerate(jobs):
+        summary = l3ac_json("tokenize", "in", "-o", f"part-{index}", "--model", tiny, *job)
+        assert summary["complete"] and summary["clips"] == (4 if index == 0 else 0)
+    assert l3ac_json("merge", "part-1", "part-0", "-o", "merged")["clips"] == 4
+
+
 def test_statistics_with_a_picture(l3ac, l3ac_json, tmp_path, corpus, tiny):
     summary = l3ac_json("tokenize", "in", "-o", "out", "--model", tiny)
     found = l3ac_json("stats", "out", "--picture", "pictures/usage.png")
