@@ -118,7 +118,7 @@ class Run:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self.accelerator.end_training()
+            self._leave_the_group()
 
     def _train(self) -> None:
         config, position = self.config, self.position
@@ -152,6 +152,7 @@ class Run:
             return
         self._evaluate(export_as="export")
         self._save()
+        self.accelerator.wait_for_everyone()
 
     @property
     def progress(self) -> float:
@@ -295,6 +296,18 @@ class Run:
         self.log.write(position.step, where | record)
 
     # ---------------------------------------------------------------------------------------------- helpers
+
+    def _leave_the_group(self) -> None:
+        """End trackers and process group; the run cannot train any further.
+
+        The wrappers go first. They hold on to the group, and gloo's threads were seen to wait for Python while Python,
+        freeing the last wrapper, waited for them.
+        """
+        del self.forward, self.compiled_forward
+        if self.adversary is not None:
+            del self.adversary.wrapped
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
 
     def _time_left(self) -> str:
         minutes = self.position.minutes * (1 / max(self.progress, 1e-9) - 1)
