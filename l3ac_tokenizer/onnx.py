@@ -25,9 +25,6 @@ from torch import Tensor, nn
 from .atomic import atomic_write
 from .modeling import L3ACModel
 
-EXAMPLE_IDS = 20
-"""Length of the clip that the graphs are traced with."""
-
 FOLD_LIMIT = 1 << 26
 """Bytes of the largest constant that is worked out beforehand: above any weight of the network."""
 
@@ -80,8 +77,10 @@ def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
         "levels": list(config.levels),
         "precision": "float32",
     }
-    audio = torch.zeros(2, 1, EXAMPLE_IDS * config.hop_length, device=model.device)
-    codes = torch.zeros(2, 1, EXAMPLE_IDS, dtype=torch.int64, device=model.device)
+    # Only the shapes of the examples count: an axis that is 1, or less than a window, could be taken for a constant.
+    ids = 2 * config.attention_window + 3
+    audio = torch.zeros(2, 1, ids * config.hop_length, device=model.device)
+    codes = torch.zeros(2, 1, ids, dtype=torch.int64, device=model.device)
     graphs = {
         "encoder": (_Encoding(model), audio, ("input_values", "samples"), "audio_codes"),
         "decoder": (_Decoding(model), codes, ("audio_codes", "ids"), "audio_values"),
