@@ -32,14 +32,14 @@ def write_recording(path: Path, hours: float) -> None:
         for _ in range(round(hours * 60)):
             pitch = 100 + 80 * random.random() + 30 * np.sin(2 * np.pi * random.uniform(0.3, 1) * time_axis)
             phase = 2 * np.pi * np.cumsum(pitch) / RATE
-            voice = sum(np.sin(k * phase) / k for k in range(1, 8))
+            voice = np.sum([np.sin(k * phase) / k for k in range(1, 8)], axis=0)
             envelope = np.clip(np.sin(2 * np.pi * random.uniform(1, 4) * time_axis), 0, 1)
             file.write(0.1 * envelope * (voice + 0.3 * random.standard_normal(len(time_axis))))
 
 
 def main() -> int:
     """Command line; returns the exit status of `l3ac encode`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--model", default="l3ac-1k")
     options = parser.parse_args()
