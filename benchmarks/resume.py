@@ -77,16 +77,16 @@ def main() -> None:
         time.sleep(chance.uniform(0, seconds / shards))
         run.kill()
         print(f"kill {kill}: status {run.wait()}, {shards_done(killed)} of {shards} shards done")
-    done = subprocess.run(command(options.folder, killed, options.shard_rows, options.model), capture_output=True)
+    last = subprocess.run(command(options.folder, killed, options.shard_rows, options.model), capture_output=True)
     first, second = rows_digest(whole), rows_digest(killed)
     files = sum(
         (killed / path.name).read_bytes() == path.read_bytes()
         for path in whole.glob("*.parquet")
-        if done.returncode == 0
+        if last.returncode == 0
     )
-    same = done.returncode == 0 and first == second
+    same = last.returncode == 0 and first == second
     print(
-        f"gone on to the end: status {done.returncode}, {second[0]} rows of {first[0]}; rows {first[1][:16]}…, ", end=""
+        f"gone on to the end: status {last.returncode}, {second[0]} rows of {first[0]}; rows {first[1][:16]}…, ", end=""
     )
     print(f"{second[1][:16]}…: {'the same' if same else 'OTHERS'}; {files} of {shards} files equal byte for byte")
     sys.exit(not same)
