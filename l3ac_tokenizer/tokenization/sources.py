@@ -6,12 +6,9 @@ was sent, so work can be cut, repeated and spread without a word between workers
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-
-from .errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,65 +69,6 @@ class Source(Protocol):
     def records(self, start: int, stop: int) -> Iterator[Record]:
         """The records from `start` up to, not including, `stop`."""
         ...
-
-
-def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "train") -> Source:
-    """The source that a path or a name stands for.
-
-    A folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognised), of Parquet files or of tar
-    shards; one such file; a manifest (`.jsonl`, `.csv`, `.tsv`); or else the name of a dataset on the hub, with the
-    configuration and split to take of it.
-
-    Raises:
-        CorpusError: it is none of these, or holds nothing to read.
-        OSError: it cannot be read.
-    """
-    if os.path.isdir(corpus):
-        return _open_folder(corpus)
-    suffix = os.path.splitext(corpus)[1].lower()
-    if os.path.exists(corpus):
-        if suffix in (".jsonl", ".ndjson", ".csv", ".tsv"):
-            from .manifests import open_manifest
-
-            return open_manifest(corpus)
-        if suffix == ".parquet":
-            from .parquet import ParquetSource
-
-            return ParquetSource([corpus])
-        if suffix == ".tar":
-            from .webdataset import open_tars
-
-            return open_tars([corpus])
-        raise CorpusError(
-            f"{corpus} is no corpus that is known by its name: give a folder, a .jsonl, .csv or .tsv manifest, a "
-            ".parquet file or a .tar shard."
-        )
-    if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
-        raise FileNotFoundError(f"there is no file or folder {corpus}: check the path.")
-    from .hub_dataset import open_hub
-
-    return open_hub(corpus, hub_config, hub_split)
-
-
-def _open_folder(folder: str) -> Source:
-    for suffix in (".parquet", ".tar"):
-        files = sorted(
-            os.path.join(where, name)
-            for where, _, names in os.walk(folder)
-            for name in names
-            if name.endswith(suffix) and not name.startswith(".")
-        )
-        if files and suffix == ".parquet":
-            from .parquet import ParquetSource
-
-            return ParquetSource(files)
-        if files:
-            from .webdataset import open_tars
-
-            return open_tars(files)
-    from .layouts import open_layout
-
-    return open_layout(folder)
 
 
 def renamed(names: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""From a path or a name to its source."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import CorpusError
+from .hub_dataset import open_hub
+from .layouts import open_layout
+from .manifests import open_manifest
+from .parquet import ParquetSource
+from .sources import Source
+from .webdataset import open_tars
+
+
+def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "train") -> Source:
+    """The source that a path or a name stands for.
+
+    A folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognised), of Parquet files or of tar
+    shards; one such file; a manifest (`.jsonl`, `.csv`, `.tsv`); or else the name of a dataset on the hub, with the
+    configuration and split to take of it.
+
+    Raises:
+        CorpusError: it is none of these, or holds nothing to read.
+        OSError: it cannot be read.
+    """
+    if os.path.isdir(corpus):
+        return _open_folder(corpus)
+    suffix = os.path.splitext(corpus)[1].lower()
+    if os.path.exists(corpus):
+        if suffix in (".jsonl", ".ndjson", ".csv", ".tsv"):
+            return open_manifest(corpus)
+        if suffix == ".parquet":
+            return ParquetSource([corpus])
+        if suffix == ".tar":
+            return open_tars([corpus])
+        raise CorpusError(
+            f"{corpus} is no corpus that is known by its name: give a folder, a .jsonl, .csv or .tsv manifest, a "
+            ".parquet file or a .tar shard."
+        )
+    if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
+        raise FileNotFoundError(f"there is no file or folder {corpus}: check the path.")
+    return open_hub(corpus, hub_config, hub_split)
+
+
+def _open_folder(folder: str) -> Source:
+    for suffix in (".parquet", ".tar"):
+        files = sorted(
+            os.path.join(where, name)
+            for where, _, names in os.walk(folder)
+            for name in names
+            if name.endswith(suffix) and not name.startswith(".")
+        )
+        if files and suffix == ".parquet":
+            return ParquetSource(files)
+        if files:
+            return open_tars(files)
+    return open_layout(folder)
