@@ -27,10 +27,11 @@ def rows_of(folder) -> list[dict]:
     return pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("*.parquet"))).to_pylist()
 
 
-def test_there_and_back(l3ac, tmp_path, corpus, tiny, tiny_model):
-    status, out, err = l3ac("tokenize", "in", "-o", "out", "--model", tiny, "--shard-rows", 2)
+@torch.inference_mode()
+def test_there_and_back(l3ac, tmp_path, corpus, bundled):
+    status, out, err = l3ac("tokenize", "in", "-o", "out", "--model", "l3ac-1k", "--shard-rows", 2)
     assert status == 0
-    assert "clips" in out and "ids/s" in out and "tiny" in out
+    assert "clips" in out and "ids/s" in out and "l3ac-1k" in out
     bad, counted = err.splitlines()
     assert is_one_sentence(bad + "\n") and "in/bad.wav is not audio" in bad
     assert counted == "l3ac: 1 clips could not be encoded: see failures.jsonl in out."
@@ -38,17 +39,17 @@ def test_there_and_back(l3ac, tmp_path, corpus, tiny, tiny_model):
     assert [row["id"] for row in rows] == [f"deep/{number}" for number in range(4)]
     for row in rows:
         samples, _ = read_audio(corpus / row["path"], RATE)
-        codes = tiny_model.encode(torch.from_numpy(samples)[None, None]).audio_codes
+        codes = bundled.encode(torch.from_numpy(samples)[None, None]).audio_codes
         assert row["ids"] == codes[0, 0].tolist()
         assert row["num_samples"] == len(samples)
-    status, out, err = l3ac("detokenize", "out", "-o", "back", "--model", tiny)
+    status, out, err = l3ac("detokenize", "out", "-o", "back", "--model", "l3ac-1k")
     assert (status, err) == (0, "") and "4" in out
     assert files_below(tmp_path / "back") == [f"deep/{number}.wav" for number in range(4)]
     for row in rows:
         decoded, _ = soundfile.read(tmp_path / "back" / f"{row['id']}.wav", dtype="float32")
         codes = torch.tensor(row["ids"])[None, None]
-        expected = tiny_model.decode(codes, num_samples=row["num_samples"]).audio_values[0, 0].detach().numpy()
-        np.testing.assert_allclose(decoded, np.clip(expected, -1, 1), atol=5e-4)
+        expected = bundled.decode(codes, num_samples=row["num_samples"]).audio_values[0, 0].numpy()
+        np.testing.assert_allclose(decoded, np.clip(expected, -1, 1), atol=2**-14)
 
 
 def test_the_same_command_again_changes_nothing_and_another_is_refused(l3ac, l3ac_json, tmp_path, corpus, tiny, models):
