@@ -36,24 +36,19 @@ class PositionBias(nn.Module):
         return hidden.T
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attention of queries (B, H, Q, d) that stand at the end of the keys (B, H, K, d), later keys unseen.
+def reversed_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
+    """Bias by distance (H, D) → (H, queries, keys), last query first, of queries that stand at the end of the keys.
 
-    `bias` by distance is (H, D), D ≥ K. With the queries in reverse order the biases of all pairs are a view of one
-    row for each head, so that no matrix of them is ever stored.
+    −inf for later keys. A view of one row for each head: no matrix is stored.
     """
-    queries, keys = q.shape[2], k.shape[2]
     future = bias.new_full((bias.shape[0], queries - 1), float("-inf"))
-    by_offset = torch.cat([bias[:, :keys].flip(1), future], dim=1)
-    biases = by_offset.unfold(1, keys, 1)[None]
+    return torch.cat([bias[:, :keys].flip(1), future], dim=1).unfold(1, keys, 1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of queries (B, H, Q, d) that stand at the end of the keys (B, H, K, d), with a bias by distance."""
+    biases = reversed_bands(bias, q.shape[2], k.shape[2])[None]
     return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
-
-
-def banded(bias: Tensor, queries: int, keys: int) -> Tensor:
-    """Bias by distance (H, D) → (H, queries, keys) for queries at the end of the keys; −inf for later keys."""
-    future = bias.new_full((bias.shape[0], queries - 1), float("-inf"))
-    by_offset = torch.cat([bias[:, :keys].flip(1), future], dim=1)
-    return by_offset.unfold(1, keys, 1).flip(1)
 
 
 def by_position(bias: Tensor, length: int, window: int) -> Tensor:
@@ -140,7 +135,8 @@ class LocalAttention(nn.Module):
             allowed = allowed | (at_key == at_query)
             distances = bias.new_full((heads, past + count), float("-inf"))
             distances[:, : bias.shape[1]] = bias[:, : past + count]
-            scores = banded(distances, count, past + count).masked_fill(~allowed[:, None], float("-inf"))
+            biases = reversed_bands(distances, count, past + count).flip(1)
+            scores = biases.masked_fill(~allowed[:, None], float("-inf"))
             pieces.append(
                 F.scaled_dot_product_attention(q[:, :, first : first + count], k[:, :, keys], v[:, :, keys], scores)
             )

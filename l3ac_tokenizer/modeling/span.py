@@ -13,6 +13,7 @@ Both move with the tensor: layers that change the rate call `down` or `up`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 TimeNormMode = Literal["clip", "frozen"]
 
 
-class Span:
+class Span(ABC):
     """The protocol that layers see.
 
     Attributes:
@@ -35,6 +36,7 @@ class Span:
         self.time_norm = time_norm
         self.statistics: Statistics = statistics or {}
 
+    @abstractmethod
     def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         """The columns that `layer` needs to answer for x (B, T, C).
 
@@ -44,23 +46,22 @@ class Span:
             crop: 0 if `window` starts at `centre`'s first column, so that the layer pads with zeros itself;
                 `radius` if `window` reaches `radius` columns further on both sides.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
         """Mask (B, length) of columns within the clips, from `margin` before the first; None: all are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
         """Columns (B, T + 2, C) or (B, T + 1, C) for interpolation, edges repeated beyond the clip."""
-        raise NotImplementedError
 
+    @abstractmethod
     def down(self, rate: int) -> None:
         """`rate` columns have become one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def up(self, rate: int, delay: int) -> None:
         """One column has become `rate`; a stream's answer comes `delay` new columns late."""
-        raise NotImplementedError
 
     def mask(self, x: Tensor) -> Tensor:
         """x (B, T, C) with zeros in place of columns outside the clips."""
