@@ -1,6 +1,6 @@
-"""L3AC: audio to one stream of ids and back, as a Hugging Face audio tokenizer.
+"""L3AC and TAAE: audio to one stream of ids and back, as a Hugging Face audio tokenizer.
 
-Importing this package registers L3AC with transformers' Auto classes. Names are imported when they are first used:
+Importing this package registers both with transformers' Auto classes. Names are imported when they are first used:
 the model code of transformers takes a second, which `import l3ac_tokenizer` does not cost.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import hub
+from . import auto_classes
 from .version import __version__
 
 if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
+    from .configuration_taae import TAAEConfig
     from .feature_extraction import L3ACFeatureExtractor
+    from .hub import preset_config
     from .language_model import FSQEmbedding, FSQHead
-    from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput
+    from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput, TAAEModel
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
@@ -35,7 +37,10 @@ _HOME = {
     "L3ACProcessor": "processing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
+    "TAAEConfig": "configuration_taae",
+    "TAAEModel": "modeling",
     "join_ids": "quantization",
+    "preset_config": "hub",
     "split_ids": "quantization",
 }
 
@@ -52,8 +57,11 @@ __all__ = [
     "L3ACProcessor",
     "StreamingDecoder",
     "StreamingEncoder",
+    "TAAEConfig",
+    "TAAEModel",
     "__version__",
     "join_ids",
+    "preset_config",
     "split_ids",
 ]
 
@@ -64,4 +72,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-hub.install()
+auto_classes.install()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel, hub
+from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel, auto_classes, hub
 from l3ac_tokenizer.presets import PRESETS
 
 LOADS = """
@@ -202,7 +202,7 @@ def test_loading_by_keyword(bundled, tiny_model):
 
 def test_installing_twice_changes_nothing():
     finders = list(sys.meta_path)
-    hub.install()
+    auto_classes.install()
     assert sys.meta_path == finders
 
 

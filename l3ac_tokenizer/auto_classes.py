@@ -1,0 +1,88 @@
+"""L3AC in transformers' Auto classes: registered, and their `from_pretrained` takes bare preset names.
+
+Nothing of transformers is imported here: its Auto modules are prepared when the user's code first imports them. That
+keeps `import l3ac_tokenizer` as light as `import transformers` itself.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from .hub import takes_bundled_names
+
+_AUTO = "transformers.models.auto."
+_AUTO_MODULES = {
+    _AUTO + module
+    for module in (
+        "configuration_auto",
+        "feature_extraction_auto",
+        "modeling_auto",
+        "processing_auto",
+        "tokenization_auto",
+    )
+}
+
+
+def install() -> None:
+    """Register L3AC with transformers' Auto classes and let them take bare names.
+
+    Auto modules that are loaded already are prepared now, the others right after their import. Calling it
+    again changes nothing.
+    """
+    if any(isinstance(finder, _AutoModuleFinder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _AutoModuleFinder())
+    for name in sorted(_AUTO_MODULES & sys.modules.keys()):
+        _prepare(sys.modules[name])
+
+
+class _AutoModuleFinder(importlib.abc.MetaPathFinder):
+    """Finds the Auto modules where they are, and has each prepared once its own code has run."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _AUTO_MODULES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                _prepare(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _prepare(module: ModuleType) -> None:
+    """Register our class in an Auto module, and wrap the `from_pretrained` of each Auto class in it."""
+    for value in list(vars(module).values()):
+        if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
+            takes_bundled_names(value)
+    if module.__name__ == _AUTO + "configuration_auto":
+        from .configuration import L3ACConfig
+
+        module.AutoConfig.register(L3ACConfig.model_type, L3ACConfig)
+    elif module.__name__ == _AUTO + "feature_extraction_auto":
+        from .configuration import L3ACConfig
+        from .feature_extraction import L3ACFeatureExtractor
+
+        module.AutoFeatureExtractor.register(L3ACConfig, L3ACFeatureExtractor)
+    elif module.__name__ == _AUTO + "modeling_auto":
+        from .configuration import L3ACConfig
+        from .modeling import L3ACModel
+
+        module.AutoModel.register(L3ACConfig, L3ACModel)
+        module.AutoModelForAudioTokenization.register(L3ACConfig, L3ACModel)
+    elif module.__name__ == _AUTO + "processing_auto":
+        from .processing import L3ACProcessor
+
+        # Found by its name in processor_config.json. Not registered for `L3ACConfig`: the folder of a codec alone has
+        # no tokenizer, and `AutoProcessor` gives its feature extractor.
+        module.AutoProcessor.register(L3ACProcessor, L3ACProcessor)
