@@ -1,0 +1,59 @@
+"""What SpeechBrain recipes on the ids build on; needs the extras `speechbrain` and `data`.
+
+`L3ACTokenizer` has the interface of DASB's tokenizers, `L3AC` that of SpeechBrain's
+`integrations.audio_tokenizers`. Names are imported when they are first used: the two need torch and transformers only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .embedding import CodecEmbedding, IdJitter, StackFrames, id_embedding, levels_of
+    from .extraction import extract_ids
+    from .ids import IdStore
+    from .manifests import Utterance, read_manifest, write_manifest
+    from .recognition import TokenRecogniser
+    from .tokenizer import L3AC, L3ACTokenizer
+    from .tts import TokenTTS
+
+_HOME = {
+    "CodecEmbedding": "embedding",
+    "IdJitter": "embedding",
+    "IdStore": "ids",
+    "L3AC": "tokenizer",
+    "L3ACTokenizer": "tokenizer",
+    "StackFrames": "embedding",
+    "TokenRecogniser": "recognition",
+    "TokenTTS": "tts",
+    "Utterance": "manifests",
+    "extract_ids": "extraction",
+    "id_embedding": "embedding",
+    "levels_of": "embedding",
+    "read_manifest": "manifests",
+    "write_manifest": "manifests",
+}
+
+__all__ = [
+    "L3AC",
+    "CodecEmbedding",
+    "IdJitter",
+    "IdStore",
+    "L3ACTokenizer",
+    "StackFrames",
+    "TokenRecogniser",
+    "TokenTTS",
+    "Utterance",
+    "extract_ids",
+    "id_embedding",
+    "levels_of",
+    "read_manifest",
+    "write_manifest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,51 @@
+"""The corpus that manifests list to id shards, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ..modeling import L3ACModel
+from ..tokenization.listing import Listing
+from ..tokenization.run import tokenize_corpus
+from .manifests import DATA_ROOT, read_manifest
+
+
+def extract_ids(
+    manifests: Sequence[str | os.PathLike[str]],
+    data_folder: str | os.PathLike[str],
+    tokens_folder: str | os.PathLike[str],
+    codec: str,
+    device: str = "cpu",
+    chunk_seconds: float = 30.0,
+) -> dict[str, Any]:
+    """Encode every utterance of some manifests into Parquet shards; the same call goes on after any stop.
+
+    Args:
+        manifests: CSV files of `write_manifest`; an utterance in several of them is encoded once.
+        data_folder: of the corpus.
+        tokens_folder: of the shards, made if need be.
+        codec: preset, folder, or name on the hub.
+        device: torch device.
+        chunk_seconds: seconds of audio in the network at once.
+
+    Returns:
+        The summary that `tokenize_corpus` gives.
+
+    Raises:
+        CorpusError: `tokens_folder` holds ids of another corpus or codec.
+        OSError: a manifest or the codec cannot be read, or the shards not be written.
+    """
+    rows = {row.ID: row for manifest in manifests for row in read_manifest(manifest)}
+    root = os.fspath(data_folder)
+    source = Listing(
+        "SpeechBrain manifests",
+        root,
+        [
+            {"id": row.ID, "path": row.wav.removeprefix(f"{DATA_ROOT}/"), "text": row.wrd, "speaker": row.spk_id}
+            for row in rows.values()
+        ],
+    )
+    model = L3ACModel.from_pretrained(codec).eval()
+    return tokenize_corpus(source, model, tokens_folder, device=device, chunk_seconds=chunk_seconds)

@@ -1,0 +1,102 @@
+"""What recipes read instead of audio: the ids of an utterance, by its name.
+
+Axes: N ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..modeling import L3ACModel
+from ..tokenization.corpus import TokenizedCorpus
+from ..tokenization.errors import CorpusError
+from ..tokenization.job import Facts
+
+logger = logging.getLogger(__name__)
+
+
+class IdStore:
+    """The ids of a tokenized corpus in memory, four bytes each.
+
+    Args:
+        folder: of id shards, as `extract_ids` and `l3ac tokenize` write them.
+        codec: the one that must have made them: preset, folder, or name on the hub; None: any.
+
+    Raises:
+        CorpusError: there are no shards, or another codec made them.
+        OSError: they cannot be read.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], codec: str | None) -> None:
+        if not Path(folder).exists():
+            raise FileNotFoundError(f"There are no ids in {folder}: run extract.py with the same arguments first.")
+        corpus = TokenizedCorpus(folder)
+        if codec is not None:
+            check_codec(corpus.facts, codec, folder)
+        self.folder = folder
+        self.facts = corpus.facts
+        names: list[str] = []
+        pieces: list[np.ndarray] = []
+        for table in corpus.tables(["id", "ids"]):
+            names += table["id"].to_pylist()
+            pieces += [ids.astype(np.int32) for ids in corpus.whole_ids(table)]
+        self._row = {name: row for row, name in enumerate(names)}
+        self._starts = np.cumsum([0, *map(len, pieces)])
+        self._ids = np.concatenate([np.empty(0, dtype=np.int32), *pieces])
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._row
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The ids (N,) int64 of an utterance."""
+        row = self._row[name]
+        return torch.from_numpy(self._ids[self._starts[row] : self._starts[row + 1]].astype(np.int64))
+
+    def known(self, names: Sequence[str], what: str) -> list[str]:
+        """Those of some names that have ids; how many have none is said.
+
+        Raises:
+            CorpusError: none has.
+        """
+        found = [name for name in names if name in self]
+        if not found:
+            raise CorpusError(
+                f"{self.folder} has ids of none of the {len(names)} utterances of {what}: run extract.py with the same "
+                "arguments first."
+            )
+        if len(found) < len(names):
+            logger.warning("%s: %d of %d utterances have no ids.", what, len(names) - len(found), len(names))
+        return found
+
+
+def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> None:
+    """Refuse ids that another codec made.
+
+    Raises:
+        CorpusError: the levels or the weights are others.
+    """
+    model = L3ACModel.from_pretrained(codec)
+    if tuple(model.config.levels) != facts.levels:
+        raise CorpusError(
+            f"{folder} has ids of the levels {_listed(facts.levels)} ({facts.model}) and the codec {codec} has "
+            f"{_listed(model.config.levels)}: give the codec that made them, or run extract.py into another folder."
+        )
+    if model.weights_digest() != facts.weights_digest:
+        raise CorpusError(
+            f"{folder} has ids of {facts.model} with the weights {facts.weights_digest[:12]}… and the codec {codec} "
+            f"has {model.weights_digest()[:12]}…: give the codec that made them, or run extract.py into another folder."
+        )
+
+
+def _listed(levels: Iterable[int]) -> str:
+    return ",".join(map(str, levels))

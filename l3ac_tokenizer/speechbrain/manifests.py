@@ -1,0 +1,147 @@
+"""The CSV files that SpeechBrain recipes list their corpora in, and what is left out of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from ..atomic import atomic_write
+from ..audio import AUDIO_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+DATA_ROOT = "$data_root"
+"""What paths begin with; SpeechBrain puts the folder of the corpus in its place."""
+
+
+PREPARED = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line of a manifest.
+
+    Attributes:
+        ID: its name in the corpus.
+        duration: in seconds.
+        wav: path of the audio, from `DATA_ROOT` on.
+        spk_id: speaker.
+        wrd: what is said.
+    """
+
+    ID: str
+    duration: float
+    wav: str
+    spk_id: str
+    wrd: str
+
+
+def audio_by_id(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """The audio files in a folder by their names without suffix, whatever the format."""
+    return {path.stem: path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+
+
+def utterances(
+    candidates: Iterable[tuple[str, Path | None, str, str]], data_folder: str | os.PathLike[str], what: str
+) -> Iterator[Utterance]:
+    """The utterances that can be used; the others are counted by reason, in one warning.
+
+    Args:
+        candidates: of each its id, audio file (None: there is none), speaker and text.
+        data_folder: that paths are written relative to.
+        what: what messages call these utterances.
+    """
+    skipped: Counter[str] = Counter()
+    total = 0
+    for name, path, speaker, text in candidates:
+        total += 1
+        reason, duration = None, 0.0
+        if not text.strip():
+            reason = "without a transcript"
+        elif path is None:
+            reason = "without audio"
+        else:
+            try:
+                duration = soundfile.info(path).duration
+            except soundfile.SoundFileError:
+                reason = "of audio that cannot be read"
+            else:
+                reason = None if duration > 0 else "of empty audio"
+        if reason is None and path is not None:
+            yield Utterance(name, round(duration, 4), f"{DATA_ROOT}/{_below(path, data_folder)}", speaker, text)
+        else:
+            skipped[str(reason)] += 1
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+        logger.warning("%s: %d of %d utterances are skipped: %s.", what, skipped.total(), total, reasons)
+
+
+def write_manifest(path: str | os.PathLike[str], rows: Iterable[Utterance]) -> int:
+    """Write a manifest, and return its number of utterances.
+
+    Raises:
+        ValueError: there is none.
+        OSError: the file cannot be written.
+    """
+    rows = list(rows)
+    if not rows:
+        raise ValueError(f"There is not one utterance for {path}: check the folder and the splits.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        lines = _Lines(file)
+        writer = csv.DictWriter(lines, list(asdict(rows[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    minutes = sum(row.duration for row in rows) / 60
+    logger.info("%s: %d utterances, %.1f minutes.", path, len(rows), minutes)
+    return len(rows)
+
+
+def is_prepared(folder: str | os.PathLike[str], made_of: Mapping[str, Any], files: Sequence[str]) -> bool:
+    """Whether a folder has the manifests of an earlier preparation with the same settings."""
+    note = Path(folder, PREPARED)
+    if not note.exists() or not all(Path(folder, file).exists() for file in files):
+        return False
+    return json.loads(note.read_text("utf-8")) == dict(made_of)
+
+
+def note_prepared(folder: str | os.PathLike[str], made_of: Mapping[str, Any]) -> None:
+    """Write down what manifests were made of, for `is_prepared`."""
+    with atomic_write(Path(folder, PREPARED)) as file:
+        file.write(json.dumps(dict(made_of), indent=2).encode())
+
+
+def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
+    """The inverse of `write_manifest`.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            Utterance(row["ID"], float(row["duration"]), row["wav"], row["spk_id"], row["wrd"])
+            for row in csv.DictReader(file)
+        ]
+
+
+class _Lines:
+    """Text for a file of bytes."""
+
+    def __init__(self, file: object) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode())  # type: ignore[attr-defined]
+
+
+def _below(path: Path, folder: str | os.PathLike[str]) -> str:
+    return path.resolve().relative_to(Path(folder).resolve()).as_posix()

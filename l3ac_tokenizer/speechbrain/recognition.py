@@ -1,0 +1,68 @@
+"""The recogniser that `recipes/LibriSpeech/ASR` trains, for audio: needs no download, and hears what ids keep.
+
+Axes: T samples, N ids.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..clips import encode_clips
+from ..modeling import L3ACModel
+
+
+class TokenRecogniser:
+    """Audio, or ids, to words with a trained run of the recipe, decoded greedily.
+
+    Attributes:
+        label: what tables call it.
+
+    Args:
+        run: `output_folder` of the run.
+        device: torch device.
+
+    Raises:
+        OSError: it is no such folder.
+        ValueError: nothing was trained there yet.
+    """
+
+    sampling_rate = 16_000
+
+    def __init__(self, run: str | os.PathLike[str], device: str = "cpu") -> None:
+        from hyperpyyaml import load_hyperpyyaml
+        from sentencepiece import SentencePieceProcessor
+
+        settings = Path(run, "hyperparams.yaml")
+        if not settings.is_file():
+            raise FileNotFoundError(f"There is no {settings}: give the output_folder of a run of LibriSpeech/ASR.")
+        with torch.random.fork_rng(devices=[]), open(settings, encoding="utf-8") as file:
+            hparams: dict[str, Any] = load_hyperpyyaml(file, {"output_folder": os.fspath(run)})
+        if hparams["checkpointer"].recover_if_possible(min_key="WER") is None:
+            raise ValueError(f"{run} has no checkpoint: train it first.")
+        self.label = f"token ASR ({Path(run).name})"
+        self._device = torch.device(device)
+        self._modules = {name: module.to(self._device).eval() for name, module in hparams["modules"].items()}
+        self._blank = hparams["blank_index"]
+        units = Path(hparams["cached_data_folder"], f"{hparams['output_neurons']}_{hparams['token_type']}.model")
+        self._units = SentencePieceProcessor(model_file=os.fspath(units))
+        self._codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(self._device)
+
+    def __call__(self, wave: np.ndarray) -> str:
+        """The words in a clip (T,) float32 at 16 kHz."""
+        return self.recognise_ids(torch.from_numpy(encode_clips(self._codec, [wave])[0]))
+
+    @torch.no_grad()
+    def recognise_ids(self, ids: Tensor) -> str:
+        """The words in ids (N,)."""
+        from speechbrain.decoders import ctc_greedy_decode
+
+        length = torch.ones(1, device=self._device)
+        encoded, _ = self._modules["encoder"](self._modules["frontend"](ids[None].to(self._device)), lengths=length)
+        log_probs = self._modules["ctc_lin"](encoded).log_softmax(dim=-1)
+        return self._units.decode(ctc_greedy_decode(log_probs, length, blank_id=self._blank)[0])

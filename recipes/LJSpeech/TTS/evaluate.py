@@ -1,0 +1,172 @@
+"""What a trained run makes of unseen texts: audio files, word error rates, and a page to listen to.
+
+    python evaluate.py hparams/transformer_small.yaml --data_folder LJSPEECH --cached_data_folder CACHE \
+        --recogniser tokens:ASR_RUN
+
+It takes the YAML file and the arguments of `train.py`, and writes into `<output_folder>/eval_<split>`: the generated
+clips, `index.html`, `results.json`, and the alignments of the recognised words. WER is against the text; dWER against
+what the recogniser makes of the recording, as DASB has it.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from speechbrain.utils.metric_stats import ErrorRateStats
+from tqdm import tqdm
+from train import dataio_prepare, load_hparams, speak
+
+from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.atomic import atomic_write
+from l3ac_tokenizer.audio import read_audio, write_audio
+from l3ac_tokenizer.clips import decode_clips
+from l3ac_tokenizer.evaluation.recognisers import normalized_words, open_recogniser
+from l3ac_tokenizer.speechbrain.page import Spoken, write_page, write_picture
+from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("generated", "codec", "recording")
+"""What is scored: the clip made from the text, the recording through the codec, the recording."""
+
+
+class Scores:
+    """Words and speakers of clips of every kind."""
+
+    def __init__(self, recogniser, similarity):
+        self.recogniser = recogniser
+        self.similarity = similarity
+        self.wer = {kind: ErrorRateStats() for kind in KINDS}
+        self.cer = {kind: ErrorRateStats(split_tokens=True) for kind in KINDS}
+        self.dwer = {kind: ErrorRateStats() for kind in KINDS[:-1]}
+        self.similarities = {kind: [] for kind in KINDS[:-1]}
+
+    def add(self, name, text, waves):
+        """Score the clips (T,) of one text by kind, and return what was heard in them."""
+        heard = {kind: self.recogniser(waves[kind]) for kind in KINDS}
+        words = {kind: normalized_words(heard[kind]) for kind in KINDS}
+        for kind in KINDS:
+            for metric in (self.wer, self.cer):
+                metric[kind].append([name], [words[kind]], [normalized_words(text)])
+        for kind in KINDS[:-1]:
+            self.dwer[kind].append([name], [words[kind]], [words["recording"]])
+            if self.similarity is not None:
+                self.similarities[kind].append(self.similarity(waves[kind], waves["recording"]))
+        return heard
+
+    def results(self):
+        """Percent of errors, and mean similarities, by kind."""
+        table = {kind: {} for kind in KINDS}
+        for name, metrics in (("WER", self.wer), ("CER", self.cer), ("dWER", self.dwer)):
+            for kind, metric in metrics.items():
+                table[kind][name] = metric.summarize("error_rate")
+        for kind, values in self.similarities.items():
+            if values:
+                table[kind]["speaker similarity"] = float(np.mean(values))
+        return table
+
+    def write_alignments(self, folder):
+        """The files that SpeechBrain writes of word errors."""
+        for kind, metric in self.wer.items():
+            with open(folder / f"wer_{kind}.txt", "w", encoding="utf-8") as file:
+                metric.write_stats(file)
+
+
+class SpeakerSimilarity:
+    """Cosine of the x-vectors that a model of the Hugging Face hub makes of two clips."""
+
+    def __init__(self, name, device):
+        from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+
+        self.extractor = AutoFeatureExtractor.from_pretrained(name)
+        self.model = AutoModelForAudioXVector.from_pretrained(name).eval().to(device)
+
+    @torch.no_grad()
+    def __call__(self, one, other):
+        """The similarity of two clips (T,) at 16 kHz."""
+        vectors = [
+            self.model(
+                **self.extractor(wave, sampling_rate=16_000, return_tensors="pt").to(self.model.device)
+            ).embeddings
+            for wave in (one, other)
+        ]
+        return torch.nn.functional.cosine_similarity(*vectors).item()
+
+
+def make_recogniser(name, device):
+    """The project's own recogniser for `tokens:RUN`, or any other by name."""
+    kind, _, run = name.partition(":")
+    return TokenRecogniser(run, device) if kind == "tokens" else open_recogniser(name, device)
+
+
+def main(argv):
+    """Generate, score, and write it all down.
+
+    Raises:
+        ValueError: Nothing was trained in `output_folder` yet.
+    """
+    _, hparams, run_opts, _ = load_hparams(argv)
+    device = run_opts["device"] or "cpu"
+    if hparams["checkpointer"].recover_if_possible(min_key="nats") is None:
+        raise ValueError(f"{hparams['output_folder']} has no checkpoint: run train.py with the same arguments first.")
+    model = hparams["model"].eval().to(device)
+    codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(device)
+    rate = codec.config.sampling_rate
+    data = dataio_prepare(hparams)[hparams["eval_split"]]
+    data.set_output_keys(["id", "wrd", "wav", "ids", "characters"])
+    count = len(data) if hparams["eval_clips"] is None else min(len(data), hparams["eval_clips"])
+    speaker_model = hparams["speaker_model"]
+    scores = Scores(
+        make_recogniser(hparams["recogniser"], device),
+        SpeakerSimilarity(speaker_model, device) if speaker_model else None,
+    )
+    folder = Path(hparams["output_folder"], f"eval_{hparams['eval_split']}")
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator(device).manual_seed(hparams["seed"])
+    settings = type("Settings", (), hparams)
+    clips, finished = [], 0
+    for index in tqdm(range(count), disable=None):
+        row = data[index]
+        name, text = row["id"], row["wrd"]
+        generated, spoken = speak(model, codec, row["characters"], settings, generator)
+        recording, _ = read_audio(row["wav"], rate)
+        waves = {
+            "generated": generated,
+            "codec": decode_clips(codec, [row["ids"].numpy()], [len(recording)], "clip")[0],
+            "recording": recording,
+        }
+        audio = {kind: f"clips/{name}_{kind}.flac" for kind in KINDS}
+        for kind, path in audio.items():
+            write_audio(folder / path, waves[kind], rate)
+        picture = f"clips/{name}.png"
+        alignment = spoken.alignment.cpu().numpy()
+        drawn = write_picture(folder / picture, generated, rate, alignment, text)
+        finished += spoken.finished
+        heard = scores.add(name, text, waves)
+        clips.append(Spoken(name, text, audio, heard, picture if drawn else None))
+
+    results = {
+        "recogniser": scores.recogniser.label,
+        "clips": count,
+        "ended by the gate": finished,
+        "temperature": hparams["temperature"],
+        "top_p": hparams["top_p"],
+        "seed": hparams["seed"],
+        "scores": scores.results(),
+    }
+    with atomic_write(folder / "results.json") as file:
+        file.write(json.dumps(results, indent=2).encode())
+    scores.write_alignments(folder)
+    shown = {name: str(value) for name, value in results.items() if name != "scores"}
+    for kind, values in results["scores"].items():
+        shown[kind] = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    page = write_page(folder, f"Text to speech on {hparams['codec']} ids", shown, clips)
+    print("\n".join(f"{name}: {value}" for name, value in shown.items()))
+    print(f"Listen: {page}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""LJSpeech, or a corpus of one speaker in its layout, to the CSV files of the recipe.
+
+The layout is `metadata.csv` with lines `ID|text|normalised text` and `wavs/ID` in any format that soundfile reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from l3ac_tokenizer.speechbrain.manifests import (
+    Utterance,
+    audio_by_id,
+    is_prepared,
+    note_prepared,
+    utterances,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+FILES = ("train.csv", "valid.csv", "test.csv")
+
+
+def prepare_ljspeech(
+    data_folder: str,
+    save_folder: str,
+    split: str,
+    split_ratio: Sequence[float],
+    seed: int,
+    skip_prep: bool = False,
+) -> None:
+    """Write `train.csv`, `valid.csv` and `test.csv`.
+
+    Args:
+        data_folder: with `metadata.csv` and `wavs`.
+        save_folder: of the CSV files.
+        split: `"session"` keeps the clips of a session (`LJ001-0001` is of `LJ001`) together, as chapters of one book
+            should be; `"random"` is for corpora without sessions.
+        split_ratio: parts of the three files, in any unit.
+        seed: of the split.
+        skip_prep: do nothing.
+
+    Raises:
+        FileNotFoundError: the corpus is not there.
+        ValueError: another `split`, or too few sessions or clips for three files.
+    """
+    if skip_prep:
+        return
+    made_of = {
+        "data_folder": str(Path(data_folder).resolve()),
+        "split": split,
+        "split_ratio": list(split_ratio),
+        "seed": seed,
+    }
+    if is_prepared(save_folder, made_of, FILES):
+        logger.info("%s is prepared already.", save_folder)
+        return
+    rows = list(utterances(read_corpus(data_folder), data_folder, str(data_folder)))
+    for file, part in zip(FILES, split_rows(rows, split, split_ratio, seed), strict=True):
+        write_manifest(Path(save_folder, file), part)
+    note_prepared(save_folder, made_of)
+
+
+def read_corpus(data_folder: str) -> Iterator[tuple[str, Path | None, str, str]]:
+    """Name, audio, speaker and text of each clip.
+
+    Raises:
+        FileNotFoundError: the corpus is not there.
+    """
+    metadata, wavs = Path(data_folder, "metadata.csv"), Path(data_folder, "wavs")
+    for path in (metadata, wavs):
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {path}: give the folder of LJSpeech-1.1 as --data_folder.")
+    audio = audio_by_id(wavs)
+    for line in metadata.read_text("utf-8").splitlines():
+        name, _, rest = line.partition("|")
+        if name:
+            texts = [text.strip() for text in rest.split("|")]
+            yield name, audio.get(name), Path(data_folder).resolve().name, texts[-1] or texts[0]
+
+
+def split_rows(rows: Sequence[Utterance], split: str, split_ratio: Sequence[float], seed: int) -> list[list[Utterance]]:
+    """Three parts of the rows, each in the order of the corpus.
+
+    Raises:
+        ValueError: another `split`, or too few groups.
+    """
+    if split not in ("session", "random"):
+        raise ValueError(f"`split` is {split!r}; it must be session or random.")
+    groups: dict[str, list[Utterance]] = {}
+    for row in rows:
+        groups.setdefault(row.ID.partition("-")[0] if split == "session" else row.ID, []).append(row)
+    if len(groups) < len(FILES):
+        raise ValueError(
+            f"The corpus has {len(groups)} {'sessions' if split == 'session' else 'clips'}, too few for "
+            f"{', '.join(FILES)}: give more clips{', or --split=random' if split == 'session' else ''}."
+        )
+    names = sorted(groups)
+    random.Random(seed).shuffle(names)
+    held_out = [max(1, round(len(names) * ratio / sum(split_ratio))) for ratio in split_ratio[1:]]
+    starts = [len(names) - sum(held_out), len(names) - held_out[-1]]
+    parts = [names[: starts[0]], names[starts[0] : starts[1]], names[starts[1] :]]
+    return [[row for name in sorted(part) for row in groups[name]] for part in parts]

@@ -1,0 +1,34 @@
+"""The audio of the recipe to ids, once: `train.py` reads nothing else.
+
+    python extract.py hparams/lstm_small.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE
+
+It takes the YAML file and the arguments of `train.py`, and goes on where it was stopped.
+"""
+
+import sys
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+from librispeech_prepare import prepare_librispeech
+from speechbrain.utils.distributed import infer_device
+
+from l3ac_tokenizer.speechbrain import extract_ids
+
+
+def main(argv: list[str]) -> None:
+    """Prepare the CSV files and encode what they list."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    with open(hparams_file, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    prepare_librispeech(**hparams["prepare"])
+    extract_ids(
+        [hparams["train_csv"], hparams["valid_csv"], *hparams["test_csv"]],
+        hparams["data_folder"],
+        hparams["tokens_folder"],
+        hparams["codec"],
+        device=run_opts["device"] or infer_device(),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""LibriSpeech, or a corpus in its layout, to the CSV files of the recipe.
+
+A subset is a folder `SPEAKER/CHAPTER` with `SPEAKER-CHAPTER.trans.txt` and the audio of each utterance under its name,
+in any format that soundfile reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from l3ac_tokenizer.speechbrain.manifests import (
+    Utterance,
+    audio_by_id,
+    is_prepared,
+    note_prepared,
+    utterances,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_librispeech(
+    data_folder: str,
+    save_folder: str,
+    tr_splits: Sequence[str],
+    dev_splits: Sequence[str],
+    te_splits: Sequence[str],
+    skip_prep: bool = False,
+) -> None:
+    """Write `train.csv` and `valid.csv` of their subsets, and one file for each subset to test on.
+
+    Args:
+        data_folder: with the folders of the subsets.
+        save_folder: of the CSV files.
+        tr_splits: subsets to train on.
+        dev_splits: subsets to choose on.
+        te_splits: subsets to test on.
+        skip_prep: do nothing.
+
+    Raises:
+        FileNotFoundError: a subset is not there.
+        ValueError: one has no utterance with audio and transcript.
+    """
+    if skip_prep:
+        return
+    files = {"train.csv": list(tr_splits), "valid.csv": list(dev_splits)}
+    files.update({f"{split}.csv": [split] for split in te_splits})
+    made_of = {"data_folder": str(Path(data_folder).resolve()), "files": files}
+    if is_prepared(save_folder, made_of, list(files)):
+        logger.info("%s is prepared already.", save_folder)
+        return
+    splits: dict[str, list[Utterance]] = {}
+    for split in dict.fromkeys([*tr_splits, *dev_splits, *te_splits]):
+        splits[split] = list(utterances(read_split(data_folder, split), data_folder, split))
+    for file, names in files.items():
+        write_manifest(Path(save_folder, file), [row for name in names for row in splits[name]])
+    note_prepared(save_folder, made_of)
+
+
+def read_split(data_folder: str, split: str) -> Iterator[tuple[str, Path | None, str, str]]:
+    """Name, audio, speaker and text of each utterance of a subset.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    transcripts = sorted(Path(data_folder, split).glob("*/*/*.trans.txt"))
+    if not transcripts:
+        raise FileNotFoundError(
+            f"There is no {Path(data_folder, split)}/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: give the folder that "
+            f"holds the subset {split} of LibriSpeech as --data_folder, or other subsets."
+        )
+    for transcript in transcripts:
+        audio = audio_by_id(transcript.parent)
+        for line in transcript.read_text("utf-8").splitlines():
+            name, _, text = line.partition(" ")
+            if name:
+                yield name, audio.get(name), name.partition("-")[0], text.strip().upper()
