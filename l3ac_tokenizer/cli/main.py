@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import decode, demo, detokenize, encode, info, merge, models, stats, tokenize
+from . import decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "detokenize": detokenize,
     "merge": merge,
     "stats": stats,
+    "evaluate": evaluate,
 }
 
 

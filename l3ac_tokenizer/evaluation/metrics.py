@@ -1,25 +1,25 @@
-"""Quality of decoded audio against its original, and use of the codebook.
+"""Quality of decoded audio against its original, each metric by the definition of its source.
 
-Every metric of audio takes two mono clips (T,) of the same length and gives a float. A clip that a metric
-has no value for (PESQ finds no speech, too short a clip, silence) raises [`MetricError`], for the caller to
-count: no number is made up. The libraries that do the work are in the extra `eval`.
+Every metric takes two mono clips (T,) of the same length and gives a float. A clip that a metric has no value
+for (PESQ finds no speech, too short a clip, silence) raises [`MetricError`], for the caller to count: no number
+is made up. The libraries that do the work are in the extra `eval`.
 
-Axes: T samples, N ids, L latent dimensions.
+Two sources rule: Codec-SUPERB (Wu et al., 2024, arXiv 2402.13071; what the L3AC paper reports) has STOI, PESQ-WB,
+SDR and MEL, and TAAE (Parker et al., 2024, arXiv 2411.19842, App. D) STOI, PESQ, SI-SDR, mel and STFT distance.
+
+Axes: T samples.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
-
-from ..quantization import ids_to_digits
-from ..usage import Usage, usage
 
 
 class MetricError(ValueError):
@@ -30,6 +30,7 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) -> flo
     """Short-time objective intelligibility, about 0 (none) to 1, of pystoi.
 
     Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", 2011.
+    Codec-SUPERB has an implementation of its own that resamples to 10 kHz with another filter.
 
     Raises:
         MetricError: fewer than 30 frames (0.4 s) of the reference are not silent.
@@ -76,92 +77,136 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int, band: 
 
 
 def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB, without removing means, of torchmetrics.
+    """Scale-invariant signal-to-distortion ratio in dB, means removed, of torchmetrics.
 
-    10·log10(‖αs‖² / ‖αs − ŝ‖²), α = ŝᵀs/‖s‖²: Le Roux et al., "SDR – half-baked or well done?", 2019. Equal
-    clips give some 150 dB, the limit of float64.
+    10·log10(‖αs‖² / ‖αs − ŝ‖²), α = ŝᵀs/‖s‖²: Le Roux et al., "SDR – half-baked or well done?", 2019; TAAE's
+    SI-SDR. Equal clips give some 150 dB, the limit of float64.
 
     Raises:
-        MetricError: one of the clips is silent.
+        MetricError: one of the clips is constant.
     """
     from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
     _check_pair(reference, estimate)
-    if not (reference.any() and estimate.any()):
+    if not (np.ptp(reference) and np.ptp(estimate)):
         raise MetricError("SI-SDR has no value: a clip is silent.")
-    return float(scale_invariant_signal_distortion_ratio(_float64(estimate), _float64(reference)))
+    return float(scale_invariant_signal_distortion_ratio(_float64(estimate), _float64(reference), zero_mean=True))
 
 
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Signal-to-distortion ratio in dB, 10·log10(‖s‖² / ‖s − ŝ‖²), of torchmetrics (as its SNR).
+    """Signal-to-distortion ratio in dB that allows a filter of 512 taps as distortion, of torchmetrics.
 
-    No distortion is allowed for (BSS Eval's SDR allows a filter of 512 taps). Silence in place of the clip
-    has 0 dB; equal clips give some 150 dB, the limit of float64.
+    Vincent et al., "Performance measurement in blind audio source separation", 2006 (BSS Eval); Codec-SUPERB's SDR,
+    which comes from `mir_eval`. Clips that a filter makes equal are told as 100 dB, about where float64 ends.
 
     Raises:
-        MetricError: the reference is silent.
+        MetricError: one of the clips is silent, or has fewer than 512 samples, or is so simple a sound that the
+            filter is not determined.
     """
-    from torchmetrics.functional.audio import signal_noise_ratio
+    from torchmetrics.functional.audio import signal_distortion_ratio
 
     _check_pair(reference, estimate)
-    if not reference.any():
-        raise MetricError("SDR has no value: the reference is silent.")
-    return float(signal_noise_ratio(_float64(estimate), _float64(reference)))
+    if not (reference.any() and estimate.any()):
+        raise MetricError("SDR has no value: a clip is silent.")
+    if reference.size < 512:
+        raise MetricError(f"SDR needs 512 samples; the clip has {reference.size}.")
+    try:
+        value = float(signal_distortion_ratio(_float64(estimate), _float64(reference)))
+    except RuntimeError as error:  # torch's word for a singular matrix
+        raise MetricError("SDR has no value: the distortion filter is not determined.") from error
+    if math.isnan(value):  # the coherence of clips that a filter makes equal, rounded past 1
+        value = math.inf
+    return min(value, 100.0)
+
+
+def superb_mel(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) -> float:
+    """Codec-SUPERB's MEL, 0 for equal clips: Σ over two scales of mean |lg M² − lg M̂²| + mean |M − M̂|.
+
+    The mel spectrogram loss of `descript-audiotools` with 150 bands of a window of 2048 samples and 80 of one of 512,
+    hops of a quarter: magnitude spectrograms (periodic Hann window, centred, reflected at the ends), mel bands of
+    Slaney's scale and area norm up to half the sampling rate, floored at 1e-5 for the logarithm only.
+
+    Raises:
+        MetricError: the clip has fewer than 1025 samples.
+    """
+    _check_pair(reference, estimate)
+    if reference.size <= 1024:
+        raise MetricError(f"MEL needs 1025 samples; the clip has {reference.size}.")
+    loss = 0.0
+    for window, bands in ((2048, 150), (512, 80)):
+        magnitudes = _spectra(reference, estimate, window, window // 4).abs()
+        mel, mel_hat = _mel_filters(sampling_rate, window, bands).T @ magnitudes
+        difference = 2 * (mel.clamp(min=1e-5).log10() - mel_hat.clamp(min=1e-5).log10())
+        loss += float(difference.abs().mean() + (mel - mel_hat).abs().mean())
+    return loss
 
 
 def mel_distance(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) -> float:
-    """Distance of mel spectrograms M, 0 for equal clips: mean |ln M − ln M̂| + ‖M − M̂‖ / ‖M‖.
+    """TAAE's mel distance of spectrograms M, 0 for equal clips: mean |ln M − ln M̂| + ‖M − M̂‖ / ‖M‖.
 
-    "Mel distance" of Parker et al., "Scaling Transformers for Low-Bitrate High-Quality Speech Coding"
-    (TAAE), 2024, with Frobenius norms: magnitude spectrograms with a Hann window of 2048 samples, FFT of
-    2048, hop of 256, magnitudes floored at 1e-4, 128 mel bands (Slaney's scale and area norm) up to half the
-    sampling rate.
+    Frobenius norms; magnitude spectrograms with a Hann window of 2048 samples, FFT of 2048, hop of 256, magnitudes
+    floored at 1e-4, 128 mel bands (Slaney's scale and area norm) up to half the sampling rate.
 
     Raises:
         MetricError: the clip has fewer than 1025 samples, or the reference is silent.
     """
+    magnitudes = _floored_magnitudes(reference, estimate, "The mel distance", 256)
+    return _spectral_distance(*(_mel_filters(sampling_rate, 2048, 128).T @ magnitudes))
+
+
+def stft_distance(reference: np.ndarray, estimate: np.ndarray) -> float:
+    """TAAE's STFT distance of spectrograms S, 0 for equal clips: mean |ln S − ln Ŝ| + ‖S − Ŝ‖ / ‖S‖.
+
+    As [`mel_distance`] without mel bands and with a hop of 512: `auraloss`'s STFT loss of spectral convergence and
+    log magnitude, in float64.
+
+    Raises:
+        MetricError: as [`mel_distance`].
+    """
+    return _spectral_distance(*_floored_magnitudes(reference, estimate, "The STFT distance", 512))
+
+
+def _spectral_distance(reference: Tensor, estimate: Tensor) -> float:
+    convergence = torch.linalg.norm(reference - estimate) / torch.linalg.norm(reference)
+    return float((reference.log() - estimate.log()).abs().mean() + convergence)
+
+
+def _floored_magnitudes(reference: np.ndarray, estimate: np.ndarray, name: str, hop: int) -> Tensor:
+    """Magnitudes (2, 1025, frames), 1e-4 at least."""
     _check_pair(reference, estimate)
     if reference.size <= 1024:
-        raise MetricError(f"The mel distance needs 1025 samples; the clip has {reference.size}.")
+        raise MetricError(f"{name} needs 1025 samples; the clip has {reference.size}.")
     if not reference.any():
-        raise MetricError("The mel distance has no value: the reference is silent.")
-    window = torch.hann_window(2048, dtype=torch.float64)
-    spectra = torch.stft(
+        raise MetricError(f"{name} has no value: the reference is silent.")
+    return _spectra(reference, estimate, 2048, hop).abs().clamp(min=1e-4)
+
+
+def _spectra(reference: np.ndarray, estimate: np.ndarray, window: int, hop: int) -> Tensor:
+    """Complex spectra (2, window / 2 + 1, frames) of both clips, reflected at their ends."""
+    return torch.stft(
         torch.stack([_float64(reference), _float64(estimate)]),
-        n_fft=2048,
-        hop_length=256,
-        window=window,
+        n_fft=window,
+        hop_length=hop,
+        window=torch.hann_window(window, dtype=torch.float64),
         return_complex=True,
-    )  # (2, 1025, frames)
-    mel, mel_hat = _mel_filters(sampling_rate).T @ spectra.abs().clamp(min=1e-4)
-    convergence = torch.linalg.norm(mel - mel_hat) / torch.linalg.norm(mel)
-    return float((mel.log() - mel_hat.log()).abs().mean() + convergence)
+    )
 
 
 @cache
-def _mel_filters(sampling_rate: int) -> torch.Tensor:
-    """Weights (1025 bins, 128 bands), float64."""
-    filters = mel_filter_bank(
-        num_frequency_bins=1025,
-        num_mel_filters=128,
-        min_frequency=0.0,
-        max_frequency=sampling_rate / 2,
-        sampling_rate=sampling_rate,
-        norm="slaney",
-        mel_scale="slaney",
-    )
+def _mel_filters(sampling_rate: int, window: int, bands: int) -> Tensor:
+    """Weights (window / 2 + 1, bands), float64."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # bands narrower than a bin stay empty, as in librosa
+        filters = mel_filter_bank(
+            num_frequency_bins=window // 2 + 1,
+            num_mel_filters=bands,
+            min_frequency=0.0,
+            max_frequency=sampling_rate / 2,
+            sampling_rate=sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
     return torch.from_numpy(filters).to(torch.float64)
-
-
-def codebook_usage(ids: np.ndarray, levels: Sequence[int]) -> tuple[Usage, list[Usage]]:
-    """Use of the codebook by ids (N,), and of the levels of each latent dimension (L of them).
-
-    Raises:
-        ValueError: see [`usage`].
-    """
-    whole = usage(ids, math.prod(levels))
-    digits = ids_to_digits(torch.from_numpy(np.asarray(ids)), levels).numpy()  # (N, L)
-    return whole, [usage(digits[:, dimension], level) for dimension, level in enumerate(levels)]
 
 
 def _check_pair(reference: np.ndarray, estimate: np.ndarray) -> None:
@@ -175,5 +220,5 @@ def _check_pair(reference: np.ndarray, estimate: np.ndarray) -> None:
         raise ValueError("A clip holds NaN or infinite samples; give finite ones.")
 
 
-def _float64(clip: np.ndarray) -> torch.Tensor:
+def _float64(clip: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(clip, dtype=np.float64))

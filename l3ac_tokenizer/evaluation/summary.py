@@ -1,0 +1,154 @@
+"""From rows to `summary.json`: means by data set and over data sets, ids, failures, and what measured them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from .ids import id_statistics
+from .run import CodecFacts, Evaluation
+from .scoring import WHOLE_CLIP, Row, Value, failure_titles
+from .statistics import RESAMPLES, SEED, Mean, mean_of_means, pooled_mean
+
+PACKAGES = ("l3ac-tokenizer", "torch", "transformers", "torchmetrics", "pesq", "pystoi", "soundfile", "soxr", "numpy")
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything that tables and pictures show, as JSON values.
+
+    Keys: `versions`, `machine`, `seed`, `resamples`, `options`, `metrics` (name → title, decimals, …), `datasets`
+    (name → domain, clips, seconds) and `codecs`, a list of facts with `datasets` and `domains` (name → values by
+    metric, bits a second, and of a data set also ids and failures).
+    """
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "machine": machine(),
+        "seed": SEED,
+        "resamples": RESAMPLES,
+        "options": asdict(evaluation.options),
+        "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
+        "datasets": _datasets(evaluation),
+        "codecs": [_codec(evaluation, codec) for codec in evaluation.codecs],
+    }
+
+
+def machine() -> str:
+    """The processor's own name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _datasets(evaluation: Evaluation) -> dict[str, Any]:
+    clips = evaluation.data.clips
+    seconds = {row.clip: row.seconds for row in evaluation.rows}
+    return {
+        name: {
+            "domain": domain,
+            "clips": sum(clip.dataset == name for clip in clips),
+            "seconds": sum(seconds.get(clip.key, 0.0) for clip in clips if clip.dataset == name),
+        }
+        for name, domain in evaluation.data.domains.items()
+    }
+
+
+def _codec(evaluation: Evaluation, codec: CodecFacts) -> dict[str, Any]:
+    facts = asdict(codec)
+    if codec.unavailable is not None:
+        return facts
+    domains = evaluation.data.domains
+    rows = {name: [row for row in evaluation.rows_of(codec) if row.dataset == name] for name in domains}
+    if codec.rates is not None:
+        rates = codec.rates
+        facts["rates"] |= {
+            name: getattr(rates, name) for name in ("tokens_per_second", "bits_per_second", "whole_bits_per_second")
+        }
+    facts["datasets"] = {name: _dataset(evaluation, codec, of_one) for name, of_one in rows.items()}
+    facts["domains"] = {
+        domain: _domain(evaluation, [of_one for name, of_one in rows.items() if domains[name] == domain])
+        for domain in dict.fromkeys(domains.values())
+    }
+    return facts
+
+
+def _dataset(evaluation: Evaluation, codec: CodecFacts, rows: Sequence[Row]) -> dict[str, Any]:
+    done = _decoded(rows)
+    all_ids = [np.asarray(row.ids) for row in done if row.ids is not None]
+    return {
+        "clips": len(done),
+        "seconds": sum(row.seconds for row in done),
+        "bits_per_second": asdict(pooled_mean(_bits(done))),
+        "values": {name: asdict(pooled_mean(_parts(done, name))) for name in evaluation.metrics},
+        "ids": id_statistics(all_ids, codec.rates, sum(row.seconds for row in done))
+        if all_ids and codec.rates is not None
+        else None,
+        "failed": failure_titles(evaluation.metrics, [name for row in rows for name in row.failures]),
+        "failures": [
+            {"clip": row.clip, "metric": name, "reason": why} for row in rows for name, why in row.failures.items()
+        ],
+    }
+
+
+def _domain(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """Means of the data sets' means, as Codec-SUPERB takes them."""
+    done = [_decoded(rows) for rows in datasets]
+    failed = [name for rows in datasets for row in rows for name in row.failures]
+    return {
+        "clips": sum(map(len, done)),
+        "seconds": sum(row.seconds for rows in done for row in rows),
+        "bits_per_second": asdict(mean_of_means([_bits(rows) for rows in done])),
+        "values": {name: asdict(_mean(done, name)) for name in evaluation.metrics},
+        "failed": failure_titles(evaluation.metrics, failed),
+    }
+
+
+def _mean(datasets: Sequence[Sequence[Row]], name: str) -> Mean:
+    return mean_of_means([_parts(rows, name) for rows in datasets])
+
+
+def _decoded(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if not row.failures.keys() & WHOLE_CLIP.keys()]
+
+
+def _bits(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    return [(row.bits, row.seconds) for row in rows if row.bits is not None]
+
+
+def _parts(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+    return [_part(row.values[name]) for row in rows if name in row.values]
+
+
+def _part(value: Value) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, 1.0)
+
+
+def flat_row(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for a table of clips: a column a metric (numerator / denominator where clips are pooled), without ids."""
+    values: dict[str, Any] = {}
+    for name in columns:
+        numerator, denominator = _part(row.values[name]) if name in row.values else (None, 1.0)
+        values[name] = None if numerator is None or not denominator else numerator / denominator
+    return {
+        "codec": row.codec,
+        "dataset": row.dataset,
+        "clip": row.clip,
+        "seconds": row.seconds,
+        "bits": row.bits,
+        **values,
+        "failures": "; ".join(f"{name}: {why}" for name, why in row.failures.items()) or None,
+    }
