@@ -125,7 +125,7 @@ class Run:
         saved = evaluated = position.minutes
         session_start = time.monotonic() - position.minutes * 60
         logged_at, logged_seconds = time.monotonic(), position.audio_seconds
-        figures = Figures()
+        figures = Figures(self.codec.model.config.levels)
         bar = tqdm(total=config.max_steps, initial=position.step, unit="step", disable=not self._is_main)
         with closing(self.feed.groups(position, self._progress_at)) as groups, bar:
             while self.progress < 1.0 and not self._stop:

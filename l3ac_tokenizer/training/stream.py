@@ -24,6 +24,9 @@ from .corpus import Clip, Corpus, DataError
 ATTEMPTS = 8
 """Other clips of the domain that are tried in the place of one that cannot be used."""
 
+SECONDS_TO_SAVE = 15
+"""How long workers outlive a SIGTERM."""
+
 
 class Request(NamedTuple):
     """What the stream is asked for: the items of one micro-batch of one process."""
@@ -177,4 +180,5 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A batch system signals every process of a job: the main one still needs its workers until it has saved.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..atomic import atomic_write
+from ..quantization import ids_to_digits
+from ..usage import usage
 from .losses import stft_modulus
 
 PICTURE_SCALE = 9
@@ -22,7 +25,8 @@ PICTURE_RANGE_DB = 80.0
 class Figures:
     """What is measured on the micro-batches since the last log; stays on the device until it is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: Sequence[int]) -> None:
+        self.levels = tuple(levels)
         self.values: dict[str, list[Tensor]] = {}
         self.ids: list[Tensor] = []
 
@@ -41,12 +45,21 @@ class Figures:
         self.ids.append(ids.flatten())
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Averages over micro-batches and processes, and how many different ids among how many; starts anew."""
+        """Averages over micro-batches and processes, and the use of the codebook; starts anew.
+
+        The use is the number of different ids among how many, and for each dimension the entropy of its levels, 1 for
+        even use.
+        """
         means = torch.stack([torch.stack(values).mean().to(accelerator.device) for values in self.values.values()])
         record = dict(zip(self.values, accelerator.reduce(means, "mean").tolist(), strict=True))
         ids = accelerator.gather(torch.cat(self.ids))
         self.values, self.ids = {}, []
-        return record | {"ids_in_use": float(ids.unique().numel()), "frames": float(ids.numel())}
+        digits = ids_to_digits(ids, self.levels).cpu().numpy()
+        entropies = {
+            f"entropy/dimension_{number}": usage(digits[:, number - 1], size).normalized_entropy
+            for number, size in enumerate(self.levels, 1)
+        }
+        return record | {"ids_in_use": float(ids.unique().numel()), "frames": float(ids.numel())} | entropies
 
 
 class RunLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -38,6 +39,7 @@ TINY = {
 }
 
 
+LEVELS = L3ACConfig().levels
 JUDGE = DiscriminatorOptions(every=2, periods=[], windows=[126])
 
 
@@ -102,7 +104,7 @@ def test_codec_and_discriminator_learn_from_their_own_losses_alone(corpus_folder
         networks = (run.codec, run.adversary.discriminator)
         return tuple(torch.cat([p.detach().flatten() for p in network.parameters()]).clone() for network in networks)
 
-    groups, figures, before = run.feed.groups(run.position, run._progress_at), Figures(), weights()
+    groups, figures, before = run.feed.groups(run.position, run._progress_at), Figures(LEVELS), weights()
     for discriminator_moves in (True, False, True):
         run._update(next(groups), figures)
         after = weights()
@@ -119,17 +121,20 @@ def test_a_state_without_discriminator_can_get_one(corpus_folder, tmp_path, capl
     assert sorted(losses(tmp_path)) == list(range(1, 7))
 
 
-def test_stop_and_resume_equals_the_uninterrupted_run(finished, corpus_folder, tmp_path, monkeypatch):
+def test_stop_of_all_processes_and_resume_equals_the_uninterrupted_run(finished, corpus_folder, tmp_path, monkeypatch):
     update = Run._update
 
     def interrupted(run, *arguments):
         update(run, *arguments)
-        if run.position.step == 5:
+        if run.position.step == 5:  # as a batch system does it: all processes of the job get the signal
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGTERM)
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_update", interrupted)
-        Run(tiny(), [corpus_folder], tmp_path).train()
+        Run(tiny(workers=1), [corpus_folder], tmp_path).train()
     assert max(losses(tmp_path)) == 5 and not (tmp_path / "export").exists()
     Run(tiny(), [corpus_folder], tmp_path).train()
     assert losses(tmp_path) == losses(finished)
@@ -223,7 +228,9 @@ def test_tracker_has_numbers_sounds_and_pictures(finished):
     (folder,) = {path.parent for path in finished.glob("tensorboard/l3ac/events*")}
     board = EventAccumulator(str(folder)).Reload()
     numbers = {"loss", "lr", "gradient_norm", "discriminator_gradient_norm", "ids_in_use", "held_out/score"}
-    assert numbers <= set(board.Tags()["scalars"])
+    entropies = {f"entropy/dimension_{number}" for number in range(1, 7)}
+    assert numbers | entropies <= set(board.Tags()["scalars"])
+    assert all(0 <= event.value <= 1 for name in entropies for event in board.Scalars(name))
     assert any(name.endswith("/decoded") for name in board.Tags()["audio"])
     assert any(name.endswith("/spectrogram") for name in board.Tags()["images"])
 
