@@ -31,6 +31,9 @@ MODEL_FILES = (
     "modeling/decoder.py",
     "modeling/lengths.py",
     "modeling/stepping.py",
+    "modeling/outputs.py",
+    "modeling/pretrained.py",
+    "modeling/codec.py",
     "modeling/model.py",
 )
 OURS_ONLY = {"from_preset", "takes_bundled_names"}
@@ -94,7 +97,8 @@ def _library_imports(node: ast.Import | ast.ImportFrom) -> list[str]:
     if isinstance(node, ast.Import):
         return [ast.unparse(node)]
     if node.level:
-        return ["from .configuration_l3ac import L3ACConfig"] if node.module == "configuration" else []
+        wanted = node.names if node.module == "configuration" else []
+        return [f"from .configuration_l3ac import {alias.name}" for alias in wanted]
     module = node.module or ""
     if module == "__future__":
         return []

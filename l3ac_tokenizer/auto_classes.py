@@ -1,4 +1,4 @@
-"""L3AC in transformers' Auto classes: registered, and their `from_pretrained` takes bare preset names.
+"""The codecs in transformers' Auto classes: registered, and their `from_pretrained` takes bare preset names.
 
 Nothing of transformers is imported here: its Auto modules are prepared when the user's code first imports them. That
 keeps `import l3ac_tokenizer` as light as `import transformers` itself.
@@ -11,8 +11,12 @@ import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from .hub import takes_bundled_names
+
+if TYPE_CHECKING:
+    from .configuration import CodecConfig
 
 _AUTO = "transformers.models.auto."
 _AUTO_MODULES = {
@@ -28,7 +32,7 @@ _AUTO_MODULES = {
 
 
 def install() -> None:
-    """Register L3AC with transformers' Auto classes and let them take bare names.
+    """Register the codecs with transformers' Auto classes and let them take bare names.
 
     Auto modules that are loaded already are prepared now, the others right after their import. Calling it
     again changes nothing.
@@ -60,26 +64,33 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _families() -> list[tuple[type[CodecConfig], str]]:
+    """Configuration, and name of the model, of each family."""
+    from .configuration import L3ACConfig
+    from .configuration_taae import TAAEConfig
+
+    return [(L3ACConfig, "L3ACModel"), (TAAEConfig, "TAAEModel")]
+
+
 def _prepare(module: ModuleType) -> None:
-    """Register our class in an Auto module, and wrap the `from_pretrained` of each Auto class in it."""
+    """Register our classes in an Auto module, and wrap the `from_pretrained` of each Auto class in it."""
     for value in list(vars(module).values()):
         if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
             takes_bundled_names(value)
     if module.__name__ == _AUTO + "configuration_auto":
-        from .configuration import L3ACConfig
-
-        module.AutoConfig.register(L3ACConfig.model_type, L3ACConfig)
+        for config, _ in _families():
+            module.AutoConfig.register(config.model_type, config)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
-        from .configuration import L3ACConfig
         from .feature_extraction import L3ACFeatureExtractor
 
-        module.AutoFeatureExtractor.register(L3ACConfig, L3ACFeatureExtractor)
+        for config, _ in _families():
+            module.AutoFeatureExtractor.register(config, L3ACFeatureExtractor)
     elif module.__name__ == _AUTO + "modeling_auto":
-        from .configuration import L3ACConfig
-        from .modeling import L3ACModel
+        from . import modeling
 
-        module.AutoModel.register(L3ACConfig, L3ACModel)
-        module.AutoModelForAudioTokenization.register(L3ACConfig, L3ACModel)
+        for config, model in _families():
+            module.AutoModel.register(config, getattr(modeling, model))
+            module.AutoModelForAudioTokenization.register(config, getattr(modeling, model))
     elif module.__name__ == _AUTO + "processing_auto":
         from .processing import L3ACProcessor
 

@@ -1,4 +1,4 @@
-"""`L3ACConfig`: one typed field for each choice in which the published networks differ."""
+"""What all codecs say of their ids, and `L3ACConfig`: one typed field for each choice of the published networks."""
 
 import math
 from typing import Any
@@ -7,18 +7,102 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .hub import takes_bundled_names
-from .presets import PRESETS
+from .presets import FAMILIES
 
 QUANTIZERS = ("super_fsq", "fsq")
 
 
-@takes_bundled_names
 @strict
-class L3ACConfig(PreTrainedConfig):
-    r"""Configuration of an [`L3ACModel`]; the defaults are `l3ac-1k` (arXiv 2504.04949, Table 1).
+class CodecConfig(PreTrainedConfig):
+    r"""What every codec of this package says of its ids.
 
     Args:
         sampling_rate (`int`): Samples a second of the audio.
+        levels (`list[int]`): Number of levels of each latent dimension, first one fastest in the id; of each stage,
+            where there are several.
+        num_quantizers (`int`): Streams of ids K: 1, or that many residual stages (arXiv 2411.19842, Eq. 3 and 4).
+        noise_probability (`float`): Share of what training moves by uniform noise instead of rounding it.
+    """
+
+    sampling_rate: int = 16_000
+    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
+    num_quantizers: int = 1
+    noise_probability: float = 0.5
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> Any:
+        """The configuration of a published network, e.g. `"l3ac-1k"`; `overrides` replace its values.
+
+        Raises:
+            ValueError: `name` is not a preset of this family.
+        """
+        presets = FAMILIES[cls.model_type]
+        if name not in presets:
+            raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(presets)}.")
+        return cls(**{**presets[name], **overrides})
+
+    @property
+    def hop_length(self) -> int:
+        """Samples for each frame, which has one id of each stream."""
+        raise NotImplementedError
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different ids of each stream."""
+        return math.prod(self.levels)
+
+    @property
+    def frame_levels(self) -> tuple[int, ...]:
+        """Levels of all digits of a frame, stage by stage: `split_ids(…, frame_levels, num_quantizers)` are its ids."""
+        return tuple(self.levels) * self.num_quantizers
+
+    @property
+    def grid_levels(self) -> tuple[int, ...]:
+        """Levels of each latent dimension that the stages make together: (L − 1)^K + 1."""
+        return tuple((level - 1) ** self.num_quantizers + 1 for level in self.levels)
+
+    @property
+    def bits_per_second(self) -> float:
+        """Ids a second of all streams times log2 of the codebook's size (no rounding up)."""
+        return self.frame_rate * self.num_quantizers * math.log2(self.codebook_size)
+
+    @property
+    def whole_bits_per_second(self) -> float:
+        """The same with whole bits for each id (arXiv 2411.19842, Eq. 5)."""
+        return self.frame_rate * self.num_quantizers * math.ceil(math.log2(self.codebook_size))
+
+    def _check_at_least_one(self, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) < 1:
+                raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
+
+    def validate_architecture(self) -> None:
+        """Refuse values that describe no network; called whenever a config is made.
+
+        Raises:
+            ValueError: names the field, its value and what it must be.
+        """
+        self._check_at_least_one("sampling_rate", "num_quantizers")
+        lowest = 2 if self.num_quantizers == 1 else 3
+        if not self.levels or min(self.levels) < lowest:
+            raise ValueError(f"`levels` is {list(self.levels)}; every entry must be at least {lowest}.")
+        if math.prod(self.frame_levels) > 2**63:
+            raise ValueError(f"`levels` is {list(self.levels)}; the ids of a frame must fit into 64 bits together.")
+        if not 0.0 <= self.noise_probability <= 1.0:
+            raise ValueError(f"`noise_probability` is {self.noise_probability}; it must lie in [0, 1].")
+
+
+@takes_bundled_names
+@strict
+class L3ACConfig(CodecConfig):
+    r"""Configuration of an [`L3ACModel`]; the defaults are `l3ac-1k` (arXiv 2504.04949, Table 1).
+
+    Args:
         feature_dim (`int`): Width D of the transformers and of the features around the quantizer.
         encoder_rates (`list[int]`): Strides of the encoder's down-sampling convolutions.
         encoder_dims (`list[int]`): Channels of the encoder's stages, one more than there are rates.
@@ -34,9 +118,7 @@ class L3ACConfig(PreTrainedConfig):
         num_attention_heads (`int`): Heads of a quarter of `feature_dim` each.
         attention_window (`int`): Attention block W, in ids.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
-        levels (`list[int]`): Odd number of levels of each latent dimension, first one fastest in the id.
-        noise_probability (`float`): Share of latent elements that get uniform noise instead of rounding
-            in training.
+        levels (`list[int]`): Odd number of levels of each latent dimension.
         pad_to_window (`bool`): The network sees zeros up to a whole attention window (SQCodec) instead of
             up to a whole id.
         tconv (`bool`): The encoder's first layer sees envelopes of the waveform beside it (TConv of the paper);
@@ -46,7 +128,6 @@ class L3ACConfig(PreTrainedConfig):
     model_type = "l3ac"
     attribute_map = {"hidden_size": "feature_dim"}  # noqa: RUF012 - transformers declares it as an instance field
 
-    sampling_rate: int = 16_000
     feature_dim: int = 128
     encoder_rates: list[int] | tuple[int, ...] = (6, 5, 3)
     encoder_dims: list[int] | tuple[int, ...] = (24, 48, 96, 192)
@@ -61,45 +142,13 @@ class L3ACConfig(PreTrainedConfig):
     attention_window: int = 250
     quantizer: str = "super_fsq"
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
-    noise_probability: float = 0.5
     pad_to_window: bool = False
     tconv: bool = True
-
-    @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> "L3ACConfig":
-        """The configuration of a published network, e.g. `"l3ac-1k"`; `overrides` replace its values.
-
-        Raises:
-            ValueError: `name` is not one of `PRESETS`.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
-        return cls(**{**PRESETS[name], **overrides})
 
     @property
     def hop_length(self) -> int:
         """Samples for each id."""
         return math.prod(self.encoder_rates) * self.compress_rate
-
-    @property
-    def frame_rate(self) -> float:
-        """Ids a second."""
-        return self.sampling_rate / self.hop_length
-
-    @property
-    def codebook_size(self) -> int:
-        """Number of different ids."""
-        return math.prod(self.levels)
-
-    @property
-    def num_quantizers(self) -> int:
-        """Streams of ids: always one."""
-        return 1
-
-    @property
-    def bits_per_second(self) -> float:
-        """Ids a second times log2 of the codebook's size (no rounding up)."""
-        return self.frame_rate * math.log2(self.codebook_size)
 
     def validate_architecture(self) -> None:
         """Refuse values that describe no network; called whenever a config is made.
@@ -107,15 +156,8 @@ class L3ACConfig(PreTrainedConfig):
         Raises:
             ValueError: names the field, its value and what it must be.
         """
-        for field in (
-            "sampling_rate",
-            "feature_dim",
-            "compress_rate",
-            "num_attention_heads",
-            "attention_window",
-        ):
-            if getattr(self, field) < 1:
-                raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
+        super().validate_architecture()
+        self._check_at_least_one("feature_dim", "compress_rate", "num_attention_heads", "attention_window")
         for side in ("encoder", "decoder"):
             for field in (f"{side}_rates", f"{side}_dims", f"{side}_depths", f"{side}_layers"):
                 values = getattr(self, field)
@@ -152,10 +194,12 @@ class L3ACConfig(PreTrainedConfig):
             raise ValueError(f"`feature_dim` is {self.feature_dim}; it must be a multiple of 4.")
         if self.quantizer not in QUANTIZERS:
             raise ValueError(f"`quantizer` is {self.quantizer!r}; it must be one of {', '.join(QUANTIZERS)}.")
-        if not self.levels or any(level < 3 or level % 2 == 0 for level in self.levels):
+        if any(level % 2 == 0 for level in self.levels):
             raise ValueError(f"`levels` is {list(self.levels)}; every entry must be an odd number of at least 3.")
-        if not 0.0 <= self.noise_probability <= 1.0:
-            raise ValueError(f"`noise_probability` is {self.noise_probability}; it must lie in [0, 1].")
+        if self.num_quantizers > 1 and self.quantizer != "super_fsq":
+            raise ValueError(
+                f"`num_quantizers` is {self.num_quantizers}; only the levels of `quantizer` 'super_fsq' decompose."
+            )
 
 
-__all__ = ["L3ACConfig"]
+__all__ = ["CodecConfig", "L3ACConfig"]

@@ -1,4 +1,4 @@
-"""The eleven published networks (arXiv 2504.04949), each as its difference from `l3ac-1k`."""
+"""The published networks: the eleven of arXiv 2504.04949, each as its difference from `l3ac-1k`, and those of TAAE."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _sqcodec(**difference: Any) -> dict[str, Any]:
     return {**_BASE, **_SQCODEC, **difference}
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+L3AC_PRESETS: dict[str, dict[str, Any]] = {
     "l3ac-0k75": {
         **_BASE,
         "encoder_rates": [6, 5, 4],
@@ -108,3 +108,34 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }
 """Name → values of `L3ACConfig`; names end in the nominal bit rate."""
+
+# TAAE (arXiv 2411.19842), each as its difference from the main model; 400 bits a second.
+_TAAE: dict[str, Any] = {
+    "sampling_rate": 16_000,
+    "patch_size": 320,
+    "hidden_size": 1024,
+    "num_attention_heads": 8,
+    "depths": [8, 20],
+    "strides": [1, 2],
+    "attention_window": [63, 64],
+    "levels": [6, 6, 6, 6, 6, 6],
+    "training_levels": [5, 9, 17],
+}
+_TAAE_12HZ5: dict[str, Any] = {"strides": [1, 2, 2], "levels": [4, 4, 4, 4, 4, 4, 4, 4]}
+_TAAE_TINY: dict[str, Any] = {"hidden_size": 128, "num_attention_heads": 2, "attention_window": [7, 8]}
+
+TAAE_PRESETS: dict[str, dict[str, Any]] = {
+    "taae-950m": _TAAE,
+    "taae-540m": {**_TAAE, "hidden_size": 768, "num_attention_heads": 6},
+    "taae-240m": {**_TAAE, "hidden_size": 512, "num_attention_heads": 4},
+    "taae-950m-12hz5": {**_TAAE, **_TAAE_12HZ5, "depths": [8, 10, 10]},
+    "taae-tiny": {**_TAAE, **_TAAE_TINY, "depths": [2, 3]},
+    "taae-tiny-12hz5": {**_TAAE, **_TAAE_12HZ5, **_TAAE_TINY, "depths": [1, 1, 1]},
+}
+"""Name → values of `TAAEConfig`; the paper gives the tiny ones no weights, the golden numbers do."""
+
+FAMILIES = {"l3ac": L3AC_PRESETS, "taae": TAAE_PRESETS}
+"""`model_type` → its presets."""
+
+PRESETS = {**L3AC_PRESETS, **TAAE_PRESETS}
+"""The presets of all families."""

@@ -1,8 +1,9 @@
 """Finite scalar quantization: six small numbers a frame and their one id (arXiv 2309.15505, 2504.04949).
 
-Axes: B batch, N frames (ids), D features, L latent dimensions ("digits"). A *code* is a tensor (…, L) of
+Axes: B batch, N frames, D features, L latent dimensions, K streams of ids. A *code* is a tensor (…, L) of
 values in [-1, 1]; its *digits* are whole numbers 0 … level − 1; its *id* is the digits in mixed radix, the first
-one fastest.
+one fastest. Almost always K = 1. In the residual form (arXiv 2411.19842, Eq. 3 and 4) a frame has K · L digits, K small
+ids of L digits each, and still one id of all its digits, which `split_ids` cuts into the K small ones.
 """
 
 from __future__ import annotations
@@ -79,10 +80,7 @@ def split_ids(ids: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
     """
     sizes = split_sizes(levels, groups)
     check_ids(ids, math.prod(levels))
-    rest, streams = _int64(ids), []
-    for size in sizes:
-        streams.append(rest % size)
-        rest = rest // size
+    streams = _cut(ids, sizes)
     return np.stack(streams, axis=-1) if isinstance(ids, np.ndarray) else torch.stack(streams, dim=-1)
 
 
@@ -97,8 +95,20 @@ def join_ids(streams: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
         raise ValueError(f"`streams` has shape {tuple(streams.shape)}; its last axis must be the {groups} groups.")
     for group, size in enumerate(sizes):
         check_ids(streams[..., group], size, f"`streams[..., {group}]`")
-    whole = _int64(streams)
-    return sum((whole[..., group] * step for group, step in enumerate(radices(sizes))), start=0 * whole[..., 0])
+    return _joined([streams[..., group] for group in range(groups)], sizes)
+
+
+def _cut(ids: _Ids, sizes: Sequence[int]) -> list[_Ids]:
+    rest, streams = _int64(ids), []
+    for size in sizes:
+        streams.append(rest % size)
+        rest = rest // size
+    return streams
+
+
+def _joined(streams: Sequence[_Ids], sizes: Sequence[int]) -> _Ids:
+    first, *others = (_int64(stream) * step for stream, step in zip(streams, radices(sizes), strict=True))
+    return sum(others, start=first)
 
 
 def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`") -> None:
@@ -135,60 +145,132 @@ class Float32Linear(nn.Linear):
             return F.linear(x.float(), self.weight.float(), bias)
 
 
+class ToFloat32(nn.Module):
+    """What stands in a projection's place where features are the latents themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (…, L) of any type → float32."""
+        return x.float()
+
+
+def residual_levels(levels: Sequence[int], num_quantizers: int) -> list[int]:
+    """Levels of each of K residual stages that together are the grid of `levels`: 3 for 9 = 2³ + 1 and K = 3.
+
+    Raises:
+        ValueError: A grid does not decompose, as 7 = 6 + 1 does not into two stages or three.
+    """
+    roots = []
+    for level in levels:
+        steps = round((level - 1) ** (1 / num_quantizers))
+        if steps**num_quantizers != level - 1 or (steps < 2 and num_quantizers > 1):
+            raise ValueError(
+                f"{level} levels have no {num_quantizers} residual stages; that takes n^{num_quantizers} + 1 levels, "
+                "n a whole number of at least 2."
+            )
+        roots.append(steps + 1)
+    return roots
+
+
 class FSQ(nn.Module):
     """Features → latents → ids → features, in float32 throughout.
 
     Args:
-        dim: Features D on both sides.
-        levels: Odd number of levels of each latent dimension.
-        quantizer: `"super_fsq"` (L3AC) rounds (tanh z + 1)/2·(L − 1); `"fsq"` (Mentzer et al., Eq. 1) rounds
+        dim: Features D on both sides, which learned projections bring to L and back; None: they are the latents.
+        levels: Number of levels of each latent dimension, of each stage where there are several.
+        quantizer: `"super_fsq"` (L3AC, TAAE) rounds (tanh z + 1)/2·(L − 1); `"fsq"` (Mentzer et al., Eq. 1) rounds
             tanh z·(L − 1)·1.001/2.
         noise_probability: Share of elements that get uniform noise instead of rounding in training.
+        num_quantizers: Number K of residual stages (arXiv 2411.19842, Eq. 3 and 4): each divides the steps of the one
+            before by L − 1. Together they are the grid of (L − 1)^K + 1 levels, its id cut into K small ones.
+        clip: Codes beyond ±1, which ids of several stages can say and no encoder does, are decoded as ±1.
     """
 
-    def __init__(self, dim: int, levels: Sequence[int], quantizer: str, noise_probability: float):
+    def __init__(
+        self,
+        dim: int | None,
+        levels: Sequence[int],
+        quantizer: str,
+        noise_probability: float,
+        num_quantizers: int = 1,
+        clip: bool = False,
+    ):
         super().__init__()
         self.levels = tuple(levels)
         self.quantizer = quantizer
         self.noise_probability = noise_probability
-        self.project_in = Float32Linear(dim, len(self.levels))
-        self.project_out = Float32Linear(len(self.levels), dim)
+        self.num_quantizers = num_quantizers
+        self.clip = clip
+        width = len(self.levels)
+        self.project_in = ToFloat32() if dim is None else Float32Linear(dim, width)
+        self.project_out = ToFloat32() if dim is None else Float32Linear(width, dim)
 
     @property
     def codebook_size(self) -> int:
-        """Number of different ids."""
+        """Number of different ids of each stream."""
         return math.prod(self.levels)
 
-    def scale(self, latents: Tensor) -> Tensor:
-        """Latents (…, L) → the level scale, on which rounding gives the digits: 0 … level − 1."""
-        steps = torch.tensor([level - 1 for level in self.levels], device=latents.device, dtype=torch.float32)
-        bounded = torch.tanh(latents.float())
+    def ids_to_streams(self, ids: Tensor) -> Tensor:
+        """Ids of frames (B, N) → ids of each stage (B, K, N)."""
+        return torch.stack(_cut(ids, [self.codebook_size] * self.num_quantizers), dim=1)
+
+    def streams_to_ids(self, streams: Tensor) -> Tensor:
+        """Ids of each stage (B, K, N) → ids of frames (B, N); the inverse of `ids_to_streams`."""
+        return _joined(streams.unbind(1), [self.codebook_size] * self.num_quantizers)
+
+    def scale(self, latents: Tensor, steps: Tensor | None = None) -> Tensor:
+        """Latents (…, L) → the level scale, on which rounding gives the digits: 0 … level − 1.
+
+        Args:
+            latents: Before tanh.
+            steps: From the lowest level to the highest, which broadcast with the latents; None: those of `levels`.
+        """
+        # With several stages, the rounding error of the first grows from each to the next.
+        wide = torch.float32 if self.num_quantizers == 1 else torch.float64
+        steps = self._steps(latents) if steps is None else steps
+        bounded = torch.tanh(latents.to(wide))
         if self.quantizer == "fsq":
             return bounded * (steps * 1.001 / 2) + steps / 2
         return (bounded + 1) / 2 * steps
 
     def round(self, scaled: Tensor) -> Tensor:
-        """Level scale (…, L) → digits (…, L) as float32, half to even of the value that the paper rounds."""
+        """Level scale (…, L) → digits (…, L) as float, half to even of the value that the paper rounds."""
         if self.quantizer == "fsq":
-            middle = torch.tensor([(level - 1) / 2 for level in self.levels], device=scaled.device)
+            middle = self._steps(scaled) / 2
             return torch.round(scaled - middle) + middle
         return torch.round(scaled)
+
+    def _stages(self, latents: Tensor) -> list[Tensor]:
+        """Latents (…, L) → their place on the level scale (…, L) of each stage."""
+        stages = [self.scale(latents)]
+        for _ in range(1, self.num_quantizers):
+            left = stages[-1] - self.round(stages[-1])  # -½ … ½ of a step, which is all of the next stage's scale
+            stages.append((left + 0.5) * self._steps(latents))
+        return stages
 
     def near_boundary(self, latents: Tensor) -> Tensor:
         """Mask (…) of frames whose latents (…, L) lie so near a rounding boundary that rounding noise decides.
 
         Ids of such frames may differ between ways to compute them; count and report them.
         """
-        scaled = self.scale(latents)
+        scaled = torch.cat(self._stages(latents), dim=-1)
         return ((scaled - scaled.floor() - 0.5).abs() < BOUNDARY_NOISE).any(dim=-1)
 
     def latents_to_ids(self, latents: Tensor) -> Tensor:
-        """Latents (…, L) before tanh → ids (…), int64."""
-        return digits_to_ids(self.round(self.scale(latents)), self.levels)
+        """Latents (…, L) before tanh → ids of frames (…), int64."""
+        digits = torch.cat([self.round(scaled) for scaled in self._stages(latents)], dim=-1)
+        return digits_to_ids(digits, self.levels * self.num_quantizers)
+
+    def ids_to_codes(self, ids: Tensor) -> Tensor:
+        """Ids of frames (…) → values (…, L), the sum over the stages, float32."""
+        digits = ids_to_digits(ids, self.levels * self.num_quantizers).unflatten(-1, (self.num_quantizers, -1))
+        stages = digits_to_codes(digits, self.levels).unbind(-2)
+        steps = self._steps(digits)
+        codes = sum((stage / steps**index for index, stage in enumerate(stages[1:], 1)), start=stages[0])
+        return codes.clamp(-1, 1) if self.clip else codes
 
     def ids_to_features(self, ids: Tensor) -> Tensor:
-        """Ids (…) → features (…, D)."""
-        return self.project_out(digits_to_codes(ids_to_digits(ids, self.levels), self.levels))
+        """Ids of frames (…) → features (…, D)."""
+        return self.project_out(self.ids_to_codes(ids))
 
     def latents_to_features(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) without rounding."""
@@ -197,23 +279,62 @@ class FSQ(nn.Module):
     def straight_through(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) with gradients, as training sees them.
 
-        An element is rounded or, with probability `noise_probability` in training mode, moved by uniform noise of
-        one level's width; the gradient is that of the unrounded value.
+        The values are those of the ids or, in training mode, what `_in_training` makes of them; the gradient is that
+        of the unrounded value.
         """
-        scaled = self.scale(latents)
-        digits = self.round(scaled.detach())
-        if self.training and self.noise_probability > 0:
-            noised = scaled.detach() + self._noise(scaled)
-            digits = torch.where(torch.rand_like(scaled) < self.noise_probability, noised, digits)
-        return self.project_out(self._to_codes(scaled + (digits - scaled).detach()))
+        codes = self._to_codes(self.scale(latents))
+        still = latents.detach()
+        seen = self._in_training(still) if self.training else self.ids_to_codes(self.latents_to_ids(still))
+        return self.project_out(codes + (seen - codes).detach())
 
-    def _noise(self, scaled: Tensor) -> Tensor:
-        """Uniform noise on the level scale: ±½ level of L for FSQ, ±½·(L − 1)/L for the paper's a + u/L."""
+    def _in_training(self, latents: Tensor) -> Tensor:
+        """Latents (…, L) → values (…, L), each element rounded or moved by uniform noise of one level's width.
+
+        On the level scale that is ±½ level of L for FSQ, ±½·(L − 1)/L for the paper's a + u/L.
+        """
+        steps = self._steps(latents) ** self.num_quantizers
+        scaled = self.scale(latents, steps)
         noise = torch.rand_like(scaled) - 0.5
-        if self.quantizer == "fsq":
-            return noise
-        return noise * torch.tensor([(level - 1) / level for level in self.levels], device=scaled.device)
+        if self.quantizer == "super_fsq":
+            noise = noise * steps / (steps + 1)
+        noised = torch.rand_like(scaled) < self.noise_probability
+        return self._to_codes(torch.where(noised, scaled + noise, self.round(scaled)), steps)
 
-    def _to_codes(self, scaled: Tensor) -> Tensor:
-        steps = torch.tensor([level - 1 for level in self.levels], device=scaled.device, dtype=torch.float32)
-        return 2 * scaled / steps - 1
+    def _steps(self, like: Tensor) -> Tensor:
+        return torch.tensor([level - 1 for level in self.levels], device=like.device, dtype=torch.float32)
+
+    def _to_codes(self, scaled: Tensor, steps: Tensor | None = None) -> Tensor:
+        return (2 * scaled / (self._steps(scaled) if steps is None else steps) - 1).float()
+
+
+class DrawnLevelsFSQ(FSQ):
+    """FSQ of which training sees every number of levels, so that it can be chosen afterwards (arXiv 2411.19842).
+
+    Args:
+        levels: Of each latent dimension, of each stage where there are several.
+        noise_probability: Share of training items that get uniform noise of one step's width (Eq. 2).
+        training_levels: Of which each training item draws one for all its dimensions.
+        num_quantizers: As in `FSQ`.
+        clip: As in `FSQ`.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        noise_probability: float,
+        training_levels: Sequence[int],
+        num_quantizers: int = 1,
+        clip: bool = False,
+    ):
+        super().__init__(None, levels, "super_fsq", noise_probability, num_quantizers, clip)
+        self.training_levels = tuple(training_levels)
+
+    def _in_training(self, latents: Tensor) -> Tensor:
+        """Latents (B, …, L) → values (B, …, L): each item rounded or, all of it, moved by noise."""
+        each = (len(latents), *(1,) * (latents.ndim - 1))
+        choices = torch.tensor(self.training_levels, device=latents.device, dtype=torch.float32)
+        steps = choices[torch.randint(len(choices), each, device=latents.device)] - 1
+        scaled = self.scale(latents, steps)
+        noised = torch.rand(each, device=latents.device) < self.noise_probability
+        moved = scaled + torch.rand_like(scaled) - 0.5
+        return self._to_codes(torch.where(noised, moved, self.round(scaled)), steps)

@@ -14,7 +14,7 @@ from .loading import load_model
 from .report import show_facts, show_json
 
 if TYPE_CHECKING:
-    from ..configuration import L3ACConfig
+    from ..configuration import CodecConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +61,9 @@ def describe_file(path: str) -> dict[str, Any]:
         "checksum": "ok" if reason is None else reason,
     }
     if header.model_name in PRESETS:
-        from ..configuration import L3ACConfig
+        from ..hub import preset_config
 
-        facts |= _latency(L3ACConfig.from_preset(header.model_name))
+        facts |= _latency(preset_config(header.model_name))
     return facts
 
 
@@ -96,14 +96,13 @@ def _rates(sampling_rate: int, hop_length: int, levels: tuple[int, ...] | list[i
     }
 
 
-def _latency(config: L3ACConfig) -> dict[str, float]:
+def _latency(config: CodecConfig) -> dict[str, float]:
     """Milliseconds that streaming runs behind: an id waits for its own samples and its look-ahead."""
     import torch
-
-    from ..modeling import L3ACModel
+    from transformers import AutoModel
 
     with torch.device("meta"):  # the look-ahead depends on the layers, not on the weights
-        model = L3ACModel(config)
+        model = AutoModel.from_config(config)
     milliseconds = 1000 / config.sampling_rate
     return {
         "encoder_latency_ms": (config.hop_length + model.encoder_lookahead) * milliseconds,

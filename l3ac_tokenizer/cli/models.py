@@ -13,12 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table of presets."""
-    from ..configuration import L3ACConfig
-    from ..hub import bundled_presets
+    from ..hub import bundled_presets, preset_config
     from ..presets import PRESETS
 
     bundled = bundled_presets()
-    configs = {name: L3ACConfig.from_preset(name) for name in PRESETS}
+    configs = {name: preset_config(name) for name in PRESETS}
     if options.json:
         show_json(
             [

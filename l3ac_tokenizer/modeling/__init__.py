@@ -1,5 +1,8 @@
-"""The network: spans, layers, attention, encoder, decoder, and the model that joins them."""
+"""The networks: spans, layers, encoders, decoders, and the models that join them."""
 
-from .model import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput, L3ACPreTrainedModel
+from .codec import CodecModel
+from .model import L3ACModel
+from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput
+from .taae_model import TAAEModel
 
-__all__ = ["L3ACDecoderOutput", "L3ACEncoderOutput", "L3ACModel", "L3ACOutput", "L3ACPreTrainedModel"]
+__all__ = ["CodecModel", "L3ACDecoderOutput", "L3ACEncoderOutput", "L3ACModel", "L3ACOutput", "TAAEModel"]

@@ -35,18 +35,18 @@ class EnhanceBlock(nn.Module):
         self.convs: Layers[TimeConv] = Layers(TimeConv(1, 1, dilation=dilation) for dilation in self.dilations)
         self.norm = TimeNorm(len(self.kernels))
         self.merge = nn.Linear(len(self.kernels), channels)  # the one 1×1 convolution without weight norm
-        self.radius = 2 * (max(self.kernels) // 2) + max(conv.radius for conv in self.convs)
+        self.radius = 2 * (max(self.kernels) // 2) + max(conv.after for conv in self.convs)
 
     def envelopes(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
         """x (B, T, C) → envelopes (B, T, 4) before the normalisation, and the columns of x they belong to."""
-        window, centre, crop = span.around(x, self.radius, self)
+        window, centre, crop = span.around(x, self.radius, self.radius, self)
         inside = span.inside(window.shape[1], crop, window.device)
         inside = None if inside is None else inside[:, None]
         channel = window[..., :1].transpose(1, 2)
         filtered = []
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
             pooled = pool_magnitude(channel, kernel, inside)
-            margin = crop - conv.radius if crop else 0
+            margin = crop - conv.after if crop else 0
             filtered.append(conv.on_window(crop_centre(pooled, margin).transpose(1, 2), crop))
         return torch.cat(filtered, dim=-1), centre
 
@@ -101,11 +101,11 @@ class ConvDecoder(nn.Module):
     @property
     def lookahead(self) -> int:
         """Samples, counted from a feature's first, up to the last that the features before it can change."""
-        samples = self.project.radius
+        samples = self.project.after
         for stage in self.stages:
-            samples += sum(unit.depthwise.radius for unit in stage.units) + stage.enhance.radius
+            samples += sum(unit.depthwise.after for unit in stage.units) + stage.enhance.radius
             samples = samples * stage.up.rate + stage.up.delay
-        return samples + sum(unit.conv.radius for unit in self.residuals) + self.to_wave.radius
+        return samples + sum(unit.conv.after for unit in self.residuals) + self.to_wave.after
 
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
         """Envelopes (B, T', 4) that stage `index` normalises over the clip."""

@@ -24,17 +24,17 @@ class WaveformBlock(nn.Module):
         self.conv = TimeConv(scales, 4 * scales, groups=scales)
         self.expand = PointConv(4 * scales, 16 * scales)
         self.project = PointConv(16 * scales + 1, channels)
-        self.radius = 2 * (max(self.kernels) // 2) + self.conv.radius
+        self.after = 2 * (max(self.kernels) // 2) + self.conv.after
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.radius, self)
+        window, centre, crop = span.around(x, self.after, self.after, self)
         inside = span.inside(window.shape[1], crop, window.device)
         inside = None if inside is None else inside[:, None]
         wave = window.transpose(1, 2)
         scales = torch.cat([pool_magnitude(wave, kernel, inside) for kernel in self.kernels], dim=1)
         # On a window the convolution, too, leaves out what lies beyond it.
-        margin = crop - self.conv.radius if crop else 0
+        margin = crop - self.conv.after if crop else 0
         hidden = self.conv.on_window(crop_centre(scales, margin).transpose(1, 2), crop)
 
         def mix(hidden: Tensor, wave: Tensor) -> Tensor:
@@ -75,11 +75,11 @@ class ConvEncoder(nn.Module):
     @property
     def lookahead(self) -> int:
         """Samples after a feature's own that it depends on."""
-        samples, step = self.waveform.radius, 1
+        samples, step = self.waveform.after, 1
         for stage in self.stages:
-            samples += step * sum(unit.depthwise.radius for unit in stage.units)
+            samples += step * sum(unit.depthwise.after for unit in stage.units)
             step *= stage.down.rate
-        return samples + step * (sum(unit.depthwise.radius for unit in self.units) + self.project.radius)
+        return samples + step * (sum(unit.depthwise.after for unit in self.units) + self.project.after)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T / rate, D)."""

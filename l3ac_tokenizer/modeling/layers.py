@@ -49,31 +49,53 @@ def in_tiles(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     return result.view(batch, length, -1)
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int, groups: int) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int = 1, groups: int = 1, stride: int = 1
+) -> Tensor:
     """1-D convolution of x (B, T, C) → (B, T', C') that never leaves this layout.
 
     (B, T, C) is a (B, C, 1, T) image in channels-last memory, for which the backends have fast kernels.
     """
     image = x.transpose(1, 2).unsqueeze(2)
-    image = F.conv2d(image, weight.unsqueeze(2), bias, padding=(0, padding), dilation=(1, dilation), groups=groups)
+    image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
     return image.squeeze(2).transpose(1, 2)
 
 
 class TimeConv(nn.Conv1d):
-    """Convolution over time that keeps the length (odd kernel), on (B, T, C)."""
+    """Convolution over time of as many columns as come in, or one for each `stride` of them, on (B, T, C).
 
-    def __init__(self, channels: int, out_channels: int, kernel: int = KERNEL, dilation: int = 1, groups: int = 1):
-        super().__init__(channels, out_channels, kernel, dilation=dilation, groups=groups)
-        self.radius = dilation * (kernel - 1) // 2
+    What it sees beyond the columns of an answer lies half before and half after them (an odd kernel, or an even one
+    with an even stride); all before them where it is causal.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: int = KERNEL,
+        dilation: int = 1,
+        groups: int = 1,
+        stride: int = 1,
+        causal: bool = False,
+        bias: bool = True,
+    ):
+        super().__init__(channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=bias)
+        reach = dilation * (kernel - 1) + 1 - stride
+        self.after = 0 if causal else reach // 2
+        self.before = reach - self.after
 
     def on_window(self, window: Tensor, crop: int) -> Tensor:
         """Answer for the centre of a window from `Span.around`."""
-        padding = 0 if crop else self.radius
-        return convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups)
+        padding, stride = 0 if crop else self.before, self.stride[0]
+        answer = convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups, stride)
+        # Padding on both sides of a whole clip is more than a causal layer wants.
+        return answer if crop or self.after else answer[:, : window.shape[1] // stride]
 
     def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
-        """x (B, T, C) → (B, T, C')."""
-        window, _, crop = span.around(x, self.radius, self)
+        """x (B, T, C) → (B, T / stride, C')."""
+        window, _, crop = span.around(x, self.before, self.after, self)
+        if self.stride[0] > 1:
+            span.down(self.stride[0])
         return self.on_window(window, crop)
 
 
@@ -184,7 +206,7 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.depthwise.radius, self)
+        window, centre, crop = span.around(x, self.depthwise.before, self.depthwise.after, self)
         weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
 
         def perceptron(hidden: Tensor, centre: Tensor) -> Tensor:
@@ -206,7 +228,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.conv.radius, self)
+        window, centre, crop = span.around(x, self.conv.before, self.conv.after, self)
         hidden = self.conv.on_window(in_tiles(self.activation, window), crop)
         return in_tiles(lambda hidden, centre: centre + self.point(self.point_activation(hidden)), hidden, centre)
 

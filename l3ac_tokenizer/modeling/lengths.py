@@ -1,4 +1,4 @@
-"""Masks in, lengths out: clips are left-aligned before the network sees them."""
+"""What may come in, masks, and lengths: clips are left-aligned before the network sees them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,37 @@ def check_waveform(input_values: Tensor) -> None:
         raise ValueError(f"`input_values` is of type {input_values.dtype}; give floating-point samples in [-1, 1].")
     if input_values.shape[2] == 0:
         raise ValueError("`input_values` has no samples; leave empty clips out.")
+
+
+def check_codes(audio_codes: Tensor, streams: int, codebook_size: int) -> None:
+    """Refuse anything but ids (B, `streams`, N) from 0 to `codebook_size` − 1.
+
+    Raises:
+        ValueError: names the shape, the type, or an id.
+    """
+    if audio_codes.ndim != 3 or audio_codes.shape[1] != streams or audio_codes.shape[2] == 0:
+        raise ValueError(
+            f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, {streams}, ids) with at least one "
+            "id."
+        )
+    if audio_codes.dtype.is_floating_point or audio_codes.dtype.is_complex or audio_codes.dtype == torch.bool:
+        raise ValueError(f"`audio_codes` is of type {audio_codes.dtype}; ids are whole numbers (torch.int64).")
+    if not torch.compiler.is_compiling():
+        low, high = (int(value) for value in audio_codes.aminmax())
+        if low < 0 or high >= codebook_size:
+            raise ValueError(
+                f"`audio_codes` has id {low if low < 0 else high}; the ids of this model are 0 to {codebook_size - 1}."
+            )
+
+
+def check_latents(latents: Tensor, width: int) -> None:
+    """Refuse anything but latents (B, N, `width`).
+
+    Raises:
+        ValueError: names the shape.
+    """
+    if latents.ndim != 3 or latents.shape[2] != width or latents.shape[1] == 0:
+        raise ValueError(f"`latents` has shape {tuple(latents.shape)}; it must be (batch, ids, {width}).")
 
 
 def _rows(mask: Tensor, shape: Sequence[int], name: str) -> Tensor:
@@ -89,3 +120,43 @@ def check_codes_mask(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor |
         if not torch.equal(torch.arange(shape[1], device=mask.device) < frames[:, None], mask):
             raise ValueError("`audio_codes_mask` must be ones from each row's first id on, then zeros.")
     return frames
+
+
+def zero_after(wave: Tensor, lengths: Tensor) -> Tensor:
+    """Waveforms (B, T, 1) with zeros from each clip's length (B,) on."""
+    beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
+    return wave.masked_fill(beyond[..., None], 0.0)
+
+
+def wanted_samples(
+    num_samples: int | Tensor | None, frames: Tensor | None, source: Tensor, hop: int
+) -> int | Tensor | None:
+    """Samples to give back for each clip.
+
+    Args:
+        num_samples: What was asked for: a number for all, (B,), or None for all that the ids give.
+        frames: Ids of each clip (B,); None where all rows of `source` (B, N, ...) are full.
+        source: Ids or latents.
+        hop: Samples an id.
+
+    Returns:
+        A number for all, (B,), or None for all that the ids give.
+
+    Raises:
+        ValueError: Some ids stand for more or fewer samples than asked for.
+    """
+    if num_samples is None:
+        return None if frames is None else frames * hop
+    if isinstance(num_samples, int) and frames is None:
+        wanted, ids = num_samples, source.shape[1]
+        if not torch.compiler.is_compiling() and not (ids - 1) * hop < wanted <= ids * hop:
+            raise ValueError(f"`num_samples` is {wanted}; {ids} ids stand for {(ids - 1) * hop + 1} to {ids * hop}.")
+        return wanted
+    lengths = torch.as_tensor(num_samples, device=source.device).expand(source.shape[0])
+    ids_each = torch.full_like(lengths, source.shape[1]) if frames is None else frames
+    if not torch.compiler.is_compiling() and not torch.equal((lengths + hop - 1) // hop, ids_each.to(lengths.dtype)):
+        raise ValueError(
+            f"`num_samples` is {lengths.tolist()}; rows of {ids_each.tolist()} ids stand for at most {hop} samples "
+            "an id, and for fewer by less than that."
+        )
+    return lengths

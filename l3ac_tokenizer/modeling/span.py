@@ -5,8 +5,8 @@ travels with the tensor for the columns around it, and the span answers as the c
 before its first and after its last column, never a neighbour's padding.
 
 - `WholeSpan`: the tensor is the whole clip. Columns from a row's end on are padding.
-- `StreamSpan`: the tensor is the next piece of each clip. A layer that looks ahead by `radius` columns
-  answers `radius` columns late; what it still needs of the past is kept in `state`.
+- `StreamSpan`: the tensor is the next piece of each clip. A layer that looks ahead by some columns answers as
+  many columns late; what it still needs of the past is kept in `state`.
 
 Both move with the tensor: layers that change the rate call `down` or `up`.
 """
@@ -37,15 +37,23 @@ class Span(ABC):
         self.statistics: Statistics = statistics or {}
 
     @abstractmethod
-    def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
-        """The columns that `layer` needs to answer for x (B, T, C).
+    def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
+        """The columns that `layer` needs to answer for x (B, T, C), `before` and `after` a column's own.
 
         Returns:
             window: Columns to compute on, zero outside the clip.
             centre: The columns (B, T, C) that the answer belongs to.
             crop: 0 if `window` starts at `centre`'s first column, so that the layer pads with zeros itself;
-                `radius` if `window` reaches `radius` columns further on both sides.
+                `before` if `window` reaches `before` columns further back and `after` columns further on.
         """
+
+    @abstractmethod
+    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
+        """The columns (B, T, C) that an answer `columns` late belongs to; `layer` answers so, by `around`."""
+
+    @abstractmethod
+    def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
+        """Places (B or 1, length) of columns on their clips' timelines, from `margin` before the first column."""
 
     @abstractmethod
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
@@ -81,9 +89,17 @@ class WholeSpan(Span):
         self.ends = ends
 
     @override
-    def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
+    def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         x = self.mask(x)
         return x, x, 0
+
+    @override
+    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
+        return x
+
+    @override
+    def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
+        return torch.arange(length, device=device)[None] - margin
 
     @override
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
@@ -134,11 +150,15 @@ class StreamSpan(Span):
         return window
 
     @override
-    def around(self, x: Tensor, radius: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
+    def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         length = x.shape[1]
-        window = self.remember(self.mask(x), 2 * radius, layer)
-        self.starts = [start - radius for start in self.starts]
-        return window, window[:, radius : radius + length], radius
+        window = self.remember(self.mask(x), before + after, layer)
+        self.starts = [start - after for start in self.starts]
+        return window, window[:, before : before + length], before
+
+    @override
+    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
+        return self.remember(x, columns, layer)[:, : x.shape[1]] if columns else x
 
     @override
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
@@ -152,8 +172,8 @@ class StreamSpan(Span):
         ends = torch.tensor([unknown if end is None else end for end in self.ends], device=device)
         return (positions >= 0) & (positions < ends[:, None])
 
+    @override
     def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
-        """Places (B, length) of columns on their clips' timelines, from `margin` before the first column."""
         firsts = torch.tensor([start - margin for start in self.starts], device=device)
         return firsts[:, None] + torch.arange(length, device=device)
 

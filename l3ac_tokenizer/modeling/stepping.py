@@ -7,16 +7,39 @@ which answers lie within the clips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .decoder import Decoder
-from .encoder import Encoder
-from .span import Statistics, StreamSpan, TimeNormMode
+from .span import Span, Statistics, StreamSpan, TimeNormMode
+
+
+class EncoderHalf(Protocol):
+    """Samples (B, T, 1), T a multiple of the hop → features (B, T / hop, D)."""
+
+    @property
+    def lookahead(self) -> int:
+        """Samples after an id's own that it depends on."""
+
+    def __call__(self, x: Tensor, span: Span) -> Tensor:
+        """The whole clips, or the next piece of each."""
+
+
+class DecoderHalf(Protocol):
+    """Features (B, N, D) → samples (B, N · hop, 1)."""
+
+    @property
+    def lookahead(self) -> int:
+        """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
+
+    def __call__(self, x: Tensor, span: Span) -> Tensor:
+        """The whole clips, or the next piece of each."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All layers."""
 
 
 @dataclass
@@ -77,7 +100,7 @@ class EncoderStepper:
     hop begins `lead` samples before the clip, and answers come `delay` frames late.
     """
 
-    def __init__(self, encoder: Encoder, hop_length: int):
+    def __init__(self, encoder: EncoderHalf, hop_length: int):
         self.encoder = encoder
         self.hop_length = hop_length
         self.lead = -encoder.lookahead % hop_length
@@ -104,7 +127,7 @@ class EncoderStepper:
 class DecoderStepper:
     """Features at the id rate → samples, `delay` samples late."""
 
-    def __init__(self, decoder: Decoder, hop_length: int):
+    def __init__(self, decoder: DecoderHalf, hop_length: int):
         self.decoder = decoder
         self.hop_length = hop_length
         self.delay = decoder.lookahead
@@ -143,9 +166,12 @@ class DecoderStepper:
         statistics: Statistics,
         index: int,
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (B, M, D) → what stage `index` normalises (B, M', 4), and the mask (B, M') of the clip."""
+        """Features (B, M, D) → what stage `index` normalises (B, M', 4), and the mask (B, M') of the clip.
+
+        For decoders with time normalisations, which give it as `statistics_input`.
+        """
         span = StreamSpan(list(state.positions), list(ends), state.columns, time_norm="clip", statistics=statistics)
-        envelopes = self.decoder.statistics_input(features, span, index)
+        envelopes = self.decoder.statistics_input(features, span, index)  # type: ignore[attr-defined]
         state.positions = [position + features.shape[1] for position in state.positions]
         return envelopes, span.inside(envelopes.shape[1], 0, envelopes.device)
 

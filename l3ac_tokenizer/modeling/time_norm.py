@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +41,7 @@ class TimeNorm(nn.Module):
     """Instance norm over the columns of a clip, on (B, T, C), affine.
 
     `"clip"` (published) takes the statistics of the clip; `"frozen"` takes the stored averages over a
-    calibration set (`L3ACModel.calibrate_time_norm`), which makes the decoder local in time.
+    calibration set (`CodecModel.calibrate_time_norm`), which makes the decoder local in time.
     """
 
     eps = 1e-5
@@ -74,3 +78,21 @@ class TimeNorm(nn.Module):
         weight = inside[..., None] / inside.sum(dim=1)[:, None, None]
         mean = (x * weight).sum(dim=1)
         return mean, ((x - mean[:, None]).square() * weight).sum(dim=1)
+
+
+@contextmanager
+def collected_statistics(norms: Sequence[TimeNorm]) -> Iterator[dict[TimeNorm, Tensor]]:
+    """Sums, by normalisation, of the means and variances (2, C) of all single clips that pass inside the block."""
+    sums = {norm: torch.zeros(2, len(norm.weight), dtype=torch.float64) for norm in norms}
+
+    def collect(norm: nn.Module, inputs: tuple[Tensor, Any], output: Tensor) -> None:
+        moments = Moments()
+        moments.add(inputs[0], None)
+        sums[norm] += torch.stack(moments.statistics())[:, 0].double().cpu()  # type: ignore[index]
+
+    handles = [norm.register_forward_hook(collect) for norm in norms]
+    try:
+        yield sums
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,81 @@
+"""`TAAEConfig`: the transformer codec of arXiv 2411.19842."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration import CodecConfig
+from .hub import takes_bundled_names
+
+
+@takes_bundled_names
+@strict
+class TAAEConfig(CodecConfig):
+    r"""Configuration of a [`TAAEModel`]; the defaults are `taae-950m` at 400 bits a second.
+
+    Args:
+        hidden_size (`int`): Width D of all transformers.
+        num_attention_heads (`int`): Heads of every layer; D is a multiple.
+        patch_size (`int`): Samples that become one frame of the first block.
+        depths (`list[int]`): Transformer layers of each encoder block; the decoder mirrors them.
+        strides (`list[int]`): Down-sampling in front of each encoder block: 1 or an even number.
+        attention_window (`list[int]`): Frames before and after its own that a query sees, at each block's own rate.
+        causal (`bool`): Convolutions see no later frame (App. A.4); the window must then end at the query's own frame,
+            `[63, 0]` for the paper's. Names and shapes of the weights stay, so that a checkpoint can be fine-tuned.
+        training_levels (`list[int]`): Numbers of levels of which each training item draws one.
+        clip_codes (`bool`): Sums of residual stages beyond ±1, which no encoder makes, are decoded as ±1.
+    """
+
+    model_type = "taae"
+
+    hidden_size: int = 1024
+    num_attention_heads: int = 8
+    patch_size: int = 320
+    depths: list[int] | tuple[int, ...] = (8, 20)
+    strides: list[int] | tuple[int, ...] = (1, 2)
+    attention_window: list[int] | tuple[int, ...] = (63, 64)
+    causal: bool = False
+    levels: list[int] | tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+    training_levels: list[int] | tuple[int, ...] = (5, 9, 17)
+    clip_codes: bool = False
+
+    @property
+    def hop_length(self) -> int:
+        """Samples for each frame of ids."""
+        return self.patch_size * math.prod(self.strides)
+
+    def validate_architecture(self) -> None:
+        """Refuse values that describe no network; called whenever a config is made.
+
+        Raises:
+            ValueError: names the field, its value and what it must be.
+        """
+        super().validate_architecture()
+        self._check_at_least_one("hidden_size", "num_attention_heads", "patch_size")
+        if not self.depths or min(self.depths) < 0 or len(self.depths) != len(self.strides):
+            raise ValueError(
+                f"`depths` is {list(self.depths)}; it must have a number of layers for each of the "
+                f"{len(self.strides)} `strides`."
+            )
+        if any(stride != 1 and (stride < 2 or stride % 2) for stride in self.strides):
+            raise ValueError(
+                f"`strides` is {list(self.strides)}; every entry must be 1 or even: odd ones lose a frame."
+            )
+        if self.hidden_size % self.num_attention_heads or self.hidden_size // self.num_attention_heads < 32:
+            raise ValueError(
+                f"`hidden_size` is {self.hidden_size}; it must be a multiple of `num_attention_heads` "
+                f"({self.num_attention_heads}), with heads of at least 32."
+            )
+        if len(self.attention_window) != 2 or self.attention_window[0] < 1 or self.attention_window[1] < 0:
+            raise ValueError(
+                f"`attention_window` is {list(self.attention_window)}; give the frames before (1 or more) and after."
+            )
+        if self.causal and self.attention_window[1]:
+            raise ValueError(
+                f"`attention_window` is {list(self.attention_window)}; a causal network sees no later frame: [63, 0]."
+            )
+        if not self.training_levels or min(self.training_levels) < 2:
+            raise ValueError(f"`training_levels` is {list(self.training_levels)}; every entry must be at least 2.")
+
+
+__all__ = ["TAAEConfig"]

@@ -1,0 +1,53 @@
+"""The weights of a codec: how they start, are split for training, and are named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+from transformers import initialization as init
+from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+
+
+class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
+    """Weight initialisation, weight norm, and the digest that names a tokenizer."""
+
+    main_input_name = "input_values"
+    input_modalities = "audio"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)):
+            module.reset_parameters()
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+
+    def _weight_normed_layers(self) -> Iterator[nn.Module]:
+        """The layers whose weights training splits in magnitude and direction: all convolutions."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+                yield module
+
+    def apply_weight_norm(self) -> None:
+        """Split the weights of the convolutional parts in magnitude and direction, as training has them."""
+        for layer in list(self._weight_normed_layers()):
+            parametrizations.weight_norm(layer)
+
+    def remove_weight_norm(self) -> None:
+        """Join magnitudes and directions again; checkpoints are stored so."""
+        for layer in list(self._weight_normed_layers()):
+            parametrize.remove_parametrizations(layer, "weight")
+
+    def weights_digest(self) -> str:
+        """SHA-256 (hexadecimal) over names, shapes and float32 values of the parameters: names a tokenizer."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.named_parameters()):
+            values: Tensor = parameter.detach().to("cpu", torch.float32).contiguous()
+            digest.update(f"{name} {list(values.shape)}\n".encode())
+            digest.update(values.numpy().astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()

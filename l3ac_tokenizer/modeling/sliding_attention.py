@@ -1,0 +1,104 @@
+"""Attention over an exact sliding window, with rotary positions; memory grows with the length, not its square.
+
+Axes: B batch, T columns, H heads, E channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .span import Span
+
+BLOCK = 128
+"""Queries that share a copy of the keys which one of them sees."""
+
+ROTARY_BASE = 10_000.0
+LEAST_ROTATED = 32
+"""Channels of a head that are turned at least; half of them where that is more."""
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary embedding (arXiv 2104.09864) of x (B, T, H, E) at `positions` (B or 1, T), in float32.
+
+    Channel j of the first R = max(E/2, 32) turns with channel j + R/2 by 10000^(−2j/R) a column, the others pass.
+    """
+    half = max(x.shape[-1] // 2, LEAST_ROTATED) // 2
+    wide = torch.promote_types(x.dtype, torch.float32)
+    # Angles grow with the position, which in a stream has no bound.
+    frequency = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
+    angle = positions[..., None, None] * frequency  # (B or 1, T, 1, R/2)
+    cos, sin = angle.cos().to(wide), angle.sin().to(wide)
+    a, b, others = x.to(wide).split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, others], dim=-1).to(x.dtype)
+
+
+def attend_in_window(q: Tensor, k: Tensor, v: Tensor, inside: Tensor, before: int, after: int) -> Tensor:
+    """Each query sees the keys from `before` columns before its own to `after` columns after it.
+
+    Args:
+        q: Queries (B, T, H, E).
+        k: Keys (B, before + T + after, H, E), those of column −before first.
+        v: Values, shaped as the keys.
+        inside: Mask (B or 1, before + T + after) of keys within the clips. A query sees its own column in any case, so
+            that columns outside stay finite.
+        before: Columns.
+        after: Columns.
+
+    Returns:
+        (B, T, H, E).
+    """
+    batch, length = q.shape[:2]
+    # A number of blocks would fix the length of an exported graph: it has one.
+    block = length if torch.compiler.is_exporting() else min(BLOCK, length)
+    blocks = 1 if torch.compiler.is_exporting() else (length + block - 1) // block
+    keys, missing = before + block + after, blocks * block - length
+
+    def with_surroundings(x: Tensor) -> Tensor:
+        padded = F.pad(x, (0, 0, 0, 0, 0, missing)).unfold(1, keys, block)  # (B, blocks, H, E, keys)
+        return padded.flatten(0, 1).transpose(2, 3)
+
+    queries = F.pad(q, (0, 0, 0, 0, 0, missing)).unflatten(1, (blocks, block)).flatten(0, 1).transpose(1, 2)
+    offset = torch.arange(keys, device=q.device) - torch.arange(block, device=q.device)[:, None]
+    near = (offset >= 0) & (offset <= before + after)
+    valid = F.pad(inside, (0, missing)).unfold(1, keys, block)[:, :, None]  # (B or 1, blocks, 1, keys)
+    seen = near & (valid | (offset == before))
+    seen = seen.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
+    attended = F.scaled_dot_product_attention(queries, with_surroundings(k), with_surroundings(v), seen)
+    return attended.transpose(1, 2).unflatten(0, (batch, blocks)).flatten(1, 2)[:, :length]
+
+
+class SlidingAttention(nn.Module):
+    """Multi-head attention over `before` columns before a query's own, its own, and `after` columns after it.
+
+    Queries and keys are normalised head by head, then rotated. In a stream the answer comes `after` columns late.
+    """
+
+    def __init__(self, dim: int, heads: int, before: int, after: int):
+        super().__init__()
+        self.heads = heads
+        self.before = before
+        self.after = after
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.q_norm = nn.LayerNorm(dim // heads, eps=1e-6)
+        self.k_norm = nn.LayerNorm(dim // heads, eps=1e-6)
+        self.to_out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, centre: Tensor, span: Span) -> Tensor:
+        """Columns x (B, T, D) and those that the answer belongs to (see `Span.delayed`) → (B, T, D)."""
+        batch, length, _ = x.shape
+        k, v = self.to_kv(x).view(batch, length, 2, self.heads, -1).unbind(2)
+        k = rotate(self.k_norm(k), span.positions(length, 0, x.device))
+        window, _, crop = span.around(torch.cat([k, v], dim=-1).flatten(2), self.before, self.after, self)
+        inside = span.inside(window.shape[1], crop, x.device)
+        if inside is None:
+            inside = torch.ones(1, window.shape[1], dtype=torch.bool, device=x.device)
+        if not crop:
+            window = F.pad(window, (0, 0, self.before, self.after))
+            inside = F.pad(inside, (self.before, self.after))
+        k, v = window.unflatten(2, (self.heads, -1)).chunk(2, dim=-1)
+        q = self.q_norm(self.to_q(centre).view(batch, length, self.heads, -1))
+        q = rotate(q, span.positions(length, 0, x.device))
+        return self.to_out(attend_in_window(q, k, v, inside, self.before, self.after).flatten(2))
