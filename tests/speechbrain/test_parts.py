@@ -1,0 +1,172 @@
+"""Manifests, ids and embeddings of the recipes."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from made_speech import RATE, make_librispeech, speak
+
+from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer.quantization import ids_to_digits
+from l3ac_tokenizer.speechbrain import (
+    IdJitter,
+    IdStore,
+    StackFrames,
+    extract_ids,
+    id_embedding,
+    levels_of,
+    read_manifest,
+    write_manifest,
+)
+from l3ac_tokenizer.speechbrain.manifests import audio_by_id, utterances
+from l3ac_tokenizer.tokenization.errors import CorpusError
+
+
+@pytest.fixture
+def codec(tiny_model, tmp_path) -> str:
+    tiny_model.save_pretrained(tmp_path / "codec")
+    return str(tmp_path / "codec")
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A manifest of three clips, and the folder that they lie in."""
+    make_librispeech(tmp_path / "corpus", {"train": 3})
+    chapter = tmp_path / "corpus" / "train" / "1" / "7"
+    rows = [(name, path, "1", "AB CD") for name, path in audio_by_id(chapter).items()]
+    write_manifest(tmp_path / "train.csv", utterances(rows, tmp_path / "corpus", "train"))
+    return tmp_path / "train.csv", tmp_path / "corpus"
+
+
+# ---------------------------------------------------------------------------------------------- manifests
+
+
+def test_what_cannot_be_used_is_counted_by_reason_and_left_out(tmp_path, caplog):
+    soundfile.write(tmp_path / "good.wav", speak("AB", 0), RATE)
+    soundfile.write(tmp_path / "empty.wav", np.empty(0, dtype=np.float32), RATE)
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    audio = audio_by_id(tmp_path)
+    candidates = [
+        *((name, audio[name], "s", "AB") for name in ("good", "empty", "broken")),
+        ("missing", None, "s", "AB"),
+        ("silent", audio["good"], "s", "  "),
+        ("mute", audio["good"], "s", ""),
+    ]
+    with caplog.at_level(logging.WARNING):
+        rows = list(utterances(candidates, tmp_path, "the test"))
+    assert [row.ID for row in rows] == ["good"]
+    assert rows[0].wav == "$data_root/good.wav"
+    assert rows[0].duration == pytest.approx(len(speak("AB", 0)) / RATE, abs=1e-4)
+    said = caplog.records[-1].getMessage()
+    assert said.startswith("the test: 5 of 6 utterances are skipped: 2 without a transcript")
+    assert all(part in said for part in ("1 without audio", "1 of empty audio", "1 of audio that cannot be read"))
+
+
+def test_reading_gives_what_was_written(manifest):
+    path, folder = manifest
+    rows = read_manifest(path)
+    assert len(rows) == 3
+    write_manifest(path.with_name("again.csv"), rows)
+    assert path.with_name("again.csv").read_bytes() == path.read_bytes()
+
+
+def test_a_manifest_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"not one utterance for .*nothing\.csv"):
+        write_manifest(tmp_path / "nothing.csv", [])
+    assert not (tmp_path / "nothing.csv").exists()
+
+
+# ---------------------------------------------------------------------------------------------- ids
+
+
+def test_ids_are_found_by_name_and_are_those_of_the_clip(manifest, codec, tmp_path):
+    path, folder = manifest
+    extract_ids([path, path], folder, tmp_path / "ids", codec)
+    store = IdStore(tmp_path / "ids", codec)
+    assert len(store) == 3
+    model = L3ACModel.from_pretrained(codec).eval()
+    for row in read_manifest(path):
+        wave = torch.from_numpy(soundfile.read(row.wav.replace("$data_root", str(folder)), dtype="float32")[0])
+        with torch.no_grad():
+            assert torch.equal(store[row.ID], model.encode(wave[None, None]).audio_codes[0, 0])
+
+
+def test_ids_of_other_weights_or_levels_are_refused(manifest, codec, tmp_path):
+    path, folder = manifest
+    extract_ids([path], folder, tmp_path / "ids", codec)
+    other = L3ACModel.from_pretrained(codec)
+    with torch.no_grad():
+        other.quantizer.project_in.bias.add_(0.5)
+    other.save_pretrained(tmp_path / "weights")
+    with pytest.raises(CorpusError, match=r"with the weights .* has .*: give the codec that made them"):
+        IdStore(tmp_path / "ids", str(tmp_path / "weights"))
+    L3ACModel(L3ACConfig(**{**other.config.to_dict(), "levels": [3, 3, 5]})).save_pretrained(tmp_path / "levels")
+    with pytest.raises(CorpusError, match=r"levels 5,3,3 .* has 3,3,5"):
+        IdStore(tmp_path / "ids", str(tmp_path / "levels"))
+    assert len(IdStore(tmp_path / "ids", None)) == 3
+
+
+def test_missing_ids_are_said(manifest, codec, tmp_path, caplog):
+    with pytest.raises(FileNotFoundError, match=r"run extract\.py"):
+        IdStore(tmp_path / "nowhere", codec)
+    path, folder = manifest
+    extract_ids([path], folder, tmp_path / "ids", codec)
+    store = IdStore(tmp_path / "ids", codec)
+    with pytest.raises(CorpusError, match=r"none of the 2 utterances of valid\.csv"):
+        store.known(["a", "b"], "valid.csv")
+    with caplog.at_level(logging.WARNING):
+        assert store.known(["a", "1-7-0001"], "valid.csv") == ["1-7-0001"]
+    assert "1 of 2 utterances have no ids" in caplog.text
+
+
+# ---------------------------------------------------------------------------------------------- embeddings
+
+
+@pytest.mark.parametrize("mode", ["codes", "digits", "table", "table_from_codes", "codec"])
+def test_every_embedding_goes_from_ids_to_features_and_learns(codec, mode):
+    layer = id_embedding(codec, 10, mode)
+    features = layer(torch.randint(45, (2, 7)))
+    assert features.shape == (2, 7, 10)
+    features.sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+def test_the_table_of_the_codec_starts_as_its_features(codec):
+    layer = id_embedding(codec, 10, "codec")
+    assert torch.equal(layer.table.weight, L3ACModel.from_pretrained(codec).quantizer.ids_to_features(torch.arange(45)))
+
+
+def test_an_unknown_embedding_is_named(codec):
+    with pytest.raises(ValueError, match="'lookup'; it must be one of codes, digits"):
+        id_embedding(codec, 10, "lookup")
+
+
+def test_levels_are_those_of_the_codec(codec):
+    assert levels_of(codec) == [5, 3, 3]
+    assert levels_of("l3ac-1k") == [7] * 6
+
+
+def test_jitter_moves_a_share_of_digits_by_one_level_in_training_only():
+    levels = [5, 3, 3]
+    jitter = IdJitter(levels, 0.5)
+    ids = torch.arange(45).repeat(100, 1)
+    moved = (ids_to_digits(jitter(ids), levels) - ids_to_digits(ids, levels)).abs()
+    assert moved.max() == 1
+    # An inner digit moves always when it is chosen, an outer one half the times.
+    inner = ids_to_digits(ids, levels)[..., 1] == 1
+    assert moved[..., 1][inner].float().mean() == pytest.approx(0.5, abs=0.03)
+    assert moved[..., 1][~inner].float().mean() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(jitter.eval()(ids), ids)
+
+
+def test_stacked_frames_stand_side_by_side():
+    x = torch.arange(2 * 5 * 3).reshape(2, 5, 3).float()
+    stacked = StackFrames(2)(x)
+    assert stacked.shape == (2, 3, 6)
+    assert torch.equal(stacked[0, 1], torch.cat([x[0, 2], x[0, 3]]))
+    assert (stacked[:, 2, 3:] == 0).all()
+    assert torch.equal(StackFrames(1)(x), x)

@@ -1,0 +1,99 @@
+"""The codec behind the interfaces of DASB and of SpeechBrain."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import speech_like
+
+from l3ac_tokenizer.speechbrain import L3AC, L3ACTokenizer
+
+SAMPLES = [700, 1203, 40]
+
+
+@pytest.fixture
+def codec(tiny_model, tmp_path) -> str:
+    tiny_model.save_pretrained(tmp_path / "codec")
+    return str(tmp_path / "codec")
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips (B, T) with noise where there is padding, and relative lengths."""
+    longest = max(SAMPLES)
+    wave = 0.3 * torch.randn(len(SAMPLES), longest)
+    for row, count in enumerate(SAMPLES):
+        wave[row, :count] = speech_like(count, row)
+    return wave, torch.tensor(SAMPLES) / longest
+
+
+def test_the_ids_of_a_clip_are_its_own_and_padding_is_none(codec, batch):
+    tokenizer = L3ACTokenizer(codec)
+    wave, lengths = batch
+    tokens = tokenizer.sig_to_tokens(wave, lengths)
+    assert tokens.shape == (3, tokenizer.num_tokens(max(SAMPLES)), 1) and tokens.dtype == torch.int64
+    for row, count in enumerate(SAMPLES):
+        alone = tokenizer.sig_to_tokens(wave[row : row + 1, :count])
+        assert torch.equal(tokens[row, : alone.shape[1]], alone[0])
+        assert alone.shape[1] == tokenizer.num_tokens(count)
+        assert (tokens[row, alone.shape[1] :] == 0).all()
+
+
+def test_audio_of_a_clip_is_its_own(codec, batch):
+    tokenizer = L3ACTokenizer(codec)
+    wave, _ = batch
+    tokens = tokenizer.sig_to_tokens(wave)
+    count = tokens.shape[1] // 2
+    audio = tokenizer.tokens_to_sig(tokens, length=torch.tensor([1.0, count / tokens.shape[1], 1.0]))
+    assert audio.shape == (3, tokens.shape[1] * tokenizer.model.config.hop_length)
+    alone = tokenizer.tokens_to_sig(tokens[1:2, :count])
+    torch.testing.assert_close(audio[1, : alone.shape[1]], alone[0], atol=1e-5, rtol=0)
+    assert (audio[1, alone.shape[1] :] == 0).all()
+
+
+def test_embeddings_are_what_the_codec_decodes_the_ids_from(codec):
+    tokenizer = L3ACTokenizer(codec)
+    rows = tokenizer.get_pretrained_embeddings()
+    config = tokenizer.model.config
+    assert rows.shape == (config.codebook_size, config.feature_dim) == (45, 16)
+    ids = torch.tensor([0, 7, 44])
+    assert torch.equal(rows[ids], tokenizer.model.quantizer.ids_to_features(ids))
+    assert torch.equal(rows, tokenizer.get_pretrained_embeddings(vocab_size=45, num_codebooks=1))
+
+
+def test_speechbrains_form_has_the_layout_of_its_wavtokenizer(codec, batch):
+    wave, lengths = batch
+    model, tokenizer = L3AC(codec), L3ACTokenizer(codec)
+    tokens, embeddings = model.encode(wave, lengths)
+    assert torch.equal(tokens.movedim(1, 2), tokenizer.sig_to_tokens(wave, lengths))
+    last = model.num_tokens(SAMPLES[0])
+    assert torch.equal(embeddings[0, :last], tokenizer.get_pretrained_embeddings()[tokens[0, 0, :last]])
+    assert (embeddings[0, last:] == 0).all()
+    same_tokens, _, audio = model(wave, lengths)
+    assert torch.equal(same_tokens, tokens) and audio.shape == wave.shape
+    assert torch.equal(model.encode(wave[:, None], lengths)[0], tokens)
+
+
+def test_a_frozen_codec_stays_as_it_is_in_training(codec, batch):
+    model = L3AC(codec).train()
+    assert model.training and not model.model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert L3AC(codec, freeze=False).train().model.training
+
+
+def test_what_one_codebook_cannot_do_is_refused(codec, batch):
+    tokenizer = L3ACTokenizer(codec)
+    with pytest.raises(ValueError, match="has one codebook"):
+        tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
+    with pytest.raises(ValueError, match="the codec has 45 ids"):
+        tokenizer.get_pretrained_embeddings(vocab_size=1024)
+    with pytest.raises(ValueError, match="works at 16000 Hz"):
+        L3ACTokenizer(codec, sample_rate=24_000)
+
+
+def test_the_bundled_codec_has_the_shapes_of_the_docstrings():
+    tokenizer = L3ACTokenizer("l3ac-1k")
+    tokens = tokenizer.sig_to_tokens(torch.randn(2, 16_000), torch.tensor([1.0, 0.5]))
+    assert tokens.shape == (2, 60, 1)
+    assert tokenizer.tokens_to_sig(tokens).shape == (2, 16_200)
+    assert tokenizer.get_pretrained_embeddings().shape == (117_649, 128)
