@@ -70,17 +70,20 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) $(TEST_REQUIREMENTS)
+	$(INSTALL_SPEECHBRAIN)
 	touch $@ $(VENV)/demo.stamp
 
 # speechbrain needs torchaudio, of which PyPI has only builds that link to CUDA: on a machine without it, importing
 # torchaudio fails, and with it speechbrain and even transformers.PreTrainedModel. There, speechbrain gets its other
 # requirements by hand, and of torchaudio the Python part, which is all that speechbrain uses.
-$(VENV)/env.stamp: pyproject.toml constraints.txt | $(BIN)/python
 ifneq ($(shell command -v nvidia-smi),)
-	$(INSTALL) $(ENV_REQUIREMENTS) --editable .[speechbrain]
+INSTALL_SPEECHBRAIN := $(INSTALL) --editable .[speechbrain]
 else
-	$(INSTALL) $(ENV_REQUIREMENTS) hyperpyyaml sentencepiece joblib scipy requests packaging
-	$(INSTALL) --no-deps speechbrain torchaudio==2.11.0
-	find $(VENV)/lib -path '*/torchaudio/*.so' -delete
+INSTALL_SPEECHBRAIN := $(INSTALL) hyperpyyaml sentencepiece joblib scipy requests packaging && \
+	$(INSTALL) --no-deps speechbrain torchaudio==2.11.0 && find $(VENV)/lib -path '*/torchaudio/*.so' -delete
 endif
+
+$(VENV)/env.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) $(ENV_REQUIREMENTS)
+	$(INSTALL_SPEECHBRAIN)
 	touch $@ $(VENV)/test.stamp $(VENV)/demo.stamp
