@@ -1,111 +1,113 @@
-"""Published L3AC and SQCodec weights → a checkpoint directory of ours.
+"""Published weights of L3AC, SQCodec or TAAE → a checkpoint directory of ours.
 
     python -m hf_integration.convert_checkpoint --preset l3ac-1k --weights FOLDER --output DIRECTORY
     python -m hf_integration.convert_checkpoint --verify REFERENCE_FOLDER
 
-FOLDER holds the five published files `encoder`, `quantizer`, `decoder`, `en_encoder`, `en_decoder`, each `.pt`, `.pth`
-(read with `weights_only=True`) or `.safetensors`.
+For L3AC and SQCodec, FOLDER holds the five published files `encoder`, `quantizer`, `decoder`, `en_encoder` and
+`en_decoder`, each `.pt`, `.pth` (read with `weights_only=True`) or `.safetensors`. For `taae-950m` it holds what
+`stabilityai/stable-codec-speech-16k` publishes, under the Stability AI Community License: `model.safetensors` or
+`model.ckpt`, and `model_config.json`, which must describe the preset.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AutoModel
 
-from hf_integration.published_names import MODULES, entries, published_shapes
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from hf_integration import published_names, published_names_taae
+from hf_integration.entries import Published, StateDicts
+from hf_integration.released_config import differences
+from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACFeatureExtractor, TAAEConfig, preset_config
 
-StateDicts = Mapping[str, Mapping[str, Tensor]]
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
 class ConversionError(ValueError):
     """The given state is not that of the preset's network."""
 
 
-def convert_state_dicts(preset: str, state_dicts: StateDicts) -> L3ACModel:
+def published_state(config: L3ACConfig | TAAEConfig, model: nn.Module) -> Published:
+    """The tensors that a network was published as, and where they belong in our model."""
+    if isinstance(config, TAAEConfig):
+        return published_names_taae.published(config, model)
+    return published_names.published(config, model)
+
+
+def convert_state_dicts(preset: str, state_dicts: StateDicts) -> CodecModel:
     """Build our model from the published state.
 
     Args:
         preset: Name of a published network, e.g. `"l3ac-1k"`.
-        state_dicts: File → name → tensor, for the five published files.
+        state_dicts: File → name → tensor: the five published files, or for TAAE the one, `model`.
 
     Raises:
-        ConversionError: A key is missing, unknown, or of another shape; all such keys are named.
+        ConversionError: A key is missing, unknown, of another shape or not the constant it must be; all such keys are
+            named.
         ValueError: There is no such preset.
     """
-    config = L3ACConfig.from_preset(preset)
-    model = L3ACModel(config).eval()
-    _check(preset, published_shapes(config, model), state_dicts)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for entry in entries(config):
-            state = state_dicts[entry.module]
-            parts = [_effective(state, source) if entry.normed else state[source] for source in entry.sources]
-            target = parameters.pop(entry.target)
-            target.copy_(torch.cat(list(parts)).reshape(target.shape))
-    assert not parameters, f"no published tensor goes to {sorted(parameters)}"
+    config = preset_config(preset)
+    model = AutoModel.from_config(config).eval()
+    published = published_state(config, model)
+    problems = published.problems(state_dicts)
+    if problems:
+        raise ConversionError(f"These weights are not those of {preset}: {'; '.join(problems)}.")
+    published.load(model, state_dicts)
     return model
 
 
-def _effective(state: Mapping[str, Tensor], layer: str) -> Tensor:
-    """Weight g·v/‖v‖, the norm over all but the first axis."""
-    magnitude = state[f"{layer}.parametrizations.weight.original0"]
-    direction = state[f"{layer}.parametrizations.weight.original1"]
-    return torch._weight_norm(direction.float(), magnitude.float(), 0)
-
-
-def _check(preset: str, shapes: dict[str, dict[str, tuple[int, ...]]], state_dicts: StateDicts) -> None:
-    problems = [f"unknown file {name!r}" for name in state_dicts if name not in shapes]
-    for module in MODULES:
-        if module not in state_dicts:
-            problems.append(f"missing file {module!r}")
-            continue
-        given, wanted = state_dicts[module], shapes[module]
-        problems += [f"missing {module}.{name}" for name in wanted if name not in given and name != "cache_token"]
-        problems += [f"unknown {module}.{name}" for name in given if name not in wanted]
-        problems += [
-            f"{module}.{name} has shape {tuple(given[name].shape)} instead of {shape}"
-            for name, shape in wanted.items()
-            if name in given and tuple(given[name].shape) != shape
-        ]
-    if problems:
-        raise ConversionError(f"These weights are not those of {preset}: {'; '.join(problems)}.")
-
-
-def read_state_dicts(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the five published files of a folder without running any code in them.
+def read_state_dicts(folder: Path, preset: str) -> dict[str, dict[str, Tensor]]:
+    """Read the published files of a preset from a folder without running any code in them.
 
     Raises:
+        ConversionError: The folder's `model_config.json` describes another network.
         OSError: A file is missing or not a plain state dict.
     """
-    state_dicts = {}
-    for module in MODULES:
-        found = [path for suffix in (".safetensors", ".pt", ".pth") if (path := folder / f"{module}{suffix}").is_file()]
-        if not found:
-            raise OSError(f"There is no {module}.safetensors, .pt or .pth in {folder}; all five files are needed.")
-        try:
-            if found[0].suffix == ".safetensors":
-                state_dicts[module] = load_file(found[0])
-            else:
-                state_dicts[module] = torch.load(found[0], map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise OSError(
-                f"{found[0]} is not a plain file of tensors ({type(error).__name__}); nothing was run."
-            ) from error
-    return state_dicts
+    config = preset_config(preset)
+    if isinstance(config, TAAEConfig):
+        different = differences(_read_json(folder / "model_config.json"), config)
+        if different:
+            raise ConversionError(f"{folder / 'model_config.json'} is not that of {preset}: {'; '.join(different)}.")
+        modules: tuple[str, ...] = (published_names_taae.MODULE,)
+    else:
+        modules = published_names.MODULES
+    return {module: _read_tensors(folder, module) for module in modules}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise OSError(f"{path} is no JSON ({error}); fetch it again.") from error
+
+
+def _read_tensors(folder: Path, module: str) -> dict[str, Tensor]:
+    found = [path for suffix in SUFFIXES if (path := folder / f"{module}{suffix}").is_file()]
+    if not found:
+        raise OSError(f"There is no {module} ({', '.join(SUFFIXES)}) in {folder}; all published files are needed.")
+    try:
+        if found[0].suffix == ".safetensors":
+            return load_file(found[0])
+        state = torch.load(found[0], map_location="cpu", weights_only=True)
+        return state.get("state_dict", state)
+    except Exception as error:
+        raise OSError(
+            f"{found[0]} is not a plain file of tensors ({type(error).__name__}); nothing was run."
+        ) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Convert published L3AC or SQCodec weights.")
-    parser.add_argument("--preset", help="published network, e.g. l3ac-1k")
-    parser.add_argument("--weights", type=Path, help="folder with the five published files")
+    parser = argparse.ArgumentParser(description="Convert published L3AC, SQCodec or TAAE weights.")
+    parser.add_argument("--preset", help="published network, e.g. l3ac-1k or taae-950m")
+    parser.add_argument("--weights", type=Path, help="folder with the published files")
     parser.add_argument("--output", type=Path, help="directory to write")
     parser.add_argument("--verify", type=Path, metavar="REFERENCE", help="report the deviation from golden files")
     options = parser.parse_args(arguments)
@@ -116,9 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.preset and options.weights and options.output):
         parser.error("give --preset, --weights and --output, or --verify")
     try:
-        model = convert_state_dicts(options.preset, read_state_dicts(options.weights))
-        from l3ac_tokenizer import L3ACFeatureExtractor
-
+        model = convert_state_dicts(options.preset, read_state_dicts(options.weights, options.preset))
         model.save_pretrained(options.output)
         L3ACFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(options.output)
     except (OSError, ValueError) as error:

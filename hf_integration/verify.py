@@ -15,30 +15,35 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoModel
 
-from hf_integration.convert_checkpoint import convert_state_dicts
-from hf_integration.published_names import published_shapes
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from hf_integration.convert_checkpoint import convert_state_dicts, published_state
+from l3ac_tokenizer import preset_config
 from l3ac_tokenizer.modeling.span import WholeSpan
-from l3ac_tokenizer.presets import PRESETS
+from l3ac_tokenizer.presets import L3AC_PRESETS, TAAE_PRESETS
 
 STAGE_TOLERANCE = 1e-4
 DECODED_RMS, DECODED_MAX, PUBLISHED_MAX = 1e-4, 5e-4, 2e-2
 
 
-def deterministic_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The rule's values for a published tensor; `name` is `preset/module.name`."""
+def deterministic_tensor(name: str, shape: tuple[int, ...], gamma_mean: float = 0.0) -> Tensor:
+    """The rule's values for a published tensor; `name` is `preset/module.name`, or `preset/name` for TAAE.
+
+    `gamma` is a small deviation in L3AC (mean 0) and the scale of a norm in TAAE (mean 1).
+    """
     seed = zlib.crc32(name.encode())
     u = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
     part = name.rsplit(".", 1)[-1]
-    if part == "original0" or (part == "weight" and len(shape) == 1):
+    if part in ("original0", "weight_g") or (part == "weight" and len(shape) == 1):
         values = 1 + 0.1 * u
-    elif part == "original1":
+    elif part in ("original1", "weight_v"):
         values = u
+    elif part == "scale":
+        values = 0.3 + 0.1 * u
     elif part == "alpha":
         values = np.exp(0.3 * u)
     elif part == "gamma":
-        values = 0.2 * u
+        values = 1 + 0.1 * u if gamma_mean else 0.2 * u
     elif part in ("beta", "bias"):
         values = 0.05 * u
     elif name.endswith("dynamic_pos_bias.mlp.0.weight"):
@@ -50,16 +55,23 @@ def deterministic_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
 
 def deterministic_state(preset: str, golden: dict[str, Tensor] | None = None) -> dict[str, dict[str, Tensor]]:
     """A whole published state by the rule, with the golden file's `override.*` tensors in place."""
-    config = L3ACConfig.from_preset(preset)
+    config = preset_config(preset)
     with torch.device("meta"):
-        shapes = published_shapes(config, L3ACModel(config))
+        model = AutoModel.from_config(config)
+    published = published_state(config, model)
+    of_taae = preset in TAAE_PRESETS
     state = {
-        module: {name: deterministic_tensor(f"{preset}/{module}.{name}", shape) for name, shape in names.items()}
-        for module, names in shapes.items()
+        module: {
+            name: deterministic_tensor(f"{preset}/{name}" if of_taae else f"{preset}/{module}.{name}", shape, of_taae)
+            for name, shape in names.items()
+        }
+        | published.constants.get(module, {})
+        for module, names in published.shapes.items()
     }
     for key, value in (golden or {}).items():
         if key.startswith("override."):
-            module, name = key.removeprefix("override.").split(".", 1)
+            place = key.removeprefix("override.")
+            module, name = ("model", place) if of_taae else place.split(".", 1)
             state[module][name] = value
     return state
 
@@ -145,7 +157,9 @@ def _compare_stages(model, golden, clip, audio, ids, relative) -> None:
 
 
 def report(folder: Path) -> int:
-    """Print a table of the largest deviations; 0 if every preset with a golden file holds, else 1."""
+    """Print tables of the largest deviations; 0 if every preset with a golden file holds, else 1."""
+    from hf_integration.verify_taae import report_taae
+
     names = ("encoder_features", "encoder_transformer", "latents", "decoder_transformer")
     print("Largest deviation from the golden files (stages relative to the array's largest value)\n")
     header = [
@@ -161,7 +175,7 @@ def report(folder: Path) -> int:
     ]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     status = 0
-    for preset in PRESETS:
+    for preset in L3AC_PRESETS:
         path = folder / f"{preset}.safetensors"
         if not path.is_file():
             print(f"no golden file {path}", file=sys.stderr)
@@ -178,4 +192,4 @@ def report(folder: Path) -> int:
         ]
         print("| " + " | ".join(row) + " |", flush=True)
         status = status if parity.holds() else 1
-    return status
+    return max(status, report_taae(folder))

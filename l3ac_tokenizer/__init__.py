@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from .feature_extraction import L3ACFeatureExtractor
     from .hub import preset_config
     from .language_model import FSQEmbedding, FSQHead
-    from .modeling import L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput, TAAEModel
+    from .modeling import CodecModel, L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput, TAAEModel
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
 
 _HOME = {
     "AcousticBPE": "acoustic_bpe",
+    "CodecModel": "modeling",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -46,6 +47,7 @@ _HOME = {
 
 __all__ = [
     "AcousticBPE",
+    "CodecModel",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",

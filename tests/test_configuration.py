@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.presets import PRESETS
+from l3ac_tokenizer.presets import L3AC_PRESETS
 
 # Published: hop, sampling rate, levels' product, millions of parameters with weight-norm magnitudes.
 PUBLISHED = {
@@ -23,7 +23,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", L3AC_PRESETS)
 def test_a_preset_has_the_published_rates_and_number_of_parameters(preset):
     hop, rate, codebook, millions = PUBLISHED[preset]
     config = L3ACConfig.from_preset(preset)

@@ -11,10 +11,10 @@ from hf_integration.convert_checkpoint import ConversionError, convert_state_dic
 from hf_integration.published_names import MODULES
 from hf_integration.verify import compare, deterministic_state
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.presets import PRESETS
+from l3ac_tokenizer.presets import L3AC_PRESETS
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", L3AC_PRESETS)
 def test_every_stage_every_id_and_the_audio_are_those_of_the_published_network(preset, shared):
     parity = compare(preset, load_file(shared / "reference" / f"{preset}.safetensors"))
     assert parity.holds(), parity
@@ -84,7 +84,7 @@ def test_code_in_a_published_file_is_not_run(state, tmp_path, capsys):
         torch.save(dict(tensors), tmp_path / f"{module}.pt")
     torch.save({"blocks": RunsCode()}, tmp_path / "decoder.pt")
     with pytest.raises(OSError, match=r"decoder\.pt is not a plain file of tensors"):
-        read_state_dicts(tmp_path)
+        read_state_dicts(tmp_path, "l3ac-3k")
     assert main(["--preset", "l3ac-3k", "--weights", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
     assert "code was run" not in capsys.readouterr().out
     assert not (tmp_path / "out").exists()

@@ -19,16 +19,22 @@ LEAST_ROTATED = 32
 """Channels of a head that are turned at least; half of them where that is more."""
 
 
-def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotary embedding (arXiv 2104.09864) of x (B, T, H, E) at `positions` (B or 1, T), in float32.
+def rotary_frequencies(width: int, device: torch.device) -> Tensor:
+    """Radians a column (R/2,), float64: 10000^(−2j/R) for the channels j and j + R/2 of a head of so many channels.
 
-    Channel j of the first R = max(E/2, 32) turns with channel j + R/2 by 10000^(−2j/R) a column, the others pass.
+    R = max(width/2, 32), the other channels are not turned.
     """
-    half = max(x.shape[-1] // 2, LEAST_ROTATED) // 2
+    half = max(width // 2, LEAST_ROTATED) // 2
+    return ROTARY_BASE ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary embedding (arXiv 2104.09864) of x (B, T, H, E) at `positions` (B or 1, T), in float32."""
+    frequencies = rotary_frequencies(x.shape[-1], x.device)
+    half = len(frequencies)
     wide = torch.promote_types(x.dtype, torch.float32)
-    # Angles grow with the position, which in a stream has no bound.
-    frequency = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-    angle = positions[..., None, None] * frequency  # (B or 1, T, 1, R/2)
+    # In float64: angles grow with the position, which in a stream has no bound.
+    angle = positions[..., None, None] * frequencies  # (B or 1, T, 1, R/2)
     cos, sin = angle.cos().to(wide), angle.sin().to(wide)
     a, b, others = x.to(wide).split([half, half, x.shape[-1] - 2 * half], dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, others], dim=-1).to(x.dtype)
@@ -80,16 +86,16 @@ class SlidingAttention(nn.Module):
         self.heads = heads
         self.before = before
         self.after = after
-        self.to_q = nn.Linear(dim, dim, bias=False)
-        self.to_kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_norm = nn.LayerNorm(dim // heads, eps=1e-6)
         self.k_norm = nn.LayerNorm(dim // heads, eps=1e-6)
         self.to_out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor, centre: Tensor, span: Span) -> Tensor:
-        """Columns x (B, T, D) and those that the answer belongs to (see `Span.delayed`) → (B, T, D)."""
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, D) → (B, T, D)."""
         batch, length, _ = x.shape
-        k, v = self.to_kv(x).view(batch, length, 2, self.heads, -1).unbind(2)
+        q, k, v = self.to_qkv(x).view(batch, length, 3, self.heads, -1).unbind(2)
+        q = span.delayed(self.q_norm(q).flatten(2), self.after, self.to_qkv).unflatten(2, (self.heads, -1))
         k = rotate(self.k_norm(k), span.positions(length, 0, x.device))
         window, _, crop = span.around(torch.cat([k, v], dim=-1).flatten(2), self.before, self.after, self)
         inside = span.inside(window.shape[1], crop, x.device)
@@ -99,6 +105,5 @@ class SlidingAttention(nn.Module):
             window = F.pad(window, (0, 0, self.before, self.after))
             inside = F.pad(inside, (self.before, self.after))
         k, v = window.unflatten(2, (self.heads, -1)).chunk(2, dim=-1)
-        q = self.q_norm(self.to_q(centre).view(batch, length, self.heads, -1))
         q = rotate(q, span.positions(length, 0, x.device))
         return self.to_out(attend_in_window(q, k, v, inside, self.before, self.after).flatten(2))

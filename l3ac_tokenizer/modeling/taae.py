@@ -61,10 +61,8 @@ class TAAELayer(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        normed = self.attention_norm(x)
-        x = span.delayed(x, self.attention.after, self)
-        centre = span.delayed(normed, self.attention.after, self.attention_norm)
-        x = x + self.attention_scale(self.attention(normed, centre, span))
+        centre = span.delayed(x, self.attention.after, self)
+        x = centre + self.attention_scale(self.attention(self.attention_norm(x), span))
         return x + in_tiles(self._perceive, x)
 
     def _perceive(self, x: Tensor) -> Tensor:
