@@ -35,7 +35,7 @@ def quality_table(summary: Summary, domain: str, dataset: str | None = None) -> 
     group, key = ("domains", domain) if dataset is None else ("datasets", dataset)
     found = [codec[group][key] for codec in summary["codecs"] if codec["unavailable"] is None]
     names = [name for name in summary["metrics"] if any(of["values"][name]["count"] for of in found)]
-    titles = [_title(summary["metrics"][name]) for name in names]
+    titles = [metric_title(summary["metrics"][name]) for name in names]
     rows = [[dataset or "", "kb/s", "clips", *titles, COUNTED]]
     for codec in summary["codecs"]:
         if codec["unavailable"] is not None:
@@ -119,7 +119,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _title(metric: Mapping[str, Any]) -> str:
+def metric_title(metric: Mapping[str, Any]) -> str:
+    """A metric's name with an arrow to where it is good."""
     return f"{metric['title']} {'↑' if metric['higher_is_better'] else '↓'}"
 
 
