@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedding import CodecEmbedding, IdJitter, StackFrames, id_embedding, levels_of
+    from .embedding import CodecEmbedding, Frontend, IdJitter, StackFrames, id_embedding, levels_of
     from .extraction import extract_ids
-    from .ids import IdStore
+    from .ids import FrameStore, IdStore
     from .manifests import Utterance, read_manifest, write_manifest
     from .recognition import TokenRecogniser
     from .tokenizer import L3AC, L3ACTokenizer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CodecEmbedding": "embedding",
+    "FrameStore": "ids",
+    "Frontend": "embedding",
     "IdJitter": "embedding",
     "IdStore": "ids",
     "L3AC": "tokenizer",
@@ -38,6 +40,8 @@ _HOME = {
 __all__ = [
     "L3AC",
     "CodecEmbedding",
+    "FrameStore",
+    "Frontend",
     "IdJitter",
     "IdStore",
     "L3ACTokenizer",

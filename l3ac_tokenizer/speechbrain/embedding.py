@@ -100,3 +100,35 @@ class StackFrames(nn.Module):
         batch, frames, features = x.shape
         x = nn.functional.pad(x, (0, 0, 0, -frames % self.factor))
         return x.reshape(batch, -1, self.factor * features)
+
+
+class Frontend(nn.Module):
+    """What a recogniser does with ids before its encoder: jitter, embedding, stacked frames.
+
+    Args:
+        codec: Preset, folder, or name on the hub.
+        dim: Features D of a frame.
+        embedding: See `id_embedding`.
+        stack: Frames put together.
+        id_jitter: Share of digits that move by one level in training.
+        input_size: Features of a frame, where the input is no ids but frames; a linear map embeds them.
+    """
+
+    def __init__(
+        self,
+        codec: str,
+        dim: int,
+        embedding: str = "codes",
+        stack: int = 1,
+        id_jitter: float = 0.0,
+        input_size: int | None = None,
+    ):
+        super().__init__()
+        ids = input_size is None
+        self.jitter = IdJitter(levels_of(codec), id_jitter) if ids else nn.Identity()
+        self.embedding = id_embedding(codec, dim, embedding) if ids else nn.Linear(input_size or 0, dim)
+        self.stack = StackFrames(stack)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Ids (B, N), or frames (B, N, F) → (B, ceil(N / stack), stack · D)."""
+        return self.stack(self.embedding(self.jitter(x)))

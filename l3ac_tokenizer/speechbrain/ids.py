@@ -1,19 +1,22 @@
 """What recipes read instead of audio: the ids of an utterance, by its name.
 
-Axes: N ids.
+Axes: N ids, F features of a frame.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ..atomic import atomic_write
 from ..modeling import L3ACModel
 from ..tokenization.corpus import TokenizedCorpus
 from ..tokenization.errors import CorpusError
@@ -22,7 +25,42 @@ from ..tokenization.job import Facts
 logger = logging.getLogger(__name__)
 
 
-class IdStore:
+class Store:
+    """What each utterance is, by its name.
+
+    Attributes:
+        where: it was read from.
+    """
+
+    where: str | os.PathLike[str]
+
+    def __contains__(self, name: object) -> bool:
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The frames of an utterance, the first axis of which is time."""
+        raise NotImplementedError
+
+    def known(self, names: Sequence[str], what: str) -> list[str]:
+        """Those of some names that are there; how many are not is said.
+
+        Raises:
+            CorpusError: none is.
+        """
+        found = [name for name in names if name in self]
+        if not found:
+            raise CorpusError(
+                f"{self.where} has none of the {len(names)} utterances of {what}: run extract.py with the same "
+                "arguments first."
+            )
+        if len(found) < len(names):
+            logger.warning(
+                "%s: %d of %d utterances are not in %s.", what, len(names) - len(found), len(names), self.where
+            )
+        return found
+
+
+class IdStore(Store):
     """The ids of a tokenized corpus in memory, four bytes each.
 
     Args:
@@ -40,7 +78,7 @@ class IdStore:
         corpus = TokenizedCorpus(folder)
         if codec is not None:
             check_codec(corpus.facts, codec, folder)
-        self.folder = folder
+        self.where = folder
         self.facts = corpus.facts
         names: list[str] = []
         pieces: list[np.ndarray] = []
@@ -62,21 +100,32 @@ class IdStore:
         row = self._row[name]
         return torch.from_numpy(self._ids[self._starts[row] : self._starts[row + 1]].astype(np.int64))
 
-    def known(self, names: Sequence[str], what: str) -> list[str]:
-        """Those of some names that have ids; how many have none is said.
 
-        Raises:
-            CorpusError: none has.
-        """
-        found = [name for name in names if name in self]
-        if not found:
-            raise CorpusError(
-                f"{self.folder} has ids of none of the {len(names)} utterances of {what}: run extract.py with the same "
-                "arguments first."
-            )
-        if len(found) < len(names):
-            logger.warning("%s: %d of %d utterances have no ids.", what, len(names) - len(found), len(names))
-        return found
+class FrameStore(Store):
+    """Frames (N, F) of features in memory, from a file that `FrameStore.write` made.
+
+    Raises:
+        OSError: there is no such file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"There is no {path}: run anchors.py with the same arguments first.")
+        self.where = path
+        self._frames = load_file(path)
+
+    @staticmethod
+    def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray]) -> None:
+        """Write frames (N, F) float32 by name of utterance."""
+        with atomic_write(path) as file:
+            file.write(save({name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._frames
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The frames (N, F) float32 of an utterance."""
+        return self._frames[name]
 
 
 def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> None:

@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_counted_by_reason_and_left_out(tmp_path, caplog)
 
 
 def test_reading_gives_what_was_written(manifest):
-    path, folder = manifest
+    path, _ = manifest
     rows = read_manifest(path)
     assert len(rows) == 3
     write_manifest(path.with_name("again.csv"), rows)

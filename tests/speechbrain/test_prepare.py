@@ -71,7 +71,7 @@ def test_a_random_split_depends_on_the_seed_alone(ljspeech, tmp_path):
 
 def test_too_few_sessions_are_said_with_the_way_on(ljspeech, tmp_path):
     data = make_ljspeech(tmp_path / "lj", 6, sessions=1)
-    with pytest.raises(ValueError, match="1 sessions, too few .* --split=random"):
+    with pytest.raises(ValueError, match=r"1 sessions, too few .* --split=random"):
         ljspeech.prepare_ljspeech(data, tmp_path / "csv", "session", [90, 5, 5], 0)
 
 

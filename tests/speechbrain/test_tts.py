@@ -31,7 +31,7 @@ def batch():
 
 @torch.no_grad()
 def test_a_clip_is_scored_the_same_in_any_batch(model, batch):
-    text, text_lengths, ids, lengths = batch
+    text, _, ids, _ = batch
     together = model(*batch)
     for row, (characters, count) in enumerate(zip(TEXTS, COUNTS, strict=True)):
         one = torch.ones(1)

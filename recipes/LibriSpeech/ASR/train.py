@@ -23,7 +23,7 @@ from speechbrain.decoders.ctc import CTCBeamSearcher
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from l3ac_tokenizer.speechbrain import IdStore
+from l3ac_tokenizer.speechbrain import FrameStore, IdStore
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class ASR(sb.Brain):
     """Ids → LSTM → CTC."""
 
     def compute_forward(self, batch, stage):
-        """Ids (B, N) to log-probabilities (B, N', units), lengths, and in evaluation what was recognised."""
+        """Inputs (B, N) or (B, N, F) to log-probabilities (B, N', units), lengths, and in evaluation the words."""
         batch = batch.to(self.device)
-        ids, lengths = batch.ids
-        features = self.modules.frontend(ids)
+        inputs, lengths = batch.inputs
+        features = self.modules.frontend(inputs)
         if stage == sb.Stage.TRAIN and self.hparams.drop_spans:
             features = self.hparams.feature_drop(features)
         encoded, _ = self.modules.encoder(features, lengths=lengths)
@@ -91,12 +91,13 @@ class ASR(sb.Brain):
 
 
 def dataio_prepare(hparams, tokenizer):
-    """The datasets of ids and text units, and the samplers that batch them by length.
+    """The datasets of inputs and text units, and the samplers that batch them by length.
 
     Raises:
         ValueError: There are too few utterances for a batch on each process.
     """
-    store = IdStore(hparams["tokens_folder"], hparams["codec"])
+    ids = hparams["inputs"] == "ids"
+    store = IdStore(hparams["tokens_folder"], hparams["codec"]) if ids else FrameStore(hparams["frames_file"])
 
     def dataset(csv_path, reverse=False):
         data = DynamicItemDataset.from_csv(csv_path, replacements={"data_root": hparams["data_folder"]})
@@ -108,8 +109,8 @@ def dataio_prepare(hparams, tokenizer):
     datasets = [train, valid, *tests.values()]
 
     @sb.utils.data_pipeline.takes("id")
-    @sb.utils.data_pipeline.provides("ids")
-    def ids_pipeline(id):
+    @sb.utils.data_pipeline.provides("inputs")
+    def inputs_pipeline(id):
         return store[id]
 
     @sb.utils.data_pipeline.takes("wrd")
@@ -117,9 +118,9 @@ def dataio_prepare(hparams, tokenizer):
     def text_pipeline(wrd):
         return torch.tensor(tokenizer.sp.encode_as_ids(wrd))
 
-    add_dynamic_item(datasets, ids_pipeline)
+    add_dynamic_item(datasets, inputs_pipeline)
     add_dynamic_item(datasets, text_pipeline)
-    set_output_keys(datasets, ["id", "ids", "wrd", "units"])
+    set_output_keys(datasets, ["id", "inputs", "wrd", "units"])
 
     def sampler(data, options):
         return DynamicBatchSampler(data, length_func=lambda row: row["duration"], **options)
