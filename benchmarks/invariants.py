@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import l3ac_tokenizer  # noqa: F401 - registers the Auto classes and the bare names
-from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer import CodecModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 
 CHUNKS = (0.05, 0.5, 4.0)
@@ -31,12 +31,12 @@ def clips(folder: Path, rate: int) -> list[Tensor]:
     return [torch.from_numpy(read_audio(path, rate)[0]) for path in paths]
 
 
-def alone(model: L3ACModel, clip: Tensor) -> Tensor:
+def alone(model: CodecModel, clip: Tensor) -> Tensor:
     """Ids (N,) of a clip by itself."""
     return model.encode(clip[None, None]).audio_codes[0, 0]
 
 
-def in_batches(model: L3ACModel, batch: list[Tensor], side: str) -> list[Tensor]:
+def in_batches(model: CodecModel, batch: list[Tensor], side: str) -> list[Tensor]:
     """Ids of clips that stand at one side of noise in a padded batch."""
     longest = max(map(len, batch)) + 777
     values, mask = torch.randn(len(batch), 1, longest), torch.zeros(len(batch), 1, longest, dtype=torch.bool)
@@ -47,7 +47,7 @@ def in_batches(model: L3ACModel, batch: list[Tensor], side: str) -> list[Tensor]
     return [ids[own] for ids, own in zip(encoded.audio_codes[:, 0], encoded.audio_codes_mask[:, 0], strict=True)]
 
 
-def in_pushes(model: L3ACModel, clip: Tensor, rng: random.Random) -> Tensor:
+def in_pushes(model: CodecModel, clip: Tensor, rng: random.Random) -> Tensor:
     """Ids of a clip that comes in pushes of random size, from none to half a second."""
     stream, ids, position = StreamingEncoder(model), [], 0
     while position < len(clip):
@@ -67,7 +67,7 @@ def on_threads(threads: int, run: Callable[[], Tensor]) -> Tensor:
         torch.set_num_threads(before)
 
 
-def variants(model: L3ACModel, clip: Tensor, rng: random.Random) -> Iterator[tuple[str, Tensor]]:
+def variants(model: CodecModel, clip: Tensor, rng: random.Random) -> Iterator[tuple[str, Tensor]]:
     """Ids of a clip by every way but the plain one and the batch."""
     for seconds in CHUNKS:
         yield f"chunks of {seconds} s", model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0]
@@ -75,7 +75,7 @@ def variants(model: L3ACModel, clip: Tensor, rng: random.Random) -> Iterator[tup
     yield "2 threads", on_threads(2, lambda: alone(model, clip))
 
 
-def decoded(model: L3ACModel, ids: Tensor, rng: random.Random) -> Iterator[tuple[str, float]]:
+def decoded(model: CodecModel, ids: Tensor, rng: random.Random) -> Iterator[tuple[str, float]]:
     """Largest deviation of decoded audio by each way from that of the whole."""
     whole = model.decode(ids[None, None]).audio_values
     for seconds in CHUNKS[1:]:
@@ -99,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    rng, model = random.Random(0), L3ACModel.from_pretrained(options.model).eval()
+    rng, model = random.Random(0), CodecModel.from_pretrained(options.model).eval()
     audio = [clip for folder in options.folders for clip in clips(folder, model.config.sampling_rate)]
     changed, excused, worst = Counter[str](), Counter[str](), Counter[str]()
     total = near_total = 0

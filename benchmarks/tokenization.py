@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.clips import encode_clips
 from l3ac_tokenizer.tokenization import encoding, open_source, tokenize_corpus
@@ -65,14 +65,14 @@ def one_by_one(seconds: Sequence[float], budget: float) -> list[list[int]]:
 
 
 def pipeline(
-    source: Source, model: L3ACModel, budget: float = BUDGET, groups: Callable = by_length, num_proc: int = 1
+    source: Source, model: CodecModel, budget: float = BUDGET, groups: Callable = by_length, num_proc: int = 1
 ) -> None:
     """The whole way: files to shards."""
     with tempfile.TemporaryDirectory() as out, mock.patch.object(encoding, "by_length", groups):
         tokenize_corpus(source, model, out, engine=LocalEngine(num_proc), chunk_seconds=budget)
 
 
-def model_alone(waves: Sequence[np.ndarray], model: L3ACModel) -> None:
+def model_alone(waves: Sequence[np.ndarray], model: CodecModel) -> None:
     """The network on clips that are in memory, in the batches of the pipeline."""
     for start in range(0, len(waves), WINDOW_ROWS):
         window = waves[start : start + WINDOW_ROWS]
@@ -96,7 +96,7 @@ def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
 
 def _peak(folder: str, count: int, name: str, budget: float) -> float:
     torch.set_num_threads(1)
-    pipeline(FirstClips(open_layout(folder), count), L3ACModel.from_pretrained(name).eval(), budget)
+    pipeline(FirstClips(open_layout(folder), count), CodecModel.from_pretrained(name).eval(), budget)
     status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the process that began this one
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -111,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    model = L3ACModel.from_pretrained(options.model).eval()
+    model = CodecModel.from_pretrained(options.model).eval()
     source: Source = FirstClips(open_source(options.folder), options.clips)
     waves = [read_audio(record.audio, 16_000)[0] for record in source.records(0, len(source))]
     seconds = sum(map(len, waves)) / 16_000

@@ -36,8 +36,8 @@ MODEL_FILES = (
     "modeling/codec.py",
     "modeling/model.py",
 )
-OURS_ONLY = {"from_preset", "takes_bundled_names"}
-"""What belongs to bare names and presets, which the library does not have."""
+OURS_ONLY = {"from_preset", "from_pretrained", "takes_bundled_names"}
+"""What belongs to bare names, presets and several families, which the library does not have."""
 
 LICENSE = """\
 # Licensed under the Apache License, Version 2.0 (the "License");

@@ -1,6 +1,7 @@
 """Arrays through the model: short clips in a batch, long ones piece by piece.
 
-Both ways give the same ids, and the same audio to 1e-5. Axes: T samples, N ids.
+Both ways give the same ids, and the same audio to 1e-5. A frame has one id here, that of all its digits, with residual
+stages, too. Axes: T samples, N ids.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from .feature_extraction import L3ACFeatureExtractor
 from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
-    from .modeling import L3ACModel
+    from .modeling import CodecModel
     from .modeling.span import TimeNormMode
 
 
 @torch.inference_mode()
-def encode_clips(model: L3ACModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The ids (N,) int64 of each clip (T,) float32."""
     rate = model.config.sampling_rate
     inputs = L3ACFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
     output: Any = model.encode(**inputs.to(model.device))
-    rows = zip(output.audio_codes, output.audio_codes_mask, strict=True)
+    rows = zip(model.quantizer.streams_to_ids(output.audio_codes), output.audio_codes_mask[:, 0], strict=True)
     return [ids[mask].cpu().numpy() for ids, mask in rows]
 
 
 @torch.inference_mode()
-def encode_pieces(model: L3ACModel, pieces: Iterable[np.ndarray]) -> np.ndarray:
+def encode_pieces(model: CodecModel, pieces: Iterable[np.ndarray]) -> np.ndarray:
     """The ids (N,) int64 of a clip that comes in consecutive pieces (t,) float32."""
     encoder = StreamingEncoder(model)
     ids = [encoder.push(torch.from_numpy(samples)[None])[0] for samples in pieces]
@@ -41,11 +42,11 @@ def encode_pieces(model: L3ACModel, pieces: Iterable[np.ndarray]) -> np.ndarray:
 
 @torch.inference_mode()
 def decode_clips(
-    model: L3ACModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
+    model: CodecModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
 ) -> list[np.ndarray]:
     """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples."""
     rows = [torch.from_numpy(ids) for ids in all_ids]
-    codes = pad_sequence(rows, batch_first=True)[:, None]
+    codes = model.quantizer.ids_to_streams(pad_sequence(rows, batch_first=True))
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)[:, None]
     output: Any = model.decode(
         codes.to(model.device),
@@ -59,10 +60,10 @@ def decode_clips(
 
 @torch.inference_mode()
 def decode_pieces(
-    model: L3ACModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
+    model: CodecModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
 ) -> Iterator[np.ndarray]:
     """The samples of one clip from its ids (N,), in consecutive pieces (t,) float32."""
-    codes = torch.from_numpy(ids)[None, None].to(model.device)
+    codes = model.quantizer.ids_to_streams(torch.from_numpy(ids)[None].to(model.device))
     for audio in model.iter_decode(codes, chunk_seconds, time_norm):
         samples = audio[0, 0, :num_samples].float().cpu().numpy()
         num_samples -= len(samples)

@@ -45,7 +45,7 @@ class Header:
 
     Attributes:
         model_name: the preset or the name of the model's directory, at most 255 bytes of UTF-8.
-        weights_digest: `L3ACModel.weights_digest()`, 64 hexadecimal digits.
+        weights_digest: `CodecModel.weights_digest()`, 64 hexadecimal digits.
         levels: levels of each FSQ dimension; their product is the codebook size.
         sampling_rate: in Hz.
         hop_length: samples an id.

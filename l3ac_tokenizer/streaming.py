@@ -2,10 +2,14 @@
 
 Both classes hold a batch of independent streams (rows) that may start, end and be reset at different moments. What is
 pushed and returned has one entry a row; entries may differ in length. State lives here, never in the model.
+
+A frame has one id here. With residual stages it is that of all its digits: `split_ids(ids, config.frame_levels, K)`
+gives the K ids of `audio_codes`, `join_ids` takes them back.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -15,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .modeling.stepping import DecoderStepper, EncoderStepper, StreamState
+from .quantization import check_ids
 
 if TYPE_CHECKING:
-    from .modeling import L3ACModel
+    from .modeling import CodecModel
 
 FRAMES_A_STEP = 512
 """Longest piece that goes through the network at once, in ids: bounds the memory of one long push."""
@@ -35,7 +40,7 @@ class _Rows(ABC):
     """
 
     def __init__(
-        self, model: L3ACModel, state: StreamState, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
+        self, model: CodecModel, state: StreamState, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
     ):
         self._model = model
         self._state = state
@@ -149,7 +154,7 @@ class StreamingEncoder(_Rows):
         batch_size: Number of rows.
     """
 
-    def __init__(self, model: L3ACModel, batch_size: int = 1):
+    def __init__(self, model: CodecModel, batch_size: int = 1):
         hop = model.config.hop_length
         self._stepper = EncoderStepper(model.encoder, hop)
         state = self._stepper.start(_checked_rows(batch_size))
@@ -190,7 +195,7 @@ class StreamingDecoder(_Rows):
         ValueError: The checkpoint has no statistics for the frozen time normalisation.
     """
 
-    def __init__(self, model: L3ACModel, batch_size: int = 1):
+    def __init__(self, model: CodecModel, batch_size: int = 1):
         model._checked_time_norm("frozen")
         self._stepper = DecoderStepper(model.decoder, model.config.hop_length)
         state = self._stepper.start(_checked_rows(batch_size))
@@ -209,7 +214,7 @@ class StreamingDecoder(_Rows):
         """
         for row in ids:
             if len(row):
-                self._model._decoder_source(row[None, None], None)
+                check_ids(row, math.prod(self._model.config.frame_levels))
         return self._push(ids)
 
     def _rest(self, row: int) -> int:

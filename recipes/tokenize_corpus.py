@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.job import Options
@@ -32,7 +32,7 @@ def main() -> None:
     try:
         summary = tokenize_corpus(
             open_source(options.corpus),
-            L3ACModel.from_pretrained(options.model).eval(),
+            CodecModel.from_pretrained(options.model).eval(),
             options.output,
             Options(shard_rows=1000),
             engine=LocalEngine(options.num_proc),

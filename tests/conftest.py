@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import TINY, with_varied_ids
+from networks import tiny
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import L3ACModel
 
 
 @pytest.fixture(autouse=True)
@@ -29,4 +29,4 @@ def shared() -> Path:
 @pytest.fixture
 def tiny_model() -> L3ACModel:
     """A tiny network whose ids vary."""
-    return with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
+    return tiny("tiny")

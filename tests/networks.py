@@ -1,10 +1,11 @@
-"""A tiny network, a made signal, and random weights whose ids vary: what several test files build on."""
+"""Tiny networks, a made signal, and random weights whose ids vary: what several test files build on."""
 
 from __future__ import annotations
 
 import torch
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
+from l3ac_tokenizer.modeling.taae import LayerScale
 
 TINY = {
     "feature_dim": 16,
@@ -23,14 +24,42 @@ TINY = {
 }
 """A network of a few thousand parameters with every kind of layer, hop 12; its windows fill within 60 samples."""
 
+TINY_TAAE = {
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "patch_size": 6,
+    "depths": [1, 2],
+    "strides": [1, 2],
+    "attention_window": [5, 3],
+    "levels": [5, 3, 3],
+}
+"""A network of 0.6 million parameters with every kind of layer, hop 12; a query sees 9 frames."""
+
+TINY_NETWORKS = {
+    "tiny": lambda: L3ACModel(L3ACConfig(**TINY)),
+    "tiny-taae": lambda: TAAEModel(TAAEConfig(**TINY_TAAE)),
+    "tiny-taae-causal": lambda: TAAEModel(TAAEConfig(**{**TINY_TAAE, "attention_window": [7, 0], "causal": True})),
+}
+"""One of each family, of the same hop and levels; ids and audio of random weights hardly vary."""
+
 
 @torch.no_grad()
-def with_varied_ids(model: L3ACModel) -> L3ACModel:
+def tiny(name: str) -> CodecModel:
+    """A network of `TINY_NETWORKS` whose ids vary, and whose every branch counts."""
+    model = TINY_NETWORKS[name]().eval()
+    for module in model.modules():
+        if isinstance(module, LayerScale):
+            module.scale.fill_(0.5)
+    return with_varied_ids(model)
+
+
+@torch.no_grad()
+def with_varied_ids(model: CodecModel) -> CodecModel:
     """Spread the latents of a randomly initialised model over the levels: by default they hardly leave one id."""
-    projection = model.quantizer.project_in
+    projection = model.encoder.project if isinstance(model, TAAEModel) else model.quantizer.project_in
     latents = model.encode(speech_like(2 * model.config.sampling_rate)[None, None]).latents[0]
     spread = latents.std(dim=0)
-    projection.weight.div_(spread[:, None])
+    projection.weight.div_(spread.view(-1, *[1] * (projection.weight.ndim - 1)))
     projection.bias.sub_(latents.mean(dim=0)).div_(spread)
     return model
 

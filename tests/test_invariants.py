@@ -1,4 +1,4 @@
-"""What must hold for every published network, whatever its weights (random here): lengths, batches, chunks, streams.
+"""What must hold for every network, of either family, whatever its weights (random here): lengths, batches, streams.
 
 Ids are compared exactly, but for frames in which a latent lies within rounding noise of a boundary: these are counted.
 Decoded audio of random weights is compared in float64, where 1e-5 is far above rounding; `test_bundled.py` does the
@@ -14,21 +14,22 @@ import random
 
 import pytest
 import torch
-from networks import TINY, speech_like, with_varied_ids
+from networks import TINY_NETWORKS, speech_like, tiny, with_varied_ids
 from torch import Tensor
+from transformers import AutoModel
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.presets import PRESETS
+from l3ac_tokenizer import CodecModel, preset_config
+from l3ac_tokenizer.presets import L3AC_PRESETS
 from l3ac_tokenizer.streaming import StreamingDecoder, StreamingEncoder
 
 EXACT = 1e-5
 
 
-def ids_of(model: L3ACModel, clip: Tensor, **kwargs) -> Tensor:
+def ids_of(model: CodecModel, clip: Tensor, **kwargs) -> Tensor:
     return model.encode(clip[None, None], **kwargs).audio_codes[0, 0]
 
 
-def assert_same_ids(model: L3ACModel, clip: Tensor, ids: Tensor) -> None:
+def assert_same_ids(model: CodecModel, clip: Tensor, ids: Tensor) -> None:
     """Equal to those of the clip alone, but for frames near a rounding boundary (at most 2 % of them)."""
     alone = model.encode(clip[None, None])
     assert ids.shape == alone.audio_codes[0, 0].shape
@@ -38,22 +39,29 @@ def assert_same_ids(model: L3ACModel, clip: Tensor, ids: Tensor) -> None:
     assert changed.sum() <= max(1, 0.02 * len(ids))
 
 
-def clip_lengths(model: L3ACModel) -> list[int]:
+def clip_lengths(model: CodecModel) -> list[int]:
     """Shorter than a frame, around whole frames, many frames (beyond two windows of the tiny network)."""
     hop = model.config.hop_length
     return [1, hop - 1, hop, hop + 1, 5 * hop + 7, 19 * hop - 3]
 
 
-@pytest.fixture(params=["tiny", *PRESETS])
-def model(request: pytest.FixtureRequest) -> L3ACModel:
-    """A tiny network, whose attention windows end early, and each published one; their ids vary."""
+@pytest.fixture(params=[*TINY_NETWORKS, *L3AC_PRESETS, "taae-tiny"])
+def model(request: pytest.FixtureRequest) -> CodecModel:
+    """Tiny networks, whose attention windows end early, and each published one of a bearable size; their ids vary."""
+    return copy.deepcopy(_varied(request.param))
+
+
+@pytest.fixture(params=TINY_NETWORKS)
+def tiny_model(request: pytest.FixtureRequest) -> CodecModel:
+    """The tiny networks alone."""
     return copy.deepcopy(_varied(request.param))
 
 
 @functools.cache
-def _varied(name: str) -> L3ACModel:
-    config = L3ACConfig(**TINY) if name == "tiny" else L3ACConfig.from_preset(name)
-    return with_varied_ids(L3ACModel(config).eval())
+def _varied(name: str) -> CodecModel:
+    if name in TINY_NETWORKS:
+        return tiny(name)
+    return with_varied_ids(AutoModel.from_config(preset_config(name)).eval())
 
 
 @torch.no_grad()
@@ -97,7 +105,7 @@ def test_ids_and_audio_of_a_clip_do_not_depend_on_its_batch(model):
             assert not full[row, 0, ~mask[row, 0]].any()
 
 
-def assert_chunks_equal_the_whole(model: L3ACModel, frames: int, count: int) -> None:
+def assert_chunks_equal_the_whole(model: CodecModel, frames: int, count: int) -> None:
     hop, seconds = model.config.hop_length, frames / model.config.frame_rate
     clip = speech_like(count * hop - hop // 3).double()
     ids = ids_of(model, clip, chunk_seconds=seconds)
@@ -125,6 +133,7 @@ def test_chunks_of_few_frames_equal_the_whole_over_many_attention_windows(tiny_m
 @pytest.mark.slow
 def test_chunks_equal_the_whole_beyond_two_attention_windows(model):
     window = model.config.attention_window
+    window = window if isinstance(window, int) else sum(window) + 1
     assert_chunks_equal_the_whole(model.double(), frames=window // 3 + 1, count=2 * window + 9)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..container import Header
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 
 class Clip(NamedTuple):
@@ -79,14 +79,14 @@ def run(options: argparse.Namespace) -> int:
     return 1 if decoding.failures.reasons else 0
 
 
-def check_same_model(name: str, header: Header, model: L3ACModel, digest: str) -> None:
+def check_same_model(name: str, header: Header, model: CodecModel, digest: str) -> None:
     """Refuse ids that another model made.
 
     Raises:
         ValueError: the codebook, the rates or the weights are not those of the ids.
     """
     config = model.config
-    ours = (tuple(config.levels), config.sampling_rate, config.hop_length)
+    ours = (config.frame_levels, config.sampling_rate, config.hop_length)
     if (header.levels, header.sampling_rate, header.hop_length) != ours:
         raise ValueError(
             f"{name} holds ids of {header.model_name} with another codebook or rate (levels "
@@ -116,7 +116,7 @@ class Decoding:
                 clips[job] = self._read(job)
         return clips
 
-    def by_model(self, clips: dict[Job, Clip]) -> Iterator[tuple[L3ACModel, list[Job]]]:
+    def by_model(self, clips: dict[Job, Clip]) -> Iterator[tuple[CodecModel, list[Job]]]:
         """Each model with the files that it decodes."""
         names: dict[str, list[Job]] = {}
         for job, clip in clips.items():
@@ -131,7 +131,7 @@ class Decoding:
                     fitting.append(job)
             yield model, fitting
 
-    def load(self, name: str, source: str) -> L3ACModel:
+    def load(self, name: str, source: str) -> CodecModel:
         """The model that was given, or that `source` names.
 
         Raises:
@@ -144,7 +144,7 @@ class Decoding:
                 raise
             raise ValueError(f"{source} was made by {name}: {error}") from error
 
-    def decode(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
+    def decode(self, model: CodecModel, clips: dict[Job, Clip], bar: tqdm) -> None:
         """Files of one model, the short ones together."""
         jobs = list(clips)
         for group in by_length([clip.seconds for clip in clips.values()], self.options.chunk_seconds):
@@ -155,7 +155,7 @@ class Decoding:
             else:
                 self._decode_together(model, together, bar)
 
-    def _decode_together(self, model: L3ACModel, clips: dict[Job, Clip], bar: tqdm) -> None:
+    def _decode_together(self, model: CodecModel, clips: dict[Job, Clip], bar: tqdm) -> None:
         """Short files in one batch."""
         from ..clips import decode_clips
 
@@ -169,7 +169,7 @@ class Decoding:
             self._write(job, clip, samples)
             bar.update(clip.seconds)
 
-    def _decode_long(self, model: L3ACModel, job: Job, clip: Clip, bar: tqdm) -> None:
+    def _decode_long(self, model: CodecModel, job: Job, clip: Clip, bar: tqdm) -> None:
         """One file in chunks, in memory that does not grow with it."""
         from ..clips import decode_pieces
 

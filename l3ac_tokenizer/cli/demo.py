@@ -22,7 +22,7 @@ from .report import say, show_facts, show_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
 """Synthetic speech; its README says how it was made."""
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     header = Header(
         model_name(options.model),
         model.weights_digest(),
-        tuple(config.levels),
+        config.frame_levels,
         config.sampling_rate,
         config.hop_length,
         len(samples),
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _encode(model: L3ACModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
+def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
     """Ids (N,) of samples (T,)."""
     from ..clips import encode_clips, encode_pieces
 
@@ -113,7 +113,7 @@ def _encode(model: L3ACModel, samples: np.ndarray, chunk_seconds: float) -> np.n
     return encode_pieces(model, (samples[start : start + size] for start in range(0, len(samples), size)))
 
 
-def _decode(model: L3ACModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
+def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
     """Samples (T,) of ids (N,)."""
     import numpy as np
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..audio import AudioReader
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 class _Encoding:
     """One run of the command: what every file needs, and what came out."""
 
-    def __init__(self, model: L3ACModel, options: argparse.Namespace) -> None:
+    def __init__(self, model: CodecModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
         self.rate = model.config.sampling_rate
@@ -159,7 +159,7 @@ class _Encoding:
         header = Header(
             model_name(self.options.model),
             self.digest,
-            tuple(config.levels),
+            config.frame_levels,
             config.sampling_rate,
             config.hop_length,
             num_samples,

@@ -79,7 +79,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "model": name,
         "weights_digest": model.weights_digest(),
         "parameters": model.num_parameters(),
-        **_rates(config.sampling_rate, config.hop_length, config.levels),
+        **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
         **_latency(config),
     }
 

@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 
-def load_model(name: str, device: str = "cpu") -> L3ACModel:
+def load_model(name: str, device: str = "cpu") -> CodecModel:
     """A preset with bundled weights, or a checkpoint directory, ready for inference.
 
     Raises:
@@ -27,12 +27,12 @@ def load_model(name: str, device: str = "cpu") -> L3ACModel:
 
     from transformers.utils import logging
 
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = L3ACModel.from_pretrained(directory, local_files_only=True)
+        model = CodecModel.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # json, safetensors, shapes: each library has its own
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{name} holds no model that can be loaded ({reason}): give another directory.") from error

@@ -46,6 +46,23 @@ class CodecModel(CodecPreTrainedModel):
     quantizer: FSQ
     decoder: DecoderHalf
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; `CodecModel` itself loads one of any family.
+
+        Raises:
+            ValueError: It is no codec of this package.
+            OSError: There is no such checkpoint.
+        """
+        if cls is not CodecModel:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        from transformers import AutoModel
+
+        model = AutoModel.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if not isinstance(model, CodecModel):
+            raise ValueError(f"{pretrained_model_name_or_path} holds {type(model).__name__}, no codec of this package.")
+        return model
+
     @property
     def encoder_lookahead(self) -> int:
         """Samples after an id's own that it depends on."""

@@ -16,7 +16,7 @@ from .job import WINDOW_ROWS, Facts
 from .table import encode_records, shard_schema
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
 
 def tokenize_dataset(
     dataset: _Dataset,
-    model: L3ACModel,
+    model: CodecModel,
     *,
     audio_column: str | None = None,
     split: int = 1,

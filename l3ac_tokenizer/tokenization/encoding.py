@@ -22,7 +22,7 @@ from ..quantization import split_ids, split_sizes
 from .batching import by_length
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 
 class EncodedClip(NamedTuple):
@@ -50,12 +50,13 @@ class ClipEncoder:
         device: torch device, e.g. "cuda"; with several of that kind, a worker takes the one of its rank.
 
     Raises:
-        ValueError: `split` is not between 1 and the digits of an id, or a number is not above 0.
+        ValueError: `split` is not between 1 and the digits of an id or leaves ids that need more than 32 bits, or a
+            number is not above 0.
     """
 
     def __init__(
         self,
-        model: L3ACModel,
+        model: CodecModel,
         split: int = 1,
         chunk_seconds: float = 30.0,
         max_seconds: float | None = None,
@@ -66,7 +67,9 @@ class ClipEncoder:
         self.chunk_seconds = chunk_seconds
         self.max_seconds = max_seconds
         self.device = device
-        split_sizes(model.config.levels, split)  # refuses what cannot be
+        largest = max(split_sizes(model.config.frame_levels, split))
+        if largest > 2**31:
+            raise ValueError(f"`split` is {split}; ids up to {largest - 1} need more than 32 bits: use more groups.")
         for name, value in (("chunk_seconds", chunk_seconds), ("max_seconds", max_seconds)):
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value}; it must be above 0.")
@@ -150,7 +153,7 @@ class ClipEncoder:
     def _stored(self, ids: np.ndarray) -> np.ndarray:
         """Ids (N,) int64 → (N,) or (N, G) int32."""
         if self.split > 1:
-            ids = split_ids(ids, self.model.config.levels, self.split)
+            ids = split_ids(ids, self.model.config.frame_levels, self.split)
         return ids.astype(np.int32)
 
 

@@ -12,7 +12,7 @@ from ..version import __version__
 from .errors import CorpusError
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
     from .sources import Source
 
 METADATA_KEY = b"l3ac"
@@ -61,7 +61,7 @@ class Facts:
 
     Attributes:
         model: preset, or name of the model's directory.
-        weights_digest: `L3ACModel.weights_digest()`.
+        weights_digest: `CodecModel.weights_digest()`.
         levels: levels of each FSQ dimension.
         hop_length: samples an id.
         sampling_rate: in Hz.
@@ -78,13 +78,13 @@ class Facts:
     version: str = __version__
 
     @classmethod
-    def of(cls, model: L3ACModel, split: int, max_seconds: float | None) -> Facts:
+    def of(cls, model: CodecModel, split: int, max_seconds: float | None) -> Facts:
         """The facts of a model's ids."""
         config = model.config
         return cls(
             model=os.path.basename(os.path.abspath(model.name_or_path)) if model.name_or_path else "unnamed",
             weights_digest=model.weights_digest(),
-            levels=tuple(config.levels),
+            levels=config.frame_levels,
             hop_length=config.hop_length,
             sampling_rate=config.sampling_rate,
             options={"split": split, "max_seconds": max_seconds},
@@ -134,7 +134,7 @@ class Job:
     source_rows: int
 
     @classmethod
-    def of(cls, source: Source, model: L3ACModel, options: Options) -> Job:
+    def of(cls, source: Source, model: CodecModel, options: Options) -> Job:
         """The job of encoding a source."""
         return cls(
             facts=Facts.of(model, options.split, options.max_seconds),

@@ -22,14 +22,14 @@ from .sources import Source
 from .table import WindowEncoder
 
 if TYPE_CHECKING:
-    from ..modeling import L3ACModel
+    from ..modeling import CodecModel
 
 logger = logging.getLogger(__name__)
 
 
 def tokenize_corpus(
     source: Source,
-    model: L3ACModel,
+    model: CodecModel,
     output: str | os.PathLike[str],
     options: Options | None = None,
     *,
