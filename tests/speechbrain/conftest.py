@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("speechbrain", exc_type=ImportError)
 pytest.importorskip("sentencepiece")
@@ -60,9 +63,12 @@ def asr_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
         "output_neurons": 12,
         "encoder_dim": 32,
         "dnn_neurons": 48,
-        "lr": 0.005,
-        "max_batch_length_train": 10,
-        "number_of_epochs": 12,
+        "dropout": 0.0,
+        "id_jitter": 0.0,
+        "drop_spans": 0,
+        "lr": 0.01,
+        "max_batch_length_train": 5,
+        "number_of_epochs": 40,
         **overrides,
     }
     return ["hparams/lstm_small.yaml", *(f"--{name}={value}" for name, value in values.items())]
@@ -90,32 +96,39 @@ def tts_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
 
 
 @pytest.fixture(scope="session")
-def asr_corpus(tmp_path_factory) -> Path:
-    return make_librispeech(tmp_path_factory.mktemp("libri"), {"train": 64, "dev": 8, "test": 12})
-
-
-@pytest.fixture(scope="session")
-def asr_run(asr_corpus, tmp_path_factory) -> dict[str, Path]:
+def asr_run(tmp_path_factory) -> dict[str, Path]:
     """Folders of a recogniser that was extracted for, trained and tested."""
-    folder = tmp_path_factory.mktemp("asr")
-    paths = {"data": asr_corpus, "cache": folder / "cache", "output": folder / "run"}
-    arguments = asr_arguments(*paths.values())
-    run(ASR, "extract.py", *arguments)
-    run(ASR, "train.py", *arguments)
-    return paths
+
+    def make(folder: Path) -> None:
+        make_librispeech(folder / "data", {"train": 64, "dev": 8, "test": 12})
+        arguments = asr_arguments(folder / "data", folder / "cache", folder / "run")
+        run(ASR, "extract.py", *arguments)
+        run(ASR, "train.py", *arguments)
+
+    return made_once(tmp_path_factory, "asr", make)
 
 
 @pytest.fixture(scope="session")
-def tts_corpus(tmp_path_factory) -> Path:
-    return make_ljspeech(tmp_path_factory.mktemp("lj") / "corpus", 64)
-
-
-@pytest.fixture(scope="session")
-def tts_run(tts_corpus, tmp_path_factory) -> dict[str, Path]:
+def tts_run(tmp_path_factory) -> dict[str, Path]:
     """Folders of a voice that was extracted for and trained."""
-    folder = tmp_path_factory.mktemp("tts")
-    paths = {"data": tts_corpus, "cache": folder / "cache", "output": folder / "run"}
-    arguments = tts_arguments(*paths.values())
-    run(TTS, "extract.py", *arguments)
-    run(TTS, "train.py", *arguments)
-    return paths
+
+    def make(folder: Path) -> None:
+        make_ljspeech(folder / "data", 64)
+        arguments = tts_arguments(folder / "data", folder / "cache", folder / "run")
+        run(TTS, "extract.py", *arguments)
+        run(TTS, "train.py", *arguments)
+
+    return made_once(tmp_path_factory, "tts", make)
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> dict[str, Path]:
+    """Folders that `make` fills, by one of the processes of pytest-xdist for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return {"data": folder / "data", "cache": folder / "cache", "output": folder / "run"}

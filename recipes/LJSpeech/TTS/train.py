@@ -190,6 +190,8 @@ def main(argv):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+    parameters = sum(parameter.numel() for parameter in brain.modules.parameters())
+    hparams["train_logger"].log_stats({"million parameters": f"{parameters / 1e6:.2f}"})
     brain.codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(brain.device)
     brain.samples = [datasets["valid"][i] for i in range(min(hparams["num_samples"], len(datasets["valid"])))]
     brain.fit(

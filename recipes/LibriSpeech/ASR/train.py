@@ -179,6 +179,8 @@ def main(argv):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+    parameters = sum(parameter.numel() for parameter in brain.modules.parameters())
+    hparams["train_logger"].log_stats({"million parameters": f"{parameters / 1e6:.2f}"})
     brain.tokenizer = tokenizer
     brain.searcher = CTCBeamSearcher(
         **hparams["test_beam_search"], vocab_list=unit_names(tokenizer, hparams["output_neurons"])

@@ -1,0 +1,78 @@
+"""One recipe trained with each value of one of its settings: a table of what the choice does.
+
+    python recipes/choices.py LibriSpeech/ASR lstm_small --key embedding --values codes digits table codec \
+        --runs RUNS -- --data_folder CORPUS --cached_data_folder CACHE
+    python recipes/choices.py LJSpeech/TTS transformer_small --key head --values chained independent split full \
+        --runs RUNS -- --data_folder CORPUS --cached_data_folder CACHE
+
+What follows `--` goes to `train.py` of the recipe as it is. Each run has its folder `RUNS/KEY-VALUE` and goes on where
+it was stopped. The table has the numbers of parameters, the minutes of training on this machine, and the best and last
+value of what the recipe keeps checkpoints by: the WER in percent, or the nats an id, on the validation set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+MEASURES = {"LibriSpeech/ASR": ("valid WER", "WER %"), "LJSpeech/TTS": ("valid nats", "nats an id")}
+MINUTES = "minutes.txt"
+
+
+def logged(log: str, name: str) -> list[float]:
+    """Every value that a `train_log.txt` has of a name."""
+    return [float(value) for value in re.findall(rf"{re.escape(name)}: ([-+.\de]+)", log)]
+
+
+def train(recipe: str, hparams: str, folder: Path, arguments: Sequence[str]) -> None:
+    """Run `train.py` of a recipe, and add the minutes that it took to those of its earlier runs.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    script = Path(__file__).parent / recipe / "train.py"
+    command = [sys.executable, script.name, f"hparams/{hparams}.yaml", f"--output_folder={folder.resolve()}"]
+    since = time.monotonic()
+    subprocess.run([*command, *arguments], cwd=script.parent, check=True)
+    spent = folder / MINUTES
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    spent.write_text(f"{before + (time.monotonic() - since) / 60:.2f}")
+
+
+def row(recipe: str, value: str, folder: Path) -> str:
+    """The line of a finished run."""
+    log = (folder / "train_log.txt").read_text("utf-8")
+    curve = logged(log, MEASURES[recipe][0])
+    parameters = logged(log, "million parameters")[-1]
+    minutes = float((folder / MINUTES).read_text())
+    return f"| `{value}` | {parameters:.2f} | {len(curve)} | {minutes:.0f} | {min(curve):.2f} | {curve[-1]:.2f} |"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what is not trained yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=list(MEASURES))
+    parser.add_argument("hparams", help="name of a YAML file of the recipe, without .yaml")
+    parser.add_argument("--key", required=True, help="setting of the YAML file")
+    parser.add_argument("--values", nargs="+", required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("arguments", nargs="*", help="for train.py, after --")
+    options = parser.parse_args(argv)
+    lines = []
+    for value in options.values:
+        folder = options.runs / f"{options.key}-{value}"
+        train(options.recipe, options.hparams, folder, [f"--{options.key}={value}", *options.arguments])
+        lines.append(row(options.recipe, value, folder))
+    measure = MEASURES[options.recipe][1]
+    print(f"| {options.key} | million parameters | epochs | minutes | best {measure} | last {measure} |")
+    print("|---|---:|---:|---:|---:|---:|")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

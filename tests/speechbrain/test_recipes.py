@@ -1,0 +1,139 @@
+"""The recipes from audio to word error rates, as a user runs them, on a made corpus with the bundled codec."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import ASR, TORCHRUN, TTS, asr_arguments, run, tts_arguments
+
+from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.speechbrain import IdStore, TokenRecogniser, read_manifest
+
+
+def logged(folder: Path, name: str) -> list[float]:
+    """A value of every line of a `train_log.txt` that has it."""
+    return [float(value) for value in re.findall(rf"{name}: ([-+.\de]+)", (folder / "train_log.txt").read_text())]
+
+
+# ---------------------------------------------------------------------------------------------- recognition
+
+
+def test_the_recogniser_learns_the_made_language(asr_run):
+    assert logged(asr_run["output"], "test WER")[-1] < 40
+    errors = logged(asr_run["output"], "valid WER")
+    assert errors[0] > 90 and min(errors) < 40
+
+
+def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
+    output = asr_run["output"]
+    for name in ("hyperparams.yaml", "env.log", "log.txt", "train_log.txt", "train.py", "wer_test.txt", "cer_test.txt"):
+        assert (output / name).stat().st_size > 0, name
+    assert "data_folder: " + str(asr_run["data"]) in (output / "hyperparams.yaml").read_text()
+    assert len(list((output / "save").glob("CKPT*"))) in (1, 2)  # the best and the last
+
+
+def test_the_recogniser_of_a_run_reads_audio_and_ids_alike(asr_run):
+    recogniser = TokenRecogniser(asr_run["output"])
+    store = IdStore(asr_run["cache"] / "ids", "l3ac-1k")
+    rows = read_manifest(asr_run["cache"] / "test.csv")
+    right = 0
+    for row in rows:
+        wave, _ = read_audio(row.wav.replace("$data_root", str(asr_run["data"])), 16_000)
+        assert recogniser(wave) == recogniser.recognise_ids(store[row.ID])
+        right += recogniser(wave) == row.wrd
+    assert right >= len(rows) / 4
+
+
+def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"hyperparams\.yaml: give the output_folder"):
+        TokenRecogniser(tmp_path)
+    shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        TokenRecogniser(tmp_path)
+
+
+def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
+    paths = (asr_run["data"], asr_run["cache"], tmp_path / "run")
+    run(ASR, "train.py", *asr_arguments(*paths, number_of_epochs=2))
+    first = logged(tmp_path / "run", "train loss")
+    said = run(ASR, "train.py", *asr_arguments(*paths, number_of_epochs=3))
+    losses = logged(tmp_path / "run", "train loss")
+    assert losses[:2] == first and len(losses) == 3
+    assert "Loading a checkpoint" in said
+    # Optimiser, schedule and order of batches went on too: the same as a run that was never stopped.
+    run(ASR, "train.py", *asr_arguments(*paths[:2], tmp_path / "whole", number_of_epochs=3))
+    assert logged(tmp_path / "whole", "train loss")[2] == pytest.approx(losses[2], rel=0.2)
+
+
+def test_two_processes_train_together(asr_run, tmp_path):
+    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", number_of_epochs=1)
+    run(ASR, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)
+    assert len(logged(tmp_path / "run", "test WER")) == 1
+
+
+def test_too_few_utterances_for_the_processes_are_said(asr_run, tmp_path):
+    arguments = asr_arguments(
+        asr_run["data"], asr_run["cache"], tmp_path / "run", max_batch_length_train=10_000, max_batch_ex=1000
+    )
+    arguments += ["--num_buckets=1", "--distributed_backend=gloo", "--device=cpu"]
+    with pytest.raises(AssertionError, match=r"are 1 batches for 2 processes: give more utterances"):
+        run(ASR, "train.py", *arguments, launcher=TORCHRUN)
+
+
+def test_debugging_takes_a_few_batches(asr_run, tmp_path):
+    run(ASR, "train.py", *asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run"), "--debug")
+    assert len(logged(tmp_path / "run", "train loss")) == 2
+
+
+def test_an_anchor_takes_the_place_of_the_ids(asr_run, tmp_path):
+    cache = tmp_path / "cache"
+    paths = (asr_run["data"], cache, tmp_path / "run")
+    overrides = {"inputs": "pca_fsq", "input_size": 6, "number_of_epochs": 1}
+    run(ASR, "anchors.py", *asr_arguments(*paths, **overrides))
+    run(ASR, "train.py", *asr_arguments(*paths, **overrides))
+    assert len(logged(tmp_path / "run", "test WER")) == 1
+
+
+# ---------------------------------------------------------------------------------------------- speech
+
+
+def test_the_voice_speaks_the_made_language(tts_run, asr_run):
+    arguments = tts_arguments(*tts_run.values())
+    said = run(TTS, "evaluate.py", *arguments, f"--recogniser=tokens:{asr_run['output']}")
+    folder = tts_run["output"] / "eval_test"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["recogniser"] == "token ASR (run)"
+    assert results["scores"]["generated"]["WER"] < 60
+    assert set(results["scores"]) == {"generated", "codec", "recording"}
+    assert results["scores"]["codec"]["dWER"] >= 0
+    names = [row.ID for row in read_manifest(tts_run["cache"] / "test.csv")]
+    assert results["clips"] == len(names)
+    page = (folder / "index.html").read_text()
+    for name in names:
+        for kind in ("generated", "codec", "recording"):
+            audio, rate = soundfile.read(folder / "clips" / f"{name}_{kind}.flac")
+            assert rate == 16_000 and len(audio) > 0
+            assert f'src="clips/{name}_{kind}.flac"' in page
+    assert "Listen: " in said
+
+
+def test_the_loss_of_the_voice_falls(tts_run):
+    nats = logged(tts_run["output"], "valid nats")
+    assert nats[-1] < 0.8 * nats[0]
+
+
+def test_two_processes_train_a_voice_together(tts_run, tmp_path):
+    arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", number_of_epochs=1)
+    run(TTS, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)
+    assert len(logged(tmp_path / "run", "valid nats")) == 1
+
+
+def test_too_few_clips_for_a_batch_are_said(tts_run, tmp_path):
+    arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", batch_size=1000)
+    with pytest.raises(AssertionError, match=r"one step of all processes takes 1000: give more clips"):
+        run(TTS, "train.py", *arguments)
