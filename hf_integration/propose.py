@@ -23,6 +23,7 @@ TEMPLATES = Path(__file__).parent / "proposal"
 # In the order in which each file needs those before it.
 MODEL_FILES = (
     "quantization.py",
+    "modeling/products.py",
     "modeling/span.py",
     "modeling/layers.py",
     "modeling/attention.py",

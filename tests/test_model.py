@@ -8,6 +8,7 @@ import pytest
 import torch
 from networks import TINY, speech_like, with_varied_ids
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
 from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
@@ -153,6 +154,12 @@ def test_encode_and_decode_export_with_dynamic_length_and_batch(tiny_model):
         assert not (changed & ~tiny_model.quantizer.near_boundary(wanted.latents)).any()
         decoded = tiny_model.decode(wanted.audio_codes).audio_values
         assert (decoder(wanted.audio_codes) - decoded).abs().max() < 1e-4
+    work = []
+    for length in (250, 500):
+        with FlopCounterMode(display=False) as counter:
+            decoder(torch.zeros(1, 1, length, dtype=torch.int64))
+        work.append(counter.get_total_flops())
+    assert work[1] < 2.1 * work[0], "attention takes the square of the length"
 
 
 def test_gradients_reach_every_parameter_through_the_noised_quantizer(tiny_model, clip):

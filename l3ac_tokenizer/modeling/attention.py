@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from .span import Span, StreamSpan
 
+STEP = 128
+"""Queries that share a copy of their keys in an exported graph."""
+
 
 class PositionBias(nn.Module):
     """A small network from distance (in columns) to one bias for each head."""
@@ -51,13 +54,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
 
 
-def by_position(bias: Tensor, length: int, window: int) -> Tensor:
-    """Bias by distance (H, 2·window) → (H, length, length), −inf for keys that a query does not see."""
-    position = torch.arange(length, device=bias.device)
-    distance = position[:, None] - position
-    block = torch.div(position, window, rounding_mode="floor")
-    seen = (distance >= 0) & (block[:, None] - block <= 1)
-    return bias[:, distance.clamp(0, 2 * window - 1)].masked_fill(~seen, float("-inf"))
+def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int) -> Tensor:
+    """Attention of a whole clip, q, k, v (B, H, T, d), in a graph whose length T is free: memory grows with T, not T².
+
+    Blocks of `STEP` queries look at copies of all keys that one of them sees. An exporter takes a number of blocks for
+    a constant if it could be 1, or if a view or a slice depends on it: so there is a block too many, and columns are
+    taken by their numbers.
+    """
+    batch, heads, length, width = q.shape
+    blocks = (length - 1) // STEP + 2
+    keys = torch.sym_min(2 * window + STEP - 1, blocks * STEP)
+    at_query = STEP * torch.arange(blocks, device=q.device)[:, None] + torch.arange(STEP, device=q.device)
+    at_key = at_query[:, -1:] - torch.arange(keys, device=q.device)
+    first_seen = (torch.div(at_query, window, rounding_mode="floor") - 1).clamp(min=0) * window
+    distances = at_query[0][:, None] - at_key[0]  # the same in each block
+    biases = bias[:, distances.clamp(0, 2 * window - 1)].masked_fill(distances < 0, float("-inf"))
+    unseen = first_seen[..., None] > at_key[:, None]  # (blocks, STEP, keys)
+
+    def columns(x: Tensor, at: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 2 * STEP))[:, :, at.clamp(min=0)].flatten(0, 2)
+
+    scores = torch.bmm(columns(q * width**-0.5, at_query), columns(k, at_key).transpose(1, 2))
+    scores = (scores.unflatten(0, (batch, heads, blocks)) + biases[:, None]).masked_fill(unseen, float("-inf"))
+    attended = torch.bmm(scores.softmax(dim=-1).flatten(0, 2), columns(v, at_key))
+    attended = attended.unflatten(0, (batch, heads, blocks)).flatten(2, 3)
+    return attended.index_select(2, torch.arange(length, device=q.device))
 
 
 class LocalAttention(nn.Module):
@@ -90,27 +111,14 @@ class LocalAttention(nn.Module):
 
     def _attend_whole(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """q, k, v (B, H, T, d) from the clip's first column on."""
-        batch, _, length, _ = q.shape
-        window = self.window
+        length, window = q.shape[2], self.window
         if torch.compiler.is_exporting():
-            # A number of blocks would fix the length: exported graphs hold all scores at once.
-            return F.scaled_dot_product_attention(q, k, v, by_position(bias, length, window)[None])
-        attended = attend(q[:, :, :window], k[:, :, :window], v[:, :, :window], bias)
-        if length <= window:
-            return attended
-        later = (length - 1) // window  # blocks after the first
-
-        def by_block(part: Tensor) -> Tensor:
-            padded = F.pad(part, (0, 0, 0, (later + 1) * window - length))
-            return padded.unflatten(2, (later + 1, window)).transpose(1, 2)  # (B, blocks, H, window, d)
-
-        def with_block_before(part: Tensor) -> Tensor:
-            blocks = by_block(part)
-            return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=3).flatten(0, 1)  # (B · later, H, 2·window, d)
-
-        others = attend(by_block(q)[:, 1:].flatten(0, 1), with_block_before(k), with_block_before(v), bias)
-        others = others.unflatten(0, (batch, later)).transpose(1, 2).flatten(2, 3)[:, :, : length - window]
-        return torch.cat([attended, others], dim=2)
+            return attend_in_graph(q, k, v, bias, window)
+        blocks = []
+        for first in range(0, length, window):
+            seen = slice(max(0, first - window), first + window)
+            blocks.append(attend(q[:, :, first : first + window], k[:, :, seen], v[:, :, seen], bias))
+        return torch.cat(blocks, dim=2)
 
     def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
         """q, k, v (B, H, T, d) of the next columns; past keys and values come from the stream's state."""
@@ -184,7 +192,7 @@ class LocalTransformer(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        bias = self.position_bias(2 * self.window)
+        bias = span.prepared(self, x, lambda columns: self.position_bias(2 * self.window))
         for layer in self.layers:
             x = layer(x, bias, span)
         return x

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .products import Product, product, sine
 from .span import Span
 
 NORM_EPS = 1e-8
 SNAKE_EPS = 1e-8
 KERNEL = 7
-TILE = 1024
+TILE = 2048
 """Columns whose intermediate results fit in a core's cache, and make matrix products large enough."""
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -168,11 +169,11 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, C) → (…, C)."""
-        sine = torch.sin(self.alpha * x)
+        wave = sine(self.alpha * x)
         amplitude = (self.alpha + SNAKE_EPS).reciprocal()
         if torch.is_grad_enabled():
-            return x + sine.square() * amplitude
-        return torch.addcmul(x, sine.square_(), amplitude)
+            return x + wave.square() * amplitude
+        return torch.addcmul(x, wave.square_(), amplitude)
 
 
 class GlobalResponseNorm(nn.Module):
@@ -207,13 +208,17 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
         window, centre, crop = span.around(x, self.depthwise.before, self.depthwise.after, self)
-        weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
+        expand, reduce = span.prepared(self, x, self.products)
 
         def perceptron(hidden: Tensor, centre: Tensor) -> Tensor:
-            hidden = self.activation(self.expand(self.norm(hidden)))
-            return centre + F.linear(hidden, weight, bias)
+            return centre + reduce(self.activation(expand(self.norm(hidden))))
 
         return in_tiles(perceptron, self.depthwise.on_window(window, crop), centre)
+
+    def products(self, columns: int) -> tuple[Product, Product]:
+        """Both linear layers, the response norm in the second, for so many columns."""
+        weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
+        return product(self.expand.weight, self.expand.bias, columns), product(weight, bias, columns)
 
 
 class ResidualUnit(nn.Module):

@@ -13,8 +13,10 @@ Both move with the tensor: layers that change the rate call `down` or `up`.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,10 @@ from typing_extensions import override
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 TimeNormMode = Literal["clip", "frozen"]
+Prepared = TypeVar("Prepared")
+
+UNBOUNDED = sys.maxsize
+"""Columns of a stream."""
 
 
 class Span(ABC):
@@ -71,6 +77,10 @@ class Span(ABC):
     def up(self, rate: int, delay: int) -> None:
         """One column has become `rate`; a stream's answer comes `delay` new columns late."""
 
+    @abstractmethod
+    def prepared(self, layer: nn.Module, x: Tensor, prepare: Callable[[int], Prepared]) -> Prepared:
+        """What `layer` derives from its weights, `prepare(columns)` for those of x (B, T, C); streams do it once."""
+
     def mask(self, x: Tensor) -> Tensor:
         """x (B, T, C) with zeros in place of columns outside the clips."""
         inside = self.inside(x.shape[1], 0, x.device)
@@ -106,6 +116,10 @@ class WholeSpan(Span):
         return None if self.ends is None else torch.arange(length, device=device) < self.ends[:, None]
 
     @override
+    def prepared(self, layer: nn.Module, x: Tensor, prepare: Callable[[int], Prepared]) -> Prepared:
+        return prepare(x.shape[0] * x.shape[1])
+
+    @override
     def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
         if self.ends is not None:
             positions = torch.arange(x.shape[1], device=x.device)
@@ -132,13 +146,22 @@ class StreamSpan(Span):
             lie before the clip.
         ends: Columns of each clip, None while a clip's end is not known.
         state: Past columns by layer, each with the batch as first axis; read and replaced by the layers.
+        kept: What layers derived from their weights, for all pieces.
     """
 
-    def __init__(self, starts: list[int], ends: list[int | None], state: dict[nn.Module, Any], **kwargs: Any):
+    def __init__(
+        self,
+        starts: list[int],
+        ends: list[int | None],
+        state: dict[nn.Module, Any],
+        kept: dict[nn.Module, Any],
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.starts = starts
         self.ends = ends
         self.state = state
+        self.kept = kept
 
     def remember(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
         """x (B, T, C) behind the last `columns` columns that `layer` saw (zeros at first)."""
@@ -176,6 +199,12 @@ class StreamSpan(Span):
     def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
         firsts = torch.tensor([start - margin for start in self.starts], device=device)
         return firsts[:, None] + torch.arange(length, device=device)
+
+    @override
+    def prepared(self, layer: nn.Module, x: Tensor, prepare: Callable[[int], Prepared]) -> Prepared:
+        if layer not in self.kept:
+            self.kept[layer] = prepare(UNBOUNDED)
+        return self.kept[layer]
 
     @override
     def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:

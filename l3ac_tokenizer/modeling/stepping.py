@@ -3,6 +3,8 @@
 A stepper holds the state of a batch of clips. The encoder takes whole hops of samples and answers with latents
 `delay` frames late, the decoder takes features and answers with samples `delay` samples late. Positions say
 which answers lie within the clips.
+
+A stepper keeps what layers derive from their weights: these must stay as they are while it is in use.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ class EncoderStepper:
         self.hop_length = hop_length
         self.lead = -encoder.lookahead % hop_length
         self.delay = (encoder.lookahead + self.lead) // hop_length
+        self._kept: dict[nn.Module, Any] = {}
 
     def start(self, batch: int) -> StreamState:
         """State of clips of which nothing was seen; feed `lead` zeros before their first sample."""
@@ -118,7 +121,7 @@ class EncoderStepper:
             state: Moved on by this call.
             ends: Samples of each clip, a multiple of the hop; None while unknown.
         """
-        span = StreamSpan(list(state.positions), list(ends), state.columns)
+        span = StreamSpan(list(state.positions), list(ends), state.columns, self._kept)
         features = self.encoder(samples, span)
         state.positions = [position + samples.shape[1] for position in state.positions]
         return features, span.starts
@@ -131,6 +134,7 @@ class DecoderStepper:
         self.decoder = decoder
         self.hop_length = hop_length
         self.delay = decoder.lookahead
+        self._kept: dict[nn.Module, Any] = {}
 
     def start(self, batch: int) -> StreamState:
         """State of clips of which nothing was seen."""
@@ -153,7 +157,9 @@ class DecoderStepper:
             time_norm: `"frozen"`, or `"clip"` with the `statistics` of every time normalisation.
             statistics: Mean and variance by time normalisation.
         """
-        span = StreamSpan(list(state.positions), list(ends), state.columns, time_norm=time_norm, statistics=statistics)
+        span = StreamSpan(
+            list(state.positions), list(ends), state.columns, self._kept, time_norm=time_norm, statistics=statistics
+        )
         wave = self.decoder(features, span)
         state.positions = [position + features.shape[1] for position in state.positions]
         return wave, span.starts
@@ -170,7 +176,9 @@ class DecoderStepper:
 
         For decoders with time normalisations, which give it as `statistics_input`.
         """
-        span = StreamSpan(list(state.positions), list(ends), state.columns, time_norm="clip", statistics=statistics)
+        span = StreamSpan(
+            list(state.positions), list(ends), state.columns, self._kept, time_norm="clip", statistics=statistics
+        )
         envelopes = self.decoder.statistics_input(features, span, index)  # type: ignore[attr-defined]
         state.positions = [position + features.shape[1] for position in state.positions]
         return envelopes, span.inside(envelopes.shape[1], 0, envelopes.device)

@@ -1,0 +1,52 @@
+"""What inference computes in another way than gradient mode: the same, to rounding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import speech_like
+
+from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.modeling import products
+from l3ac_tokenizer.modeling.products import PACKED_FOR, product, sine
+
+
+@pytest.mark.parametrize("size", [(64, 32), (192, 192), (1000, 333)])
+@pytest.mark.parametrize("shape", [(1,), (700,), (2, 7)])
+@torch.no_grad()
+def test_a_product_is_that_of_a_linear_layer_whatever_is_packed(size, shape):
+    weight, bias, x = torch.randn(size), torch.randn(size[0]), torch.randn(*shape, size[1])
+    for columns in (1, PACKED_FOR):
+        for summand in (bias, None):
+            wanted = torch.nn.functional.linear(x.double(), weight.double(), None if summand is None else bias.double())
+            assert (product(weight, summand, columns)(x) - wanted).abs().max() < 1e-4
+
+
+def test_a_product_with_gradients_reaches_its_weight():
+    weight = torch.randn(192, 192, requires_grad=True)
+    product(weight, None, PACKED_FOR)(torch.randn(3, 192)).sum().backward()
+    assert weight.grad is not None and weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@torch.no_grad()
+def test_the_sine_is_torch_s_to_rounding(dtype):
+    x = torch.cat([torch.linspace(-9, 9, 999), torch.linspace(-1e5, 1e5, 999), torch.tensor([0.0])]).to(dtype)
+    before = x.clone()
+    assert (sine(x).double() - torch.sin(x).double()).abs().max() <= 2 * torch.finfo(dtype).eps
+    assert torch.equal(x, before) and sine(x).dtype == dtype
+    assert torch.equal(sine(x[::2]), sine(x)[::2])
+
+
+@torch.no_grad()
+def test_the_bundled_weights_give_the_same_ids_packed_or_not_by_numpy_or_torch(monkeypatch):
+    model = L3ACModel.from_pretrained("l3ac-1k").eval()
+    clip = speech_like(64_000)[None, None]  # enough columns for weights to be packed
+    quick = model.encode(clip)
+    audio = model.decode(quick.audio_codes).audio_values
+    monkeypatch.setattr(products, "_at_inference", lambda x: False)
+    plain = model.encode(clip)
+    changed = (quick.audio_codes != plain.audio_codes)[:, 0]
+    assert not (changed & ~model.quantizer.near_boundary(plain.latents)).any()
+    assert (quick.latents - plain.latents).abs().max() < 1e-4
+    assert (model.decode(quick.audio_codes).audio_values - audio).abs().max() < 1e-5
