@@ -87,9 +87,11 @@ def tts_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
         "lr": 0.01,
         "lr_warmup_steps": 50,
         "batch_size": 8,
-        "number_of_epochs": 30,
+        "number_of_epochs": 45,
+        "split_ratio": "[80, 5, 15]",
         "max_seconds": 2,
-        "samples_interval": 0,
+        "samples_interval": 45,
+        "temperature": 0.5,
         **overrides,
     }
     return ["hparams/transformer_small.yaml", *(f"--{name}={value}" for name, value in values.items())]

@@ -120,7 +120,7 @@ def test_missing_ids_are_said(manifest, codec, tmp_path, caplog):
         store.known(["a", "b"], "valid.csv")
     with caplog.at_level(logging.WARNING):
         assert store.known(["a", "1-7-0001"], "valid.csv") == ["1-7-0001"]
-    assert "1 of 2 utterances have no ids" in caplog.text
+    assert "1 of 2 utterances are not in " in caplog.text
 
 
 # ---------------------------------------------------------------------------------------------- embeddings

@@ -24,9 +24,9 @@ def logged(folder: Path, name: str) -> list[float]:
 
 
 def test_the_recogniser_learns_the_made_language(asr_run):
-    assert logged(asr_run["output"], "test WER")[-1] < 40
+    assert logged(asr_run["output"], "test WER")[-1] < 30
     errors = logged(asr_run["output"], "valid WER")
-    assert errors[0] > 90 and min(errors) < 40
+    assert errors[0] > 90 and min(errors) < 30
 
 
 def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
@@ -85,11 +85,13 @@ def test_too_few_utterances_for_the_processes_are_said(asr_run, tmp_path):
         run(ASR, "train.py", *arguments, launcher=TORCHRUN)
 
 
+@pytest.mark.slow
 def test_debugging_takes_a_few_batches(asr_run, tmp_path):
     run(ASR, "train.py", *asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run"), "--debug")
     assert len(logged(tmp_path / "run", "train loss")) == 2
 
 
+@pytest.mark.slow
 def test_an_anchor_takes_the_place_of_the_ids(asr_run, tmp_path):
     cache = tmp_path / "cache"
     paths = (asr_run["data"], cache, tmp_path / "run")
@@ -122,17 +124,21 @@ def test_the_voice_speaks_the_made_language(tts_run, asr_run):
     assert "Listen: " in said
 
 
-def test_the_loss_of_the_voice_falls(tts_run):
+def test_training_writes_samples_and_the_loss_falls(tts_run):
     nats = logged(tts_run["output"], "valid nats")
-    assert nats[-1] < 0.8 * nats[0]
+    assert nats[-1] < 0.3 * nats[0]
+    samples = list((tts_run["output"] / "samples").glob("epoch_045/*.flac"))
+    assert len(samples) == len(read_manifest(tts_run["cache"] / "valid.csv"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_voice_together(tts_run, tmp_path):
     arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", number_of_epochs=1)
     run(TTS, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)
     assert len(logged(tmp_path / "run", "valid nats")) == 1
 
 
+@pytest.mark.slow
 def test_too_few_clips_for_a_batch_are_said(tts_run, tmp_path):
     arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", batch_size=1000)
     with pytest.raises(AssertionError, match=r"one step of all processes takes 1000: give more clips"):

@@ -30,7 +30,10 @@ from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
 logger = logging.getLogger(__name__)
 
 KINDS = ("generated", "codec", "recording")
-"""What is scored: the clip made from the text, the recording through the codec, the recording."""
+"""What is scored: the clip made from the text, the recording through the codec, the recording.
+
+The recogniser of the project reads the ids of the first and the last as they are, and encodes the audio of the second
+again."""
 
 
 class Scores:
@@ -44,9 +47,15 @@ class Scores:
         self.dwer = {kind: ErrorRateStats() for kind in KINDS[:-1]}
         self.similarities = {kind: [] for kind in KINDS[:-1]}
 
-    def add(self, name, text, waves):
-        """Score the clips (T,) of one text by kind, and return what was heard in them."""
-        heard = {kind: self.recogniser(waves[kind]) for kind in KINDS}
+    def hear(self, wave, ids):
+        """The words in a clip (T,), or in its ids (N,) where there are any and the recogniser reads them."""
+        if ids is not None and isinstance(self.recogniser, TokenRecogniser):
+            return self.recogniser.recognise_ids(ids)
+        return self.recogniser(wave)
+
+    def add(self, name, text, waves, ids):
+        """Score the clips (T,) and ids (N,) of one text by kind, and return what was heard in them."""
+        heard = {kind: self.hear(waves[kind], ids.get(kind)) for kind in KINDS}
         words = {kind: normalized_words(heard[kind]) for kind in KINDS}
         for kind in KINDS:
             for metric in (self.wer, self.cer):
@@ -145,7 +154,7 @@ def main(argv):
         alignment = spoken.alignment.cpu().numpy()
         drawn = write_picture(folder / picture, generated, rate, alignment, text)
         finished += spoken.finished
-        heard = scores.add(name, text, waves)
+        heard = scores.add(name, text, waves, {"generated": spoken.ids, "recording": row["ids"]})
         clips.append(Spoken(name, text, audio, heard, picture if drawn else None))
 
     results = {
