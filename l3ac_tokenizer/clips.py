@@ -6,6 +6,7 @@ stages, too. Axes: T samples, N ids.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,11 @@ def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndar
 def encode_pieces(model: CodecModel, pieces: Iterable[np.ndarray]) -> np.ndarray:
     """The ids (N,) int64 of a clip that comes in consecutive pieces (t,) float32."""
     encoder = StreamingEncoder(model)
-    ids = [encoder.push(torch.from_numpy(samples)[None])[0] for samples in pieces]
-    ids += encoder.flush()
-    return torch.cat(ids).cpu().numpy()
+    ids = array("q")  # one block that grows: a small one for each piece would pin the pages of freed large ones
+    for samples in pieces:
+        ids.frombytes(encoder.push(torch.from_numpy(samples)[None])[0].cpu().numpy().tobytes())
+    ids.frombytes(encoder.flush()[0].cpu().numpy().tobytes())
+    return np.asarray(ids)
 
 
 @torch.inference_mode()
