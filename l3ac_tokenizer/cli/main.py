@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
+from . import analyze, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -28,6 +28,7 @@ COMMANDS = {
     "merge": merge,
     "stats": stats,
     "evaluate": evaluate,
+    "analyze": analyze,
 }
 
 
