@@ -80,6 +80,6 @@ def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: n
     below.set_xlabel("ids")
     below.set_ylabel("characters")
     if len(text) <= 60:
-        below.set_yticks(range(len(text)), list(text), fontsize=5)
+        below.set_yticks(range(len(text)), list(text), fontsize=min(9, 270 / len(text)))
     figure.savefig(path, dpi=80)
     return True
