@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .configuration import CodecConfig
 
 _AUTO = "transformers.models.auto."
-_AUTO_MODULES = {
+_LAYERS = "transformers.modeling_layers"
+_MODULES = {_LAYERS} | {
     _AUTO + module
     for module in (
         "configuration_auto",
@@ -29,6 +30,9 @@ _AUTO_MODULES = {
         "tokenization_auto",
     )
 }
+
+_waiting: list[ModuleType] = []
+"""The module of the Auto models, where it is imported by the layers of transformers, which our models need first."""
 
 
 def install() -> None:
@@ -40,7 +44,7 @@ def install() -> None:
     if any(isinstance(finder, _AutoModuleFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _AutoModuleFinder())
-    for name in sorted(_AUTO_MODULES & sys.modules.keys()):
+    for name in sorted(_MODULES & sys.modules.keys()):
         _prepare(sys.modules[name])
 
 
@@ -50,7 +54,7 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _AUTO_MODULES:
+        if fullname not in _MODULES:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -64,12 +68,21 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _families() -> list[tuple[type[CodecConfig], str]]:
-    """Configuration, and name of the model, of each family."""
+def _configurations() -> list[type[CodecConfig]]:
+    """That of each family."""
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
 
-    return [(L3ACConfig, "L3ACModel"), (TAAEConfig, "TAAEModel")]
+    return [L3ACConfig, TAAEConfig]
+
+
+def _register_models(module: ModuleType) -> None:
+    from .modeling.model import L3ACModel
+    from .modeling.taae_model import TAAEModel
+
+    for model in (L3ACModel, TAAEModel):
+        module.AutoModel.register(model.config_class, model)
+        module.AutoModelForAudioTokenization.register(model.config_class, model)
 
 
 def _prepare(module: ModuleType) -> None:
@@ -78,19 +91,21 @@ def _prepare(module: ModuleType) -> None:
         if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
             takes_bundled_names(value)
     if module.__name__ == _AUTO + "configuration_auto":
-        for config, _ in _families():
+        for config in _configurations():
             module.AutoConfig.register(config.model_type, config)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
         from .feature_extraction import L3ACFeatureExtractor
 
-        for config, _ in _families():
+        for config in _configurations():
             module.AutoFeatureExtractor.register(config, L3ACFeatureExtractor)
     elif module.__name__ == _AUTO + "modeling_auto":
-        from . import modeling
-
-        for config, model in _families():
-            module.AutoModel.register(config, getattr(modeling, model))
-            module.AutoModelForAudioTokenization.register(config, getattr(modeling, model))
+        if _LAYERS in sys.modules and not hasattr(sys.modules[_LAYERS], "GradientCheckpointingLayer"):
+            _waiting.append(module)
+        else:
+            _register_models(module)
+    elif module.__name__ == _LAYERS:
+        while _waiting:
+            _register_models(_waiting.pop())
     elif module.__name__ == _AUTO + "processing_auto":
         from .processing import L3ACProcessor
 

@@ -300,7 +300,7 @@ def test_gradient_checkpointing_changes_no_gradient(taae):
     gradients = []
     for checkpointed in (False, True):
         if checkpointed:
-            taae.gradient_checkpointing_enable()
+            taae.activation_checkpointing_enable()
         taae.train().zero_grad()
         torch.manual_seed(0)
         taae(batch, mask).audio_values.square().mean().backward()

@@ -1,5 +1,8 @@
 """The networks: spans, layers, encoders, decoders, and the models that join them."""
 
+# The layers of transformers import it, and importing it registers our models: it must not find them half made.
+import transformers.models.auto.modeling_auto  # noqa: F401
+
 from .codec import CodecModel
 from .model import L3ACModel
 from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput

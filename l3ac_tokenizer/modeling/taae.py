@@ -10,6 +10,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration_taae import TAAEConfig
 from .layers import Layers, TimeConv, in_tiles
@@ -46,7 +47,7 @@ class GatedPerceptron(nn.Module):
         return self.reduce(a * F.silu(b))
 
 
-class TAAELayer(nn.Module):
+class TAAELayer(GradientCheckpointingLayer):
     """x + λ₁·attention(norm(x)), then x + λ₂·perceptron(norm(x))."""
 
     def __init__(self, config: TAAEConfig):
@@ -72,9 +73,6 @@ class TAAELayer(nn.Module):
 class Stack(nn.Module):
     """Transformer layers at one rate, on (B, T, D)."""
 
-    gradient_checkpointing = False
-    """Set by `gradient_checkpointing_enable`, and with it `_gradient_checkpointing_func`."""
-
     def __init__(self, config: TAAEConfig, depth: int):
         super().__init__()
         self.layers: Layers[TAAELayer] = Layers(TAAELayer(config) for _ in range(depth))
@@ -85,10 +83,7 @@ class Stack(nn.Module):
         # A checkpointed layer runs again in the backward pass, when the span of the whole has long moved on.
         here = copy.copy(span) if isinstance(span, WholeSpan) else span
         for layer in self.layers:
-            if self.gradient_checkpointing and self.training:
-                x = self._gradient_checkpointing_func(layer.__call__, x, here)  # type: ignore[operator]
-            else:
-                x = layer(x, here)
+            x = layer(x, here)
         return x
 
 

@@ -1,11 +1,11 @@
-"""transformers' tests of a model and of a configuration, run on ours with a tiny network."""
+"""transformers' tests of a model and of a configuration, run on ours with tiny networks."""
 
 import inspect
 import unittest
 
 import pytest
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
 
 from . import sources
 
@@ -22,21 +22,12 @@ class ModelTester:
     num_samples = 60  # four ids, the last one partial
     is_training = False
 
+    def __init__(self, config_class, **values):
+        self.config_class = config_class
+        self.values = values
+
     def get_config(self):
-        return L3ACConfig(
-            feature_dim=24,
-            encoder_rates=[4, 2],
-            encoder_dims=[4, 6, 8],
-            encoder_depths=[1, 1, 1],
-            encoder_layers=[1, 1],
-            compress_rate=2,
-            decoder_rates=[4, 2],
-            decoder_dims=[8, 6, 4],
-            decoder_depths=[1, 1],
-            decoder_layers=[1, 1],
-            attention_window=2,
-            levels=[3, 5],
-        )
+        return self.config_class(**self.values)
 
     def prepare_config_and_inputs_for_common(self):
         return self.get_config(), {"input_values": common.floats_tensor([self.batch_size, 1, self.num_samples])}
@@ -45,28 +36,29 @@ class ModelTester:
         return self.prepare_config_and_inputs_for_common()
 
 
-class L3ACModelTest(common.ModelTesterMixin, unittest.TestCase):
-    all_model_classes = (L3ACModel,)
+class CodecTests(common.ModelTesterMixin):
+    """What is the same for both families."""
+
     test_resize_embeddings = False  # audio in, no token embeddings
 
     def setUp(self):
-        self.model_tester = ModelTester()
+        self.model_tester = self.tester()
         self.config_tester = sources.module("test_configuration_common").ConfigTester(
             self,
-            config_class=L3ACConfig,
-            feature_dim=48,
+            config_class=self.model_tester.config_class,
             common_properties=["hidden_size"],
             has_text_modality=False,
+            **self.another_width,
         )
 
     def test_config(self):
         self.config_tester.run_common_tests()
 
     def test_the_model_is_tiny(self):
-        assert L3ACModel(self.model_tester.get_config()).num_parameters() < 1_000_000
+        assert self.all_model_classes[0](self.model_tester.get_config()).num_parameters() < 1_000_000
 
     def test_forward_signature(self):
-        names = list(inspect.signature(L3ACModel.forward).parameters)
+        names = list(inspect.signature(self.all_model_classes[0].forward).parameters)
         assert names[1:3] == ["input_values", "padding_mask"]
 
     @unittest.skip("audio in: there are no input embeddings to get or set")
@@ -84,3 +76,45 @@ class L3ACModelTest(common.ModelTesterMixin, unittest.TestCase):
     @unittest.skip("codecs return neither attentions nor hidden states")
     def test_retain_grad_hidden_states_attentions(self):
         pass
+
+
+class L3ACModelTest(CodecTests, unittest.TestCase):
+    all_model_classes = (L3ACModel,)
+    another_width = {"feature_dim": 48}  # noqa: RUF012
+
+    def tester(self):
+        return ModelTester(
+            L3ACConfig,
+            feature_dim=24,
+            encoder_rates=[4, 2],
+            encoder_dims=[4, 6, 8],
+            encoder_depths=[1, 1, 1],
+            encoder_layers=[1, 1],
+            compress_rate=2,
+            decoder_rates=[4, 2],
+            decoder_dims=[8, 6, 4],
+            decoder_depths=[1, 1],
+            decoder_layers=[1, 1],
+            attention_window=2,
+            levels=[3, 5],
+        )
+
+
+class TAAEModelTest(CodecTests, unittest.TestCase):
+    all_model_classes = (TAAEModel,)
+    another_width = {"hidden_size": 512}  # noqa: RUF012
+
+    def tester(self):
+        return ModelTester(
+            TAAEConfig,
+            hidden_size=32,
+            num_attention_heads=1,
+            patch_size=8,
+            depths=[1, 1],
+            strides=[1, 2],
+            attention_window=[2, 1],
+            levels=[3, 5],
+        )
+
+
+del CodecTests  # or it would be run by itself
