@@ -2,6 +2,7 @@
 # make test               the suite without its slow part
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
+# make latency            what ids and samples must wait for, every preset, into docs/latency.md; ten minutes
 # make env                .venv with every extra (demo and test make .venv with what they need themselves)
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers lint bench env
+.PHONY: demo test test-all test-transformers lint bench latency env
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
@@ -51,13 +52,22 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The clips for the loss of quality lie where L3AC_SHARED says.
+# The clips for the loss of quality lie where L3AC_SHARED says. BENCH_SPEED="--durations 1 10 60 --batches 1 --rounds 3"
+# is a quarter of an hour's worth.
 bench: export HF_HUB_OFFLINE = 1
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.streaming
 	$(if $(L3AC_SHARED),$(BIN)/python -m benchmarks.precision $(L3AC_SHARED)/audio/eval/speech)
-	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.speed $(BENCH_SPEED)
+
+# Look-ahead of every preset, and the bundled model's quality over the length of a clip.
+latency: export HF_HUB_OFFLINE = 1
+latency: $(VENV)/test.stamp
+	$(BIN)/l3ac analyze --random l3ac-1k l3ac-0k75 l3ac-1k5 l3ac-3k sqcodec-0k75 sqcodec-1k5 sqcodec-3k sqcodec-6k \
+		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/latency.md
+	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/latency-l3ac-1k.md)
 
 env: $(VENV)/env.stamp
 

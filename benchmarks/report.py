@@ -19,8 +19,12 @@ import torch
 from l3ac_tokenizer.atomic import atomic_write
 
 PAGE = Path("docs/speed.md")
-SECTIONS = ("speed", "streaming", "precision", "startup")
+SECTIONS = ("speed", "streaming", "precision", "training_step", "startup")
 """Modules of this folder, each with `markdown(result)`, in the order of the page."""
+
+INTRODUCTION = Path(__file__).with_name("introduction.md")
+NOTES = Path(__file__).with_name("notes.md")
+"""What stands on every page before and after the sections: no figure that a benchmark makes."""
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,7 @@ def record(section: str, result: dict[str, Any], page: Path) -> None:
     parts = [
         importlib.import_module(f"benchmarks.{name}").markdown(results[name]) for name in SECTIONS if name in results
     ]
-    text = "# Speed\n\n" + "\n".join(parts)
+    text = "\n".join([INTRODUCTION.read_text(), *parts, NOTES.read_text()])
     for path, content in ((store, json.dumps(results, indent=1)), (page, text)):
         with atomic_write(path) as file:
             file.write((content.rstrip("\n") + "\n").encode())

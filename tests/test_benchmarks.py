@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import memory, precision, report, speed, startup, streaming
+from benchmarks import memory, precision, report, speed, startup, streaming, training_step
 from benchmarks.codecs import CODECS, Codec, build
 from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median, timed
 
@@ -161,3 +161,32 @@ def test_a_section_is_replaced_and_the_others_stay(tmp_path):
 def test_every_program_of_the_start_up_is_python():
     for program in startup.PROGRAMS.values():
         compile(program, "program", "exec")
+
+
+def test_steps_of_all_variants_are_timed_and_the_first_round_is_not_counted(monkeypatch):
+    calls = {"published": 0, "ours": 0}
+
+    def variant(name):
+        network = nn.Linear(1, 1)
+
+        def forward(audio):
+            calls[name] += 1
+            return network(audio[..., None])[..., 0]
+
+        return network, forward
+
+    monkeypatch.setattr(training_step, "VARIANTS", {name: (name, lambda name=name: variant(name)) for name in calls})
+    clock = iter([100.0, 100.0, 4.0, 1.0, 6.0, 1.0, 5.0, 2.0])
+    monkeypatch.setattr(training_step, "timed", lambda step: (step(), Timing(next(clock), 0.0)))
+    result = training_step.measure(["published", "ours"], batch=2, seconds=0.5, threads=1, rounds=3)
+    assert calls == {"published": 4, "ours": 4}
+    assert result["step_s"] == {"published": 5.0, "ours": 1.0}
+    assert "| ours | 1.00 s | 1.00 | 1.00 s | 5.00 |" in training_step.markdown(result)
+
+
+def test_a_page_opens_and_ends_with_what_no_benchmark_makes(tmp_path):
+    page = tmp_path / "speed.md"
+    report.record("startup", {"machine": report.machine(1), "rounds": 3, "seconds": {"nothing": 1.25}}, page)
+    text = page.read_text()
+    assert text.startswith("# Speed\n")
+    assert text.index(report.INTRODUCTION.read_text().strip()) < text.index("## Start-up") < text.index("## Where the")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from networks import speech_like
+from torch import nn
 
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.modeling import products
@@ -50,3 +51,19 @@ def test_the_bundled_weights_give_the_same_ids_packed_or_not_by_numpy_or_torch(m
     assert not (changed & ~model.quantizer.near_boundary(plain.latents)).any()
     assert (quick.latents - plain.latents).abs().max() < 1e-4
     assert (model.decode(quick.audio_codes).audio_values - audio).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_a_layer_put_in_the_place_of_another_is_called(tiny_model):
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    unit = tiny_model.decoder.convolutions.stages[0].units[0]
+    codes = tiny_model.encode(speech_like(2000)[None, None]).audio_codes
+    before, expand = tiny_model.decode(codes).audio_values, unit.expand
+    unit.expand = Doubled(expand.in_features, expand.out_features)
+    unit.expand.load_state_dict({name: value / 2 for name, value in expand.state_dict().items()})
+    assert (tiny_model.decode(codes).audio_values - before).abs().max() < 1e-5
+    unit.expand.weight.zero_()
+    assert (tiny_model.decode(codes).audio_values - before).abs().max() > 1e-5

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
             bins = lengths.by_length(model, _recordings(options.lengths, model.config.sampling_rate))
             pages.append(lengths.markdown(bins, title))
             facts[-1]["lengths"] = [dataclasses.asdict(one) for one in bins]
-    text = latency.markdown(analyses, f"l3ac {shlex.join(sys.argv[1:])}")
+    text = latency.markdown(analyses, _command(options))
     if options.output is not None:
         page = Path(options.output)
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +79,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(text)
     return 0 if all(analysis.agrees for analysis in analyses) else 1
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command as a page shows it: what it ran on, without where that lies."""
+    command = ["l3ac", "analyze", *map(model_name, options.models)]
+    command += ["--random"] * options.random
+    command += [] if options.lengths is None else ["--lengths", model_name(options.lengths)]
+    return shlex.join(command)
 
 
 def _model(name: str, random: bool) -> L3ACModel:

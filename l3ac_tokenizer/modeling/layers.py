@@ -217,8 +217,11 @@ class ConvUnit(nn.Module):
 
     def products(self, columns: int) -> tuple[Product, Product]:
         """Both linear layers, the response norm in the second, for so many columns."""
+        expand: Product = self.expand
+        if type(self.expand) is nn.Linear:  # no quantized or adapted layer in its place
+            expand = product(self.expand.weight, self.expand.bias, columns)
         weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
-        return product(self.expand.weight, self.expand.bias, columns), product(weight, bias, columns)
+        return expand, product(weight, bias, columns)
 
 
 class ResidualUnit(nn.Module):

@@ -17,6 +17,7 @@ def test_a_model_directory_is_analysed_into_a_page_with_a_picture(models, tmp_pa
     assert facts["stated_id"] == model.encoder_lookahead == facts["id_reach"]["after"]
     assert facts["stated_sample"] == model.decoder_lookahead == facts["sample_reach"]["after"]
     text = page.read_text()
+    assert "Made by `l3ac analyze tiny`." in text and str(tmp_path) not in text
     assert "| tiny |" in text and "](latency.png)" in text
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
