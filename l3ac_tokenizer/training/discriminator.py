@@ -32,15 +32,16 @@ def normalised(audio: Tensor) -> Tensor:
     return 0.8 * centred / (centred.abs().amax(-1, keepdim=True) + 1e-9)
 
 
-def _conv(
+def normed_conv(
     inputs: int,
     outputs: int,
     kernel: tuple[int, int],
     stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
 ) -> nn.Module:
     """Weight-normed 2-D convolution, padded so that stride 1 keeps the size."""
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding))
+    padding = (dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2))
+    return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation))
 
 
 def _activated(conv: nn.Module) -> nn.Sequential:
@@ -55,10 +56,12 @@ class PeriodDiscriminator(nn.Module):
     def __init__(self, period: int):
         super().__init__()
         self.period = period
-        layers = [_activated(_conv(inputs, outputs, (5, 1), (3, 1))) for inputs, outputs in pairwise(self.channels)]
-        layers.append(_activated(_conv(self.channels[-1], self.channels[-1], (5, 1))))
+        layers = [
+            _activated(normed_conv(inputs, outputs, (5, 1), (3, 1))) for inputs, outputs in pairwise(self.channels)
+        ]
+        layers.append(_activated(normed_conv(self.channels[-1], self.channels[-1], (5, 1))))
         self.convs = nn.ModuleList(layers)
-        self.conv_post = _conv(self.channels[-1], 1, (3, 1))
+        self.conv_post = normed_conv(self.channels[-1], 1, (3, 1))
 
     def forward(self, audio: Tensor) -> FeatureMaps:
         """(B, T) → 5 activations and the output (B, 1, rows, period)."""
@@ -85,15 +88,15 @@ class BandDiscriminator(nn.Module):
         edges = [int(edge * bins) for edge in BAND_EDGES]
         self.bands = list(pairwise(edges))
         self.band_convs = nn.ModuleList(self._band() for _ in self.bands)
-        self.conv_post = _conv(self.channels, 1, (3, 3))
+        self.conv_post = normed_conv(self.channels, 1, (3, 3))
 
     def _band(self) -> nn.ModuleList:
         width = self.channels
         return nn.ModuleList(
             [
-                _activated(_conv(2, width, (3, 9))),
-                *(_activated(_conv(width, width, (3, 9), (1, 2))) for _ in range(3)),
-                _activated(_conv(width, width, (3, 3))),
+                _activated(normed_conv(2, width, (3, 9))),
+                *(_activated(normed_conv(width, width, (3, 9), (1, 2))) for _ in range(3)),
+                _activated(normed_conv(width, width, (3, 3))),
             ]
         )
 

@@ -1,7 +1,7 @@
-"""Reconstruction losses of L3AC, one small function each. Axes: B batch, T samples.
+"""Losses of L3AC and of TAAE, one small function each. Axes: B batch, T samples.
 
 `x` is the reference audio and `y` the generated audio, both (B, T) at 16 kHz; zero padding inside a batch is
-scored like audio, as in the published training. "Paper" is arXiv 2504.04949.
+scored like audio, as in the published training. "Paper" is arXiv 2504.04949, "TAAE" arXiv 2411.19842.
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ def multi_scale_stft_loss(
     return torch.stack(terms).mean()
 
 
+def stft_l1_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Mean |S(y) - S(x)|, S the modulus of one STFT of 2048 samples, floored at 1e-4 (TAAE, Eq. 8)."""
+    modulus_y, modulus_x = (stft_modulus(audio, 11).clamp_min(1e-4) for audio in (y, x))
+    return (modulus_y - modulus_x).abs().mean()
+
+
 def clamp_max(loss: Tensor, maximum: float) -> Tensor:
     """Loss-weight clamp (paper Eq. 2): a loss above `maximum` is scaled down to it, its gradient alike.
 
@@ -111,3 +117,31 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
     """
     pairs = [pair for y, x in zip(fake, real, strict=True) for pair in zip(y[:-1], x[:-1], strict=True)]
     return torch.stack([(y.float() - x.detach().float()).abs().mean() for y, x in pairs]).sum()
+
+
+def hinge_discriminator_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Hinge loss of TAAE's discriminator: mean over k of mean relu(1 - D_k(x)) + mean relu(1 + D_k(y)).
+
+    `fake` and `real` are the feature maps of generated, detached y and of reference x; D_k are the last ones.
+    """
+    return torch.stack(
+        [(1 - x[-1].float()).relu().mean() + (1 + y[-1].float()).relu().mean() for y, x in zip(fake, real, strict=True)]
+    ).mean()
+
+
+def hinge_adversarial_loss(fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Hinge loss of the generator: mean over k of mean -D_k(y). TAAE trains with weight 0 on it."""
+    return torch.stack([-y[-1].float().mean() for y in fake]).mean()
+
+
+def relative_distance(y: Tensor, x: Tensor, floor: float = 0.0) -> Tensor:
+    """Mean |x - y| over mean |x| + `floor`, means over all axes; x gets no gradient."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x = x.detach().to(wide)
+    return (y.to(wide) - x).abs().mean() / (x.abs().mean() + floor)
+
+
+def relative_feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Relative L1 distance of all maps but the last, mean over maps and sub-discriminators (TAAE, Eq. 7)."""
+    pairs = [pair for y, x in zip(fake, real, strict=True) for pair in zip(y[:-1], x[:-1], strict=True)]
+    return torch.stack([relative_distance(y, x, 1e-3) for y, x in pairs]).mean()
