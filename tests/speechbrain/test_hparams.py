@@ -1,0 +1,68 @@
+"""The YAML files: that they load, and that the paper's sizes are DASB's."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ASR, TTS
+from hyperpyyaml import load_hyperpyyaml
+
+FOLDERS = {"data_folder": "corpus", "cached_data_folder": "cache"}
+
+
+def load_hparams(path, **overrides):
+    with open(path, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, {**FOLDERS, **overrides})
+
+
+def parameters(module) -> float:
+    """Millions of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def test_recognition_at_the_papers_size_has_the_settings_of_dasb(tmp_path):
+    hparams = load_hparams(ASR / "hparams" / "lstm.yaml", output_folder=str(tmp_path))
+    wanted = {
+        "dnn_layers": 2,
+        "dnn_neurons": 1024,
+        "dropout": 0.2,
+        "lr": 1e-4,
+        "weight_decay": 5e-4,
+        "number_of_epochs": 20,
+        "token_type": "char",
+        "embedding": "codes",
+    }
+    assert {name: hparams[name] for name in wanted} == wanted
+    assert type(hparams["scheduler"]).__name__ == "NewBobScheduler"
+    assert 41 < parameters(hparams["model"]) < 44
+
+
+def test_speech_at_the_papers_size_is_as_large_as_tokotron(tmp_path):
+    hparams = load_hparams(TTS / "hparams" / "transformer.yaml", output_folder=str(tmp_path))
+    wanted = {"enc_num_layers": 6, "dec_num_layers": 12, "d_model": 512, "nhead": 4, "head": "chained"}
+    assert {name: hparams[name] for name in wanted} == wanted
+    assert type(hparams["lr_annealing"]).__name__ == "NoamScheduler"
+    assert hparams["num_characters"] == len(hparams["characters"])
+    assert 65 < parameters(hparams["model"]) < 75
+
+
+@pytest.mark.parametrize(
+    ("path", "millions"), [(ASR / "hparams" / "lstm_small.yaml", 2), (TTS / "hparams" / "transformer_small.yaml", 2)]
+)
+def test_the_small_sizes_are_small(path, millions, tmp_path):
+    assert parameters(load_hparams(path, output_folder=str(tmp_path))["model"]) < millions
+
+
+@pytest.mark.parametrize("path", [ASR / "hparams" / "lstm.yaml", TTS / "hparams" / "transformer.yaml"])
+def test_a_corpus_has_to_be_named(path):
+    with open(path, encoding="utf-8") as file, pytest.raises(ValueError, match="data_folder"):
+        load_hyperpyyaml(file)
+
+
+@pytest.mark.parametrize("path", [ASR / "hparams", TTS / "hparams"])
+def test_the_small_size_has_every_setting_of_the_papers(path):
+    small, paper = sorted(path.glob("*.yaml"), key=lambda file: "small" not in file.name)
+    names = [
+        [line.partition(":")[0] for line in file.read_text("utf-8").splitlines() if line[:1].isalpha()]
+        for file in (small, paper)
+    ]
+    assert names[0] == names[1]
