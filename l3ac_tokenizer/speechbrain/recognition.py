@@ -42,7 +42,9 @@ class TokenRecogniser:
         if not settings.is_file():
             raise FileNotFoundError(f"There is no {settings}: give the output_folder of a run of LibriSpeech/ASR.")
         with torch.random.fork_rng(devices=[]), open(settings, encoding="utf-8") as file:
-            hparams: dict[str, Any] = load_hyperpyyaml(file, {"output_folder": os.fspath(run)})
+            # The file names the folder that the run was trained in; it may have been moved.
+            moved = {"checkpointer": {"checkpoints_dir": os.fspath(Path(run, "save"))}}
+            hparams: dict[str, Any] = load_hyperpyyaml(file, moved)
         if hparams["checkpointer"].recover_if_possible(min_key="WER") is None:
             raise ValueError(f"{run} has no checkpoint: train it first.")
         self.label = f"token ASR ({Path(run).name})"
