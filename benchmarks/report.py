@@ -34,6 +34,12 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def recorded(section: str, page: Path) -> dict[str, Any] | None:
+    """A section's last result in the JSON file beside `page`; None without one."""
+    store = page.with_suffix(".json")
+    return json.loads(store.read_text()).get(section) if store.exists() else None
+
+
 def record(section: str, result: dict[str, Any], page: Path) -> None:
     """Put a section's result in the JSON file beside `page`, and write `page` from all sections there.
 

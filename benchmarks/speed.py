@@ -1,11 +1,12 @@
 """How long encoding and decoding take, and how much memory, beside other codecs on the same machine.
 
     python -m benchmarks.speed                                            # all of it: hours
-    python -m benchmarks.speed --durations 1 10 --batches 1 --rounds 2 -o /tmp/speed.md
+    python -m benchmarks.speed --durations 1 10 --batches 1 --rounds 2    # its tables only, the page's others stay
 
 First, one pass of each codec at each length and batch runs in a process of its own, which measures peak memory and
 finds out what runs out of memory or takes too long. What went through is then timed in one process, codec after codec,
-round by round, so that a machine that slows down slows down all; medians are reported.
+round by round, so that a machine that slows down slows down all; medians are reported. A table is made in one run;
+tables of other lengths and batches stay on the page if they were made on the same machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers.utils import logging
 
 from benchmarks import memory
 from benchmarks.codecs import CODECS, Codec, build
-from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.report import add_output, machine, machine_line, record, recorded, table
 from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median, seconds_in_products, timed
 
 BUDGET_S = 150.0
@@ -69,6 +70,15 @@ def measure(
         "products_seconds": length,
         "products": products,
     }
+
+
+def merged(result: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """The result, and those lengths and batches of the one before it that it has not, if of the same machine."""
+    if before is None or before["machine"] != result["machine"]:
+        return result
+    new = {(row["seconds"], row["batch"]) for row in result["rows"]}
+    rows = result["rows"] + [row for row in before["rows"] if (row["seconds"], row["batch"]) not in new]
+    return {**result, "rows": rows, "growth": growth(rows, list(dict.fromkeys(row["codec"] for row in rows)))}
 
 
 def failed_before(rows: list[Row], name: str, seconds: float, batch: int) -> memory.Pass | None:
@@ -245,6 +255,7 @@ def main() -> None:
         result = measure(
             options.codecs, options.durations, options.batches, options.threads, options.rounds, Path(scratch)
         )
+    result = merged(result, recorded("speed", options.output))
     record("speed", result, options.output)
     print(markdown(result))
 

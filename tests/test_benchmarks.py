@@ -103,6 +103,21 @@ def test_the_page_has_a_row_for_every_codec_length_and_batch(two_codecs, tmp_pat
     assert counted["encode_gflop"] == pytest.approx(2e-9 * 64_000 * 64)
 
 
+def test_tables_of_other_lengths_stay_if_they_are_of_the_same_machine(two_codecs, tmp_path):
+    def measured(*lengths):
+        return speed.measure(["ours"], list(lengths), [1], threads=1, rounds=1, scratch=tmp_path)
+
+    before, after = measured(10.0, 20.0), measured(20.0, 40.0)
+    both = speed.merged(after, before)
+    assert sorted(row["seconds"] for row in both["rows"]) == [10, 20, 40]
+    assert [row for row in both["rows"] if row["seconds"] == 20] == [
+        row for row in after["rows"] if row["seconds"] == 20
+    ]
+    assert sorted(both["growth"][0]["lengths"]) == [10, 20, 40]
+    assert speed.merged(after, {**before, "machine": {**before["machine"], "threads": 7}}) == after
+    assert speed.merged(after, None) == after
+
+
 def test_a_slow_codec_is_timed_in_fewer_rounds_but_once(two_codecs, monkeypatch, tmp_path):
     monkeypatch.setattr(speed, "BUDGET_S", 2.0)
     rows = [{"codec": "ours", "seconds": 1.0, "batch": 1, "failure": None, "pass_s": cost} for cost in (1.0, 50.0)]

@@ -24,6 +24,7 @@ SERIAL_THREADS = 2
 def _at_inference(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and not torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -53,5 +54,5 @@ def sine(x: Tensor) -> Tensor:
     if not _at_inference(x) or torch.get_num_threads() > SERIAL_THREADS:
         return torch.sin(x)
     result = torch.empty_like(x)
-    np.sin(x.numpy(), out=result.numpy())
+    np.sin(x.detach().numpy(), out=result.numpy())
     return result
