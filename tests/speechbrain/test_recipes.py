@@ -67,7 +67,7 @@ def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
     assert "Loading a checkpoint" in said
     # Optimiser, schedule and order of batches went on too: the same as a run that was never stopped.
     run(ASR, "train.py", *asr_arguments(*paths[:2], tmp_path / "whole", number_of_epochs=3))
-    assert logged(tmp_path / "whole", "train loss")[2] == pytest.approx(losses[2], rel=0.2)
+    assert logged(tmp_path / "whole", "train loss") == pytest.approx(losses, rel=0.01)
 
 
 def test_two_processes_train_together(asr_run, tmp_path):
@@ -81,7 +81,7 @@ def test_too_few_utterances_for_the_processes_are_said(asr_run, tmp_path):
         asr_run["data"], asr_run["cache"], tmp_path / "run", max_batch_length_train=10_000, max_batch_ex=1000
     )
     arguments += ["--num_buckets=1", "--distributed_backend=gloo", "--device=cpu"]
-    with pytest.raises(AssertionError, match=r"are 1 batches for 2 processes: give more utterances"):
+    with pytest.raises(AssertionError, match=r"batches, too few for 2 processes: give more utterances"):
         run(ASR, "train.py", *arguments, launcher=TORCHRUN)
 
 

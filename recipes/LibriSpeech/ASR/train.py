@@ -127,9 +127,9 @@ def dataio_prepare(hparams, tokenizer):
 
     train_sampler = sampler(train, hparams["dynamic_batch_sampler_train"])
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if len(train_sampler) < processes:
+    if 1 < processes >= len(train_sampler):  # SpeechBrain cannot give a process one batch only
         raise ValueError(
-            f"{hparams['train_csv']} has {len(train)} utterances, which are {len(train_sampler)} batches for "
+            f"{hparams['train_csv']} has {len(train)} utterances, which are {len(train_sampler)} batches, too few for "
             f"{processes} processes: give more utterances, a lower max_batch_length_train, or fewer processes."
         )
     return train, valid, tests, train_sampler, sampler(valid, hparams["dynamic_batch_sampler_val"])
@@ -185,6 +185,7 @@ def main(argv):
     brain.searcher = CTCBeamSearcher(
         **hparams["test_beam_search"], vocab_list=unit_names(tokenizer, hparams["output_neurons"])
     )
+    brain.train_sampler = train_sampler  # told the epoch, so that a run goes on with the batches that come next
     workers = {"num_workers": hparams["num_workers"]}
     brain.fit(
         brain.hparams.epoch_counter,
