@@ -3,6 +3,7 @@
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
 # make latency            what ids and samples must wait for, every preset, into docs/latency.md; ten minutes
+# make report             quality of the bundled weights beside anchors and the papers, into docs/results.md; needs L3AC_SHARED
 # make env                .venv with every extra (demo and test make .venv with what they need themselves)
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers lint bench latency env
+.PHONY: demo test test-all test-transformers lint bench latency report env
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
@@ -69,6 +70,12 @@ latency: $(VENV)/test.stamp
 		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/latency.md
 	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/latency-l3ac-1k.md)
 
+# Rows are kept in results/: what a run that was stopped has left, and what other weights do not change, is not made again.
+report: export OMP_NUM_THREADS = 1
+report: $(VENV)/env.stamp
+	@test -d "$(L3AC_SHARED)/audio/eval" || { echo "make report: L3AC_SHARED must name a folder with audio/eval"; exit 1; }
+	$(BIN)/python recipes/report.py "$(L3AC_SHARED)"
+
 env: $(VENV)/env.stamp
 
 $(BIN)/python:
@@ -96,4 +103,5 @@ endif
 $(VENV)/env.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) $(ENV_REQUIREMENTS)
 	$(INSTALL_SPEECHBRAIN)
+	$(INSTALL) --no-deps distillmos xls-r-sqa  # they need torchaudio too
 	touch $@ $(VENV)/test.stamp $(VENV)/demo.stamp

@@ -40,6 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="do not encode changed clips: the encoder has a fifth of the work",
     )
+    applications = parser.add_argument_group("applications (of clips of speech, but for --events and --features)")
+    applications.add_argument(
+        "--asr",
+        metavar="NAME",
+        help="WER and dWER: faster-whisper[:FOLDER], pocketsphinx (proxy), or a hub name or directory",
+    )
+    applications.add_argument(
+        "--speaker",
+        metavar="NAME",
+        help="similarity and EER: resemblyzer (proxy), speechbrain:SOURCE, or a hub name or directory for x-vectors",
+    )
+    applications.add_argument("--emotion", metavar="NAME", help="accuracy: a classifier, hub name or directory")
+    applications.add_argument("--events", metavar="NAME", help="accuracy: a classifier, hub name or directory")
+    applications.add_argument("--features", metavar="NAME", help="distance in a Whisper's encoder (proxy)")
+    applications.add_argument(
+        "--opinion",
+        action="append",
+        default=[],
+        dest="opinions",
+        choices=("dnsmos", "distillmos"),
+        help="opinion scores predicted without the original",
+    )
     parser.add_argument("--save-audio", action="store_true", help="keep all decoded clips, not only the examples")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument("--threads", type=_count, default=1, metavar="T", help="of torch, a process (default: 1)")
@@ -54,11 +76,15 @@ def run(options: argparse.Namespace) -> int:
         import pystoi  # noqa: F401
         import torchmetrics  # noqa: F401
 
+    from transformers.utils import logging
+
     from ..evaluation.data import open_data
     from ..evaluation.options import Options
     from ..evaluation.report import write_report
-    from ..evaluation.run import evaluate
+    from ..evaluation.run import EXAMPLES, evaluate
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     data = open_data(options.data, options.limit)
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips, taken as {domain}.")
@@ -66,10 +92,20 @@ def run(options: argparse.Namespace) -> int:
         data,
         options.codecs or DEFAULT_CODECS,
         options.output,
-        Options(consistency=options.consistency, device=options.device, threads=options.threads),
+        Options(
+            consistency=options.consistency,
+            asr=options.asr,
+            speaker=options.speaker,
+            emotion=options.emotion,
+            events=options.events,
+            features=options.features,
+            opinions=tuple(dict.fromkeys(options.opinions)),
+            device=options.device,
+            threads=options.threads,
+        ),
         resume=options.resume,
         jobs=options.jobs,
-        examples=-1 if options.save_audio else 2,
+        examples=-1 if options.save_audio else EXAMPLES,
     )
     for codec in evaluation.codecs:
         if codec.unavailable is not None:
@@ -78,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         show_json(summary)
     else:
-        print(files["table"].read_text(encoding="utf-8"))
+        print(files["table.md"].read_text(encoding="utf-8"))
         say(f"written: {', '.join(str(path) for path in files.values())}.")
     return 0 if evaluation.rows else 1
 

@@ -174,28 +174,31 @@ class Original(Codec):
         return code.payload
 
 
-class L3AC(Codec):
-    """A checkpoint of this package; decoding is cut to the clip's length."""
+class OurCodec(Codec):
+    """A checkpoint of this package, of any family; decoding is cut to the clip's length."""
 
     def __init__(self, directory: str, setting: str, device: str) -> None:
-        from ..modeling import L3ACModel
+        from ..modeling import CodecModel
 
         if setting not in ("", "frozen"):
             raise CodecUnavailable(f"the setting {setting!r} is not known: write @frozen, or nothing.")
         self.name = codec_title(directory) + (f"@{setting}" if setting else "")
         self.title = self.name
         self.time_norm: TimeNormMode = "frozen" if setting else "clip"
-        self.model: Any = L3ACModel.from_pretrained(directory).eval()
+        self.model: Any = CodecModel.from_pretrained(directory).eval()
         self.model.to(device)
         config = self.model.config
         self.sampling_rate = self.output_rate = config.sampling_rate
-        self.rates = Rates(config.frame_rate, (config.codebook_size,), tuple(config.levels))
+        streams = config.num_quantizers
+        self.rates = Rates(
+            config.frame_rate, (config.codebook_size,) * streams, tuple(config.levels) if streams == 1 else ()
+        )
         self.parameters = self.model.num_parameters()
         self.digest = self.model.weights_digest()
 
     @torch.inference_mode()
     def encode(self, audio: np.ndarray) -> Code:
-        """One stream of ids, and the number of samples."""
+        """Ids, and the number of samples."""
         inputs = torch.from_numpy(audio)[None, None].to(self.model.device)
         ids = self.model.encode(inputs).audio_codes
         return Code((ids, audio.size), ids=ids[0].cpu().numpy())
@@ -210,16 +213,21 @@ class L3AC(Codec):
 
 def _open_network(base: str, setting: str, device: str) -> Codec:
     from ..hub import bundled_presets
-    from ..presets import PRESETS
+    from ..presets import FAMILIES, PRESETS
     from .peers import open_peer
 
-    is_ours = base in PRESETS or _model_type(base) == "l3ac"
+    is_ours = base in PRESETS or _model_type(base) in FAMILIES
     try:
-        return L3AC(base, setting, device) if is_ours else open_peer(base, setting, device)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:  # each library has its own
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        offline = f"{', '.join(bundled_presets())}, opus, codec2 and directories work offline"
-        raise CodecUnavailable(f"it cannot be loaded ({reason}); {offline}.") from error
+        return OurCodec(base, setting, device) if is_ours else open_peer(base, setting, device)
+    except CodecUnavailable:
+        raise
+    except Exception as error:  # each library and each model has its own
+        if not (is_ours or os.path.isdir(base)):
+            offline = f"{', '.join(bundled_presets())}, opus, codec2 and directories work offline"
+            reason = f"there is no such directory, and the hub was out of reach or has no such model; {offline}."
+            raise CodecUnavailable(reason) from error
+        reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
+        raise CodecUnavailable(f"it cannot be loaded ({reason}).") from error
 
 
 def _model_type(directory: str) -> str | None:

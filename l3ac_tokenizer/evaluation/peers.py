@@ -25,7 +25,7 @@ class Adapter:
 
     Attributes:
         encode: (model, inputs of the feature extractor, setting) → ids (1, K, N), or (chunks, 1, K, N).
-        decode: (model, ids, what encoding gave) → audio (1, 1, T).
+        decode: (model, what encoding gave) → audio (1, 1, T) or (1, T).
         codebook_size: Configuration → size of each stream's codebook.
         setting: What the number after `@` is.
     """
@@ -98,7 +98,7 @@ class Peer(Codec):
 
     Raises:
         CodecUnavailable: a setting that it has not.
-        OSError, ValueError: it cannot be loaded.
+        OSError, ValueError: it cannot be loaded whole.
     """
 
     def __init__(self, name: str, setting: str, device: str) -> None:
@@ -108,12 +108,15 @@ class Peer(Codec):
         self.adapter = ADAPTERS.get(config.model_type, GENERAL)
         self.setting = _number(setting, self.adapter.setting)
         auto = AutoModel if config.model_type in ADAPTERS else AutoModelForAudioTokenization
-        self.model: Any = auto.from_pretrained(name)
+        self.model: Any
+        self.model, report = auto.from_pretrained(name, output_loading_info=True)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
         self.model.to(device).eval()
         self.extractor: Any = AutoFeatureExtractor.from_pretrained(name)
         self.name = self.title = codec_title(name) + (f"@{setting}" if setting else "")
-        self.sampling_rate = getattr(config, "input_sampling_rate", None) or config.sampling_rate
-        self.output_rate = getattr(config, "output_sampling_rate", None) or config.sampling_rate
+        self.sampling_rate = self.extractor.sampling_rate
+        self.output_rate = getattr(config, "output_sampling_rate", self.sampling_rate)
         self.parameters = self.model.num_parameters()
         self.digest = getattr(config, "_commit_hash", None)
         # The numbers of ids of 1 s and of 2 s of silence: configurations differ in what they call a rate, or round it.
@@ -128,7 +131,8 @@ class Peer(Codec):
     @torch.inference_mode()
     def decode(self, code: Code) -> np.ndarray:
         """All samples that the model gives, the first channel."""
-        return self.adapter.decode(self.model, code.payload)[0, 0].float().cpu().numpy()
+        audio = self.adapter.decode(self.model, code.payload)[0]
+        return (audio if audio.ndim == 1 else audio[0]).float().cpu().numpy()  # DAC leaves the channels out
 
     @torch.inference_mode()
     def _encode(self, audio: np.ndarray) -> tuple[Any, np.ndarray]:

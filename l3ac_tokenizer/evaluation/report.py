@@ -9,14 +9,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
+
 from ..atomic import atomic_write
-from .run import Evaluation
+from .chart import draw_chart
+from .page import Example, make_page
+from .run import EXAMPLES, Evaluation, audio_path
+from .spectrograms import draw_spectrograms
 from .summary import flat_row, summarize
 from .tables import markdown
 
+MOST_EXAMPLES = 4
+"""Clips on the page and among the spectrograms."""
+
 
 def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Write `clips.csv` (and `.parquet`), `summary.json` and `table.md`.
+    """Write `clips.csv` (and `.parquet`), `summary.json`, `table.md`, and where matplotlib is installed pictures.
+
+    The page `index.html` holds players of examples, tables and the chart; `chart.png` and `.svg` are written where
+    there is speech, `spectrograms.png` where there are examples.
 
     Returns:
         The summary, and the files by what they are.
@@ -26,15 +38,42 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
     """
     folder = Path(output)
     summary = summarize(evaluation)
-    files = {"clips": folder / "clips.csv", "summary": folder / "summary.json", "table": folder / "table.md"}
     rows = [flat_row(row, evaluation.metrics) for row in evaluation.rows]
-    _write(files["clips"], _as_csv(rows))
+    contents = {"clips.csv": _as_csv(rows), "table.md": markdown(summary).encode()}
+    contents["summary.json"] = (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode()
     if importlib.util.find_spec("pyarrow") is not None and rows:
-        files["parquet"] = folder / "clips.parquet"
-        _write(files["parquet"], _as_parquet(rows))
-    _write(files["summary"], (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
-    _write(files["table"], markdown(summary).encode())
-    return summary, files
+        contents["clips.parquet"] = _as_parquet(rows)
+    examples = _examples(evaluation, folder)
+    charts: dict[str, bytes] = {}
+    if importlib.util.find_spec("matplotlib") is not None:
+        charts = draw_chart(summary)
+        contents |= {f"chart.{kind}": picture for kind, picture in charts.items()}
+        if examples:
+            titles = list(examples[0].audio)
+            grid = {title: [example.audio[title] for example in examples] for title in titles}
+            contents["spectrograms.png"] = draw_spectrograms(grid, [example.name for example in examples])
+    contents["index.html"] = make_page(summary, examples, charts.get("svg")).encode()
+    for name, content in contents.items():
+        with atomic_write(folder / name) as file:
+            file.write(content)
+    return summary, {name: folder / name for name in contents}
+
+
+def _examples(evaluation: Evaluation, folder: Path) -> list[Example]:
+    """Clips that were kept, of all data sets, each with the original first."""
+    chosen = []
+    for clip in evaluation.data.spread(EXAMPLES):
+        audio: dict[str, np.ndarray | None] = {"original": _read(audio_path(folder, "original", clip))}
+        for codec in evaluation.codecs:
+            if codec.unavailable is None:
+                audio[codec.title] = _read(audio_path(folder, codec.name, clip))
+        if audio["original"] is not None:
+            chosen.append(Example(clip.key, audio))
+    return chosen[:: -(-len(chosen) // MOST_EXAMPLES)] if chosen else []
+
+
+def _read(path: Path) -> np.ndarray | None:
+    return soundfile.read(path, dtype="float32")[0] if path.exists() else None
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> bytes:
@@ -55,8 +94,3 @@ def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     return sink.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as file:
-        file.write(content)

@@ -26,9 +26,11 @@ from ..audio import write_audio
 from .codecs import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title, open_codec, refuse_twins
 from .data import Clip, TestData
 from .options import Options
-from .scoring import Metric, Row
+from .scoring import ClipScorer, Metric, Row
 
 FORMAT = 1
+EXAMPLES = 2
+"""Clips of each data set whose audio is kept."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ class _Task:
 class _Worker:
     """Scores clips in one process; keeps the codec of the last one."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, scorer: ClipScorer | None = None) -> None:
         torch.set_num_threads(options.threads)
         self.options = options
-        self.scorer = options.make_scorer()
+        self.scorer = scorer or options.make_scorer()
         self._name: str | None = None
         self._codec: Codec | None = None
 
@@ -121,7 +123,7 @@ def evaluate(
     *,
     resume: bool = False,
     jobs: int = 1,
-    examples: int = 2,
+    examples: int = EXAMPLES,
 ) -> Evaluation:
     """Score every codec on every clip.
 
@@ -153,7 +155,7 @@ def evaluate(
                 places = [audio_path(folder, codec, clip) for codec in (fact.name, "original")]
                 tasks.append(_Task(name, clip, *(places if clip.key in kept else (None, None))))
     with tqdm(total=len(tasks), desc="evaluating", unit="clip", disable=None) as bar:
-        for row in _rows(tasks, options, jobs):
+        for row in _rows(tasks, options, scorer, jobs):
             log.add(row)
             bar.set_postfix_str(row.codec)
             bar.update()
@@ -171,11 +173,11 @@ def audio_path(folder: Path, codec: str, clip: Clip) -> Path:
     return folder / "audio" / codec.replace("/", "--") / "samples" / clip.dataset / f"{name}.wav"
 
 
-def _rows(tasks: Sequence[_Task], options: Options, jobs: int) -> Iterator[Row]:
+def _rows(tasks: Sequence[_Task], options: Options, scorer: ClipScorer, jobs: int) -> Iterator[Row]:
     if not tasks:
         return
     if jobs == 1:
-        yield from map(_Worker(options), tasks)
+        yield from map(_Worker(options, scorer), tasks)
         return
     context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
     with ProcessPoolExecutor(jobs, context, _start, (options,)) as pool:
@@ -206,7 +208,7 @@ class _Log:
     def __init__(self, folder: Path, options: Options, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "clips.jsonl"
-        settings = {"format": FORMAT, **asdict(options.of_rows())}
+        settings = json.loads(json.dumps({"format": FORMAT, **asdict(options.of_rows())}))
         settings_path = folder / "settings.json"
         if self._path.exists() and not resume:
             raise ValueError(f"{folder} holds results already: give --resume to go on with them, or another folder.")

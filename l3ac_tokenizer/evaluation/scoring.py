@@ -114,12 +114,14 @@ SPEECH_ONLY = ("stoi", "pesq_wb", "pesq_nb")
 """Metrics of speech, which Codec-SUPERB does not take of other audio either."""
 
 CONSISTENCY: Mapping[str, Metric] = {
-    "changed_by_noise": Metric("ids changed by −60 dB noise, %", 1, False, "ours", 100),
-    "changed_by_sample": Metric("by a shift of one sample, %", 1, False, "ours", 100),
-    "changed_by_hop": Metric("by a shift of one hop, %", 1, False, "ours", 100),
-    "changed_by_gain": Metric("by −6 dB, %", 1, False, "ours", 100),
+    "changed_by_noise": Metric("ids changed by noise, %", 1, False, "ours", 100),
+    "changed_by_sample": Metric("ids changed by a sample, %", 1, False, "ours", 100),
+    "changed_by_hop": Metric("ids changed by a hop, %", 1, False, "ours", 100),
+    "changed_by_gain": Metric("ids changed by gain, %", 1, False, "ours", 100),
 }
 
+
+EER = Metric("EER, %", 1, False, "Codec-SUPERB; all pairs of decoded clips of a domain", 100)
 
 WHOLE_CLIP = {"read": "not readable", "silent": "silent", "codec": "codec failed"}
 """Failures of all of a clip, and what tables call them."""
@@ -150,6 +152,8 @@ class ClipScorer:
         shown = {name: metric for name, (metric, _) in SIGNAL.items()}
         for scorer in self.scorers.values():
             shown |= scorer.metrics
+        if self.embed is not None:
+            shown["eer"] = EER
         return shown | (dict(CONSISTENCY) if self.consistent_ids else {})
 
     def __call__(self, codec: Codec, clip: Clip) -> tuple[Row, np.ndarray | None]:

@@ -13,6 +13,7 @@ import numpy as np
 from .ids import id_statistics
 from .run import CodecFacts, Evaluation
 from .scoring import WHOLE_CLIP, Row, Value, failure_titles
+from .speakers import equal_error_rate
 from .statistics import RESAMPLES, SEED, Mean, mean_of_means, pooled_mean
 
 PACKAGES = ("l3ac-tokenizer", "torch", "transformers", "torchmetrics", "pesq", "pystoi", "soundfile", "soxr", "numpy")
@@ -93,7 +94,7 @@ def _dataset(evaluation: Evaluation, codec: CodecFacts, rows: Sequence[Row]) -> 
         "clips": len(done),
         "seconds": sum(row.seconds for row in done),
         "bits_per_second": asdict(pooled_mean(_bits(done))),
-        "values": {name: asdict(pooled_mean(_parts(done, name))) for name in evaluation.metrics},
+        "values": _values(evaluation, [done]),
         "ids": id_statistics(all_ids, codec.rates, sum(row.seconds for row in done))
         if all_ids and codec.rates is not None
         else None,
@@ -112,13 +113,22 @@ def _domain(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[s
         "clips": sum(map(len, done)),
         "seconds": sum(row.seconds for rows in done for row in rows),
         "bits_per_second": asdict(mean_of_means([_bits(rows) for rows in done])),
-        "values": {name: asdict(_mean(done, name)) for name in evaluation.metrics},
+        "values": _values(evaluation, done),
         "failed": failure_titles(evaluation.metrics, failed),
     }
 
 
-def _mean(datasets: Sequence[Sequence[Row]], name: str) -> Mean:
-    return mean_of_means([_parts(rows, name) for rows in datasets])
+def _values(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    means = {name: mean_of_means([_parts(rows, name) for rows in datasets]) for name in evaluation.metrics}
+    if "eer" in means:
+        means["eer"] = _error_rate(evaluation, [row for rows in datasets for row in rows])
+    return {name: asdict(mean) for name, mean in means.items()}
+
+
+def _error_rate(evaluation: Evaluation, rows: Sequence[Row]) -> Mean:
+    speakers = {clip.key: clip.labels.get("speaker") for clip in evaluation.data.clips}
+    voices = [(row.embedding, speaker) for row in rows if row.embedding and (speaker := speakers.get(row.clip))]
+    return equal_error_rate([embedding for embedding, _ in voices], [speaker for _, speaker in voices])
 
 
 def _decoded(rows: Sequence[Row]) -> list[Row]:

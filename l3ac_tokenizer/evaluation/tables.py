@@ -23,6 +23,11 @@ def markdown(summary: Summary) -> str:
         parts += [f"### {domain.capitalize()}{over}", quality_table(summary, domain)]
         if len(datasets) > 1:
             parts += [quality_table(summary, domain, dataset) for dataset in datasets]
+    if "changed_by_noise" in summary["metrics"]:
+        parts.append(
+            "Ids changed: by white noise 60 dB below the clip, by one sample and by one hop of silence before it (ids "
+            "moved by one), by a gain of −6 dB."
+        )
     parts += ["### Rates", rate_table(summary)]
     ids = id_table(summary)
     if ids:

@@ -152,7 +152,7 @@ def test_rates_of_several_streams():
         ("codec2@9600", "one of 3200"),
         ("l3ac-1k@chunks", "write @frozen"),
         ("l3ac-3k", "no bundled weights"),
-        ("nobody/no-codec", "cannot be loaded"),
+        ("nobody/no-codec", "out of reach or has no such model"),
     ],
 )
 def test_what_cannot_be_had_says_why(name, reason, monkeypatch):

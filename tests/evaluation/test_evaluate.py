@@ -77,9 +77,9 @@ def test_every_clip_is_measured_or_counted(results):
 
 def test_a_codec_that_cannot_be_had_keeps_its_row(results):
     output, summary = results
-    assert "cannot be loaded" in summary["codecs"][3]["unavailable"]
+    assert "no such model" in summary["codecs"][3]["unavailable"]
     lines = [line for line in (output / "table.md").read_text().splitlines() if line.startswith("| nobody/no-codec")]
-    assert len(lines) == 2 and all("not available: it cannot be loaded" in line for line in lines)
+    assert len(lines) == 2 and all("not available: there is no such directory" in line for line in lines)
 
 
 def test_values_are_those_of_the_metrics(root, results):
