@@ -42,6 +42,11 @@ class Codec:
         audio = 0.1 * torch.randn(batch, 1, round(seconds * self.sampling_rate), generator=generator)
         return audio, *self.make_features(seconds, batch)
 
+    def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """Encoding of `inputs`, and decoding of what it gives."""
+        inputs = self.inputs(seconds, batch)
+        return lambda: self.encode(*inputs), self.decode
+
 
 def ours(scratch: Path) -> Codec:
     """This package with the bundled weights."""
@@ -202,7 +207,11 @@ CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
 """Name on the command line → title in the table, and how to build it, given a folder for files."""
 
 
-def build(name: str, scratch: Path) -> Codec:
+BUILD = "benchmarks.codecs:build"
+"""What `l3ac_tokenizer.evaluation.memory` builds codecs with, in a process of its own."""
+
+
+def build(name: str, scratch: str | Path) -> Codec:
     """A codec by its name, its random weights the same every time."""
     torch.manual_seed(0)
-    return CODECS[name][1](scratch)
+    return CODECS[name][1](Path(scratch))

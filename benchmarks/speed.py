@@ -21,10 +21,11 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from benchmarks import memory
-from benchmarks.codecs import CODECS, Codec, build
+from benchmarks.codecs import BUILD, CODECS, Codec, build
 from benchmarks.report import add_output, machine, machine_line, record, recorded, table
-from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median, seconds_in_products, timed
+from benchmarks.timing import gemm_peaks, seconds_in_products
+from l3ac_tokenizer.evaluation import memory
+from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
 
 BUDGET_S = 150.0
 """A codec is timed in fewer rounds, but once at least, where they would take longer than this at one length."""
@@ -47,7 +48,9 @@ def measure(
     for (seconds, batch), name in tqdm(
         list(itertools.product(combinations, names)), desc="peak memory, a process each", unit="pass"
     ):
-        done = failed_before(rows, name, seconds, batch) or memory.measure(name, seconds, batch, threads, scratch)
+        done = failed_before(rows, name, seconds, batch) or memory.measure(
+            BUILD, [name, str(scratch)], seconds, batch, threads
+        )
         rows.append({"codec": name, "seconds": seconds, "batch": batch, **vars(done)})
     peaks = gemm_peaks()
     longest = {row["codec"]: row["seconds"] for row in rows if row["failure"] is None}

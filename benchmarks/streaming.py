@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks.codecs import PRESET
 from benchmarks.report import add_output, machine, machine_line, record, table
-from benchmarks.timing import timed
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer.evaluation.timing import timed
 
 PUSHES_MS = (20, 40, 80)
 

@@ -1,48 +1,15 @@
-"""Clocks, and what a machine could do at most."""
+"""What a machine could do at most, and how much of a call is products."""
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one call: by the clock on the wall, and of all threads' CPU time."""
-
-    wall: float
-    cpu: float
-
-
-def timed(call: Callable[[], Result]) -> tuple[Result, Timing]:
-    """What `call` gives, and what it took."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return result, Timing(time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def median(timings: Sequence[Timing]) -> Timing:
-    """Medians of both clocks."""
-    return Timing(*(statistics.median(getattr(timing, clock) for timing in timings) for clock in ("wall", "cpu")))
-
-
-def growth_exponent(lengths: Sequence[float], costs: Sequence[float]) -> float | None:
-    """x of cost ∝ length^x by least squares of the logarithms; None below two different lengths."""
-    if len(set(lengths)) < 2 or min(costs) <= 0:
-        return None
-    x, y = [math.log(length) for length in lengths], [math.log(cost) for cost in costs]
-    return statistics.linear_regression(x, y).slope
+from l3ac_tokenizer.evaluation.timing import timed
 
 
 def gemm_peaks(size: int = 2048) -> dict[str, float]:
@@ -65,7 +32,6 @@ def gemm_peaks(size: int = 2048) -> dict[str, float]:
         return {name: 2e-9 * size**3 / min(timed(call)[1].wall for call in [call] * 10) for name, call in calls.items()}
 
 
-_OPS = torch.ops
 _PRODUCTS = frozenset(
     {
         "aten::_scaled_dot_product_flash_attention_for_cpu",
@@ -83,37 +49,6 @@ _PRODUCTS = frozenset(
     }
 )
 """Operations, by their names in a profile, that are matrix products or convolutions."""
-
-
-def _lstm_flops(x: tuple[int, ...], w_in: tuple[int, ...], w_hidden: tuple[int, ...], *_: Any, **__: Any) -> int:
-    """x (T, B, D), weights (4H, D) and (4H, H)."""
-    return 2 * x[0] * x[1] * (math.prod(w_in) + math.prod(w_hidden))
-
-
-def _packed_linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
-    """x (…, D), weight (D', D)."""
-    return 2 * math.prod(x) * weight[0]
-
-
-def flops(call: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in a call, multiply and add as two.
-
-    torch's counter, and formulas for operations of CPUs that it does not know: fused attention, oneDNN's LSTM and its
-    product with packed weights.
-    """
-    formulas = {
-        _OPS.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-        _OPS.aten.mkldnn_rnn_layer: _lstm_flops,
-        _OPS.mkldnn._linear_pointwise: _packed_linear_flops,
-    }
-    # Under inference mode the counter breaks weight-normed layers.
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        FlopCounterMode(display=False, custom_mapping=formulas) as counter,
-    ):
-        call()
-    return counter.get_total_flops()
 
 
 def seconds_in_products(call: Callable[[], Any]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from tqdm import tqdm, trange
 
 from benchmarks.codecs import PRESET
 from benchmarks.report import add_output, machine, machine_line, record, table
-from benchmarks.timing import timed
+from l3ac_tokenizer.evaluation.timing import timed
 
 Step = Callable[[Tensor], Tensor]
 """Audio (B, T) → decoded audio (B, T)."""

@@ -26,7 +26,7 @@ from l3ac_tokenizer.evaluation.report import write_report
 from l3ac_tokenizer.evaluation.results_page import results_page
 from l3ac_tokenizer.evaluation.run import evaluate
 
-ANCHORS = ["opus@6", "opus@12", "codec2@3200", "codec2@1200", "original"]
+ANCHORS = ["opus@6", "opus@12", "codec2@1200", "original"]
 PEERS = [
     "facebook/encodec_24khz@1.5",
     "descript/dac_16khz@2",

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import memory, precision, report, speed, startup, streaming, training_step
-from benchmarks.codecs import CODECS, Codec, build
-from benchmarks.timing import Timing, flops, gemm_peaks, growth_exponent, median, timed
+from benchmarks import precision, report, speed, startup, streaming, training_step
+from benchmarks.codecs import BUILD, CODECS, Codec, build
+from benchmarks.timing import gemm_peaks
+from l3ac_tokenizer.evaluation import memory
+from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
 
 
 def test_both_clocks_run_and_only_the_wall_clock_runs_while_the_process_sleeps():
@@ -53,15 +55,15 @@ def test_every_codec_gets_the_same_seconds_of_audio_at_its_own_rate():
 
 def test_what_runs_out_of_memory_or_time_is_said_so(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10 << 20)
-    assert memory.measure("ours", 1.0, 1, 1, tmp_path).failure == "out of memory (limit 0.0 GiB)"
+    assert memory.measure(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "out of memory (limit 0.0 GiB)"
     monkeypatch.setattr(memory, "TIME_LIMIT_S", 0.01)
-    assert memory.measure("ours", 1.0, 1, 1, tmp_path).failure == "over 0.01 s"
+    assert memory.measure(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "over 0.01 s"
     assert "no such thing" in memory._reason("Traceback\nValueError: no such thing", 1, 1)
 
 
 @pytest.mark.slow
 def test_a_pass_in_a_process_of_its_own_tells_its_peaks(tmp_path):
-    done = memory.measure("ours", 2.0, 1, 1, tmp_path)
+    done = memory.measure(BUILD, ["ours", str(tmp_path)], 2.0, 1, 1)
     assert done.failure is None, done
     assert done.standing_mib > 100 and done.encode_mib > 0 and done.decode_mib > 0 and done.pass_s > 0
 
@@ -78,7 +80,8 @@ def two_codecs(monkeypatch):
     for name in ("ours", "published"):
         monkeypatch.setitem(CODECS, name, (name.title(), multiplying))
 
-    def measured(name, seconds, batch, threads, scratch):
+    def measured(builder, arguments, seconds, batch, threads):
+        name = arguments[0]
         if name == "published" and seconds > 10:
             return memory.Pass(failure="out of memory (limit 1.0 GiB)")
         return memory.Pass(standing_mib=100.0, encode_mib=2 * seconds, decode_mib=seconds**2, pass_s=1e-3)

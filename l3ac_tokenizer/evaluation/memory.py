@@ -1,17 +1,22 @@
 """One pass of one codec in a process of its own: peak memory of each direction, or why it could not be done.
 
-    python -m benchmarks.memory CODEC SECONDS BATCH THREADS SCRATCH LIMIT_BYTES
+    python -m l3ac_tokenizer.evaluation.memory BUILDER ARGUMENTS SECONDS BATCH THREADS LIMIT_BYTES
 
-is the child, which prints JSON. Peaks are the kernel's (`VmHWM`, set back before each direction; Linux only), and what
-stood in memory before the pass (libraries, weights, input) is told apart from what the pass added.
+is the child, which prints JSON; BUILDER is `module:function`, ARGUMENTS a JSON list of what it takes, and what it gives
+has `passes(seconds, batch)`: a call that encodes, and one that decodes what that gave. Peaks are the kernel's (`VmHWM`,
+set back before each direction; Linux only), and what stood in memory before the pass (libraries, weights, input) is
+told apart from what the pass added.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,17 +48,25 @@ class Pass:
     pass_s: float | None = None
 
 
-def measure(codec: str, seconds: float, batch: int, threads: int, scratch: Path) -> Pass:
-    """Run the child and say how it ended."""
+def measure(builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int) -> Pass:
+    """Run the child and say how it ended.
+
+    Args:
+        builder: `module:function` of what makes the codec.
+        arguments: of that function.
+        seconds: length of the clips.
+        batch: their number.
+        threads: of torch.
+    """
     limit = int(MEMORY_SHARE * available_bytes())
-    arguments = [codec, str(seconds), str(batch), str(threads), str(scratch), str(limit)]
+    words = [builder, json.dumps(list(arguments)), str(seconds), str(batch), str(threads), str(limit)]
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.memory", *arguments],
+            [sys.executable, "-m", "l3ac_tokenizer.evaluation.memory", *words],
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT_S,
-            cwd=Path(__file__).parent.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     except subprocess.TimeoutExpired:
         return Pass(failure=f"over {TIME_LIMIT_S:g} s")
@@ -87,23 +100,24 @@ def _forget_peak() -> float:
     return _resident_mib("VmRSS")
 
 
-def _child(codec_name: str, seconds: float, batch: int, threads: int, scratch: Path, limit: int) -> Pass:
+def _child(builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int, limit: int) -> Pass:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # of pages that are its own, not of addresses
     import torch
 
-    from benchmarks.codecs import build
-    from benchmarks.timing import timed
+    from .timing import timed
 
     torch.set_num_threads(threads)
+    module, _, function = builder.partition(":")
     with torch.inference_mode():
-        codec = build(codec_name, scratch)
-        codec.decode(codec.encode(*codec.inputs(0.5, 1)))  # whatever is set up at the first call
-        inputs = codec.inputs(seconds, batch)
+        codec = getattr(importlib.import_module(module), function)(*arguments)
+        encode, decode = codec.passes(0.5, 1)
+        decode(encode())  # whatever is set up at the first call
+        encode, decode = codec.passes(seconds, batch)
         standing = _forget_peak()
-        codes, encoding = timed(lambda: codec.encode(*inputs))
+        codes, encoding = timed(encode)
         encode_peak = _resident_mib("VmHWM")
         before_decoding = _forget_peak()
-        _, decoding = timed(lambda: codec.decode(codes))
+        _, decoding = timed(lambda: decode(codes))
         decode_peak = _resident_mib("VmHWM")
     return Pass(
         standing_mib=standing,
@@ -114,6 +128,6 @@ def _child(codec_name: str, seconds: float, batch: int, threads: int, scratch: P
 
 
 if __name__ == "__main__":
-    name, *numbers, folder, bytes_limit = sys.argv[1:]
-    result = _child(name, float(numbers[0]), int(numbers[1]), int(numbers[2]), Path(folder), int(bytes_limit))
+    maker, given, *numbers = sys.argv[1:]
+    result = _child(maker, json.loads(given), float(numbers[0]), *map(int, numbers[1:]))
     print(json.dumps(vars(result)))
