@@ -62,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("dnsmos", "distillmos"),
         help="opinion scores predicted without the original",
     )
+    parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="also time and memory at 5, 30 and 60 s, batch 1 and 4, into cost.json and cost.md; takes long",
+    )
     parser.add_argument("--save-audio", action="store_true", help="keep all decoded clips, not only the examples")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument("--threads", type=_count, default=1, metavar="T", help="of torch, a process (default: 1)")
@@ -78,9 +83,10 @@ def run(options: argparse.Namespace) -> int:
 
     from transformers.utils import logging
 
+    from ..evaluation.cost import measure_cost
     from ..evaluation.data import open_data
     from ..evaluation.options import Options
-    from ..evaluation.report import write_report
+    from ..evaluation.report import write_cost, write_report
     from ..evaluation.run import EXAMPLES, evaluate
 
     logging.set_verbosity_error()
@@ -88,9 +94,10 @@ def run(options: argparse.Namespace) -> int:
     data = open_data(options.data, options.limit)
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips, taken as {domain}.")
+    codecs = options.codecs or DEFAULT_CODECS
     evaluation = evaluate(
         data,
-        options.codecs or DEFAULT_CODECS,
+        codecs,
         options.output,
         Options(
             consistency=options.consistency,
@@ -111,10 +118,16 @@ def run(options: argparse.Namespace) -> int:
         if codec.unavailable is not None:
             say(f"{codec.title} is not available: {codec.unavailable}")
     summary, files = write_report(evaluation, options.output)
+    if options.cost:
+        names = [name for name, codec in zip(codecs, evaluation.codecs, strict=True) if codec.unavailable is None]
+        summary["cost"] = measure_cost(names, options.threads)
+        files |= write_cost(summary["cost"], options.output)
     if options.json:
         show_json(summary)
     else:
-        print(files["table.md"].read_text(encoding="utf-8"))
+        for name in ("table.md", "cost.md"):
+            if name in files:
+                print(files[name].read_text(encoding="utf-8"))
         say(f"written: {', '.join(str(path) for path in files.values())}.")
     return 0 if evaluation.rows else 1
 

@@ -86,7 +86,7 @@ def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str
     rate, value = speech["bits_per_second"]["mean"] / 1000, speech["values"][metric]
     if value["mean"] is None:
         return
-    gmacs = (codec.get("cost") or {}).get("gmacs")
+    gmacs = None if codec["gmacs"] is None else sum(codec["gmacs"].values())
     low, high = value["interval"] or (value["mean"], value["mean"])
     shape = "D" if codec["parameters"] is None else "o"
     axis.errorbar(

@@ -10,7 +10,7 @@ A codec is named in one word, with a setting after `@` where it has one:
 | `opus` | Opus through libsndfile (`evaluation/anchors.py`) | kb/s, from 6 |
 | `codec2` | Codec 2 through `c2enc`, `c2dec` | mode: 3200 … 450 |
 
-Axes: T samples, K streams of ids, N ids a stream.
+Axes: B batch, T samples, K streams of ids, N ids a stream.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,16 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, code: Code) -> np.ndarray:
         """Audio (T',) at `output_rate`; T' may differ a little from the clip's length."""
+
+    def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """What is timed: a call that encodes a batch of noise, and one that decodes what that gave."""
+        clips = list(self.noise(seconds, batch).numpy())
+        return lambda: [self.encode(clip) for clip in clips], lambda codes: [self.decode(code) for code in codes]
+
+    def noise(self, seconds: float, batch: int) -> torch.Tensor:
+        """Clips (B, T) at `sampling_rate`, the same numbers every time."""
+        generator = torch.Generator().manual_seed(0)
+        return 0.1 * torch.randn(batch, round(seconds * self.sampling_rate), generator=generator)
 
 
 class CodecUnavailable(Exception):
@@ -209,6 +219,14 @@ class OurCodec(Codec):
         ids, num_samples = code.payload
         output = self.model.decode(ids, time_norm=self.time_norm, num_samples=num_samples)
         return output.audio_values[0, 0].float().cpu().numpy()
+
+    def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """The batch in one tensor."""
+        inputs = self.noise(seconds, batch)[:, None].to(self.model.device)
+        return (
+            lambda: self.model.encode(inputs).audio_codes,
+            lambda codes: self.model.decode(codes, time_norm=self.time_norm).audio_values,
+        )
 
 
 def _open_network(base: str, setting: str, device: str) -> Codec:

@@ -134,11 +134,21 @@ class Peer(Codec):
         audio = self.adapter.decode(self.model, code.payload)[0]
         return (audio if audio.ndim == 1 else audio[0]).float().cpu().numpy()  # DAC leaves the channels out
 
+    def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """The batch in one tensor, features made beforehand."""
+        inputs = self._inputs(list(self.noise(seconds, batch).numpy()))
+        return (
+            lambda: self.adapter.encode(self.model, inputs, self.setting),
+            lambda output: self.adapter.decode(self.model, output),
+        )
+
+    def _inputs(self, clips: list[np.ndarray]) -> Any:
+        return self.extractor(clips, sampling_rate=self.sampling_rate, return_tensors="pt").to(self.model.device)
+
     @torch.inference_mode()
     def _encode(self, audio: np.ndarray) -> tuple[Any, np.ndarray]:
         """The model's output, and ids (K, N)."""
-        inputs = self.extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt").to(self.model.device)
-        output = self.adapter.encode(self.model, inputs, self.setting)
+        output = self.adapter.encode(self.model, self._inputs([audio]), self.setting)
         codes = output.audio_codes
         if codes.ndim == 4:  # chunks, batch, streams, ids
             codes = torch.cat(list(codes), dim=-1)

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import soundfile
 
 from ..atomic import atomic_write
 from .chart import draw_chart
+from .cost import cost_table
 from .page import Example, make_page
 from .run import EXAMPLES, Evaluation, audio_path
 from .spectrograms import draw_spectrograms
@@ -57,6 +59,19 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
         with atomic_write(folder / name) as file:
             file.write(content)
     return summary, {name: folder / name for name in contents}
+
+
+def write_cost(cost: Mapping[str, Any], output: str | Path) -> dict[str, Path]:
+    """Write `cost.json` and `cost.md`; returns them by name.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    contents = {"cost.json": json.dumps(cost, indent=1) + "\n", "cost.md": cost_table(cost) + "\n"}
+    for name, content in contents.items():
+        with atomic_write(Path(output, name)) as file:
+            file.write(content.encode())
+    return {name: Path(output, name) for name in contents}
 
 
 def _examples(evaluation: Evaluation, folder: Path) -> list[Example]:

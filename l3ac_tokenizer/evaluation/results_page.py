@@ -139,7 +139,11 @@ def _applications(applications: Summary) -> str:
 
 
 def _ids(signal: Summary) -> str:
-    return f"{rate_table(signal)}\n\n{id_table(signal)}"
+    return (
+        f"{rate_table(signal)}\n\nG MAC: encoding + decoding, all products and convolutions by torch's counter. The "
+        "L3AC paper prints 2.03 for l3ac-1k, from a counter that skips weight-normed layers. Times and memory beside "
+        f"other codecs: `make bench` (docs/speed.md).\n\n{id_table(signal)}"
+    )
 
 
 def _papers(signal: Summary) -> str:
@@ -154,7 +158,7 @@ def _papers(signal: Summary) -> str:
         [f"{point.codec} (theirs)", f"{point.kbps:g}", f"{point.stoi:.2f}", f"{point.pesq_wb:.2f}", f"{point.gmacs:g}"]
         for point in L3AC_FIGURE_1
     ]
-    first.append([f"**{ours['title']} (ours, here)**", "1.00", cell("stoi"), cell("pesq_wb"), "see the cost below"])
+    first.append([f"**{ours['title']} (ours, here)**", "1.00", cell("stoi"), cell("pesq_wb"), _full_count(ours)])
     titles = {
         "si_sdr": "SI-SDR, dB ↑",
         "mel_distance": "mel distance ↓",
@@ -171,6 +175,10 @@ def _papers(signal: Summary) -> str:
         "last "
         f"rows, which say how far there is to go.\n\n{table(first)}\n\n{table(second)}"
     )
+
+
+def _full_count(ours: Mapping[str, Any]) -> str:
+    return "–" if ours["gmacs"] is None else f"{sum(ours['gmacs'].values()):.1f}, all layers counted"
 
 
 def _method(signal: Summary, applications: Summary) -> str:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ..atomic import atomic_write
 from ..audio import write_audio
 from .codecs import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title, open_codec, refuse_twins
+from .cost import count_macs
 from .data import Clip, TestData
 from .options import Options
 from .scoring import ClipScorer, Metric, Row
@@ -46,6 +47,7 @@ class CodecFacts:
         rates: What its ids cost.
         parameters: Their number.
         digest: Names the weights.
+        gmacs: G MAC of encoding and of decoding 10 s, of a network.
     """
 
     name: str
@@ -56,6 +58,7 @@ class CodecFacts:
     rates: Rates | None = None
     parameters: int | None = None
     digest: str | None = None
+    gmacs: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ def _facts(name: str, device: str) -> CodecFacts:
         codec.rates,
         codec.parameters,
         codec.digest,
+        count_macs(codec),
     )
 
 

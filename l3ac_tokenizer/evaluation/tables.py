@@ -55,13 +55,29 @@ def quality_table(summary: Summary, domain: str, dataset: str | None = None) -> 
 
 def rate_table(summary: Summary) -> str:
     """What each codec is and costs in bits."""
-    rows = [["", "Hz in", "Hz out", "parameters", "streams", "frames/s", "tokens/s", "bit/s", "in whole bits"]]
+    rows = [
+        [
+            "",
+            "Hz in",
+            "Hz out",
+            "parameters",
+            "G MAC for 10 s",
+            "streams",
+            "frames/s",
+            "tokens/s",
+            "bit/s",
+            "in whole bits",
+        ]
+    ]
     for codec in summary["codecs"]:
         if codec["unavailable"] is not None:
             continue
         rates, parameters = codec["rates"], codec["parameters"]
         row = [codec["title"], f"{codec['sampling_rate']:,}", f"{codec['output_rate']:,}"]
         row.append("–" if parameters is None else f"{parameters / 1e6:.2f} M")
+        row.append(
+            "–" if codec["gmacs"] is None else f"{codec['gmacs']['encode']:.1f} + {codec['gmacs']['decode']:.1f}"
+        )
         if rates is None:
             measured = next(iter(codec["domains"].values()))["bits_per_second"]["mean"]
             row += ["–", "–", "–", "–" if measured is None else f"{measured:,.0f} (measured)", "–"]

@@ -1,0 +1,69 @@
+"""What codecs cost: products counted in full, times and memory of what went through, growth told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import TINY
+
+from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer.evaluation import cost, memory
+from l3ac_tokenizer.evaluation.codecs import open_codec
+from l3ac_tokenizer.evaluation.cost import cost_table, count_macs, measure_cost
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    L3ACModel(L3ACConfig(**TINY)).save_pretrained(tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+def test_l3ac_1k_takes_the_full_count_and_not_the_printed_one():
+    """About 44 G for 10 s, most of them in the decoder; 2.03 G is what a counter of unparametrised layers finds."""
+    macs = count_macs(open_codec("l3ac-1k"))
+    assert sum(macs.values()) == pytest.approx(44, abs=2)
+    assert 33 < macs["decode"] < 38  # 34 of them in the convolutions
+
+
+def test_what_is_no_network_has_no_count():
+    assert count_macs(open_codec("opus")) is None
+
+
+@pytest.mark.parametrize("name", ["opus", "checkpoint"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_passes_encode_and_decode_a_whole_batch(name, batch, checkpoint):
+    codec = open_codec(checkpoint if name == "checkpoint" else name)
+    encode, decode = codec.passes(0.5, batch)
+    decoded = decode(encode())
+    assert len(decoded) == batch
+    assert all(abs(clip.shape[-1] - 8000) < 12 for clip in decoded)
+
+
+def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
+    def measured(builder, arguments, seconds, batch, threads):
+        assert builder == "l3ac_tokenizer.evaluation.codecs:open_codec" and threads == 1
+        if seconds > 1 and arguments == ["opus"]:
+            return memory.Pass(failure="out of memory (limit 1.0 GiB)")
+        return memory.Pass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)
+
+    monkeypatch.setattr(cost.memory, "measure", measured)
+    found = measure_cost([checkpoint, "opus"], durations=[0.5, 1, 2], batches=[1, 2], rounds=2)
+    assert len(found["rows"]) == 2 * 3 * 2
+    for row in found["rows"]:
+        if row["failure"]:
+            assert (row["codec"], row["seconds"]) == ("opus", 2)
+        else:
+            assert row["encode"] > 0 and row["decode"] > 0
+    text = cost_table(found)
+    assert text.count("out of memory (limit 1.0 GiB)") == 2
+    (growth,) = (line for line in text.splitlines() if line.startswith(f"| {checkpoint}") and line.count("|") == 5)
+    assert growth.endswith("2.00 |")
+
+
+@pytest.mark.slow
+def test_peaks_come_from_a_process_of_its_own(checkpoint):
+    done = memory.measure(cost.OPEN, [checkpoint], 1.0, 1, 1)
+    assert done.failure is None and done.decode_mib > 0 and done.standing_mib > 100
+    missing = memory.measure(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
+    assert "no such directory" in missing.failure
