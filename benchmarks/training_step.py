@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,20 +76,21 @@ def measure(names: list[str], batch: int, seconds: float, threads: int, rounds: 
 
     torch.set_num_threads(threads)
     audio = 0.1 * torch.randn(batch, round(seconds * 16_000), generator=torch.Generator().manual_seed(0))
+
+    def update(forward: Step, optimiser: torch.optim.Optimizer) -> None:
+        decoded = forward(audio)
+        loss = 10 * l1_loss(decoded, audio) + multi_scale_stft_loss(decoded, audio)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
     steps: dict[str, Callable[[], None]] = {}
     for name in tqdm(names, desc="building", unit="variant"):
         torch.manual_seed(0)
         network, forward = VARIANTS[name][1]()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-5)
 
-        def step(forward: Step = forward, optimiser: torch.optim.Optimizer = optimiser) -> None:
-            decoded = forward(audio)
-            loss = 10 * l1_loss(decoded, audio) + multi_scale_stft_loss(decoded, audio)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-        steps[name] = step
+        steps[name] = partial(update, forward, optimiser)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(rounds + 1, desc="steps", unit="round"):
         for name, step in steps.items():

@@ -26,6 +26,7 @@ from hf_integration import published_names, published_names_taae
 from hf_integration.entries import Published, StateDicts
 from hf_integration.released_config import differences
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACFeatureExtractor, TAAEConfig, preset_config
+from l3ac_tokenizer.configuration import CodecConfig
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
@@ -34,10 +35,11 @@ class ConversionError(ValueError):
     """The given state is not that of the preset's network."""
 
 
-def published_state(config: L3ACConfig | TAAEConfig, model: nn.Module) -> Published:
+def published_state(config: CodecConfig, model: nn.Module) -> Published:
     """The tensors that a network was published as, and where they belong in our model."""
     if isinstance(config, TAAEConfig):
         return published_names_taae.published(config, model)
+    assert isinstance(config, L3ACConfig)
     return published_names.published(config, model)
 
 

@@ -33,7 +33,7 @@ def differences(released: Mapping[str, Any], config: TAAEConfig) -> list[str]:
 def _wanted(config: TAAEConfig) -> list[tuple[str, Any, Any]]:
     """Place below `model`, value of the network, and the value that an absent entry stands for."""
     missing = None
-    both = [
+    both: list[tuple[str, Any, Any]] = [
         ("strides", list(config.strides), missing),
         ("transformer_depths", list(config.depths), missing),
         ("latent_dim", len(config.levels), missing),
@@ -43,7 +43,9 @@ def _wanted(config: TAAEConfig) -> list[tuple[str, Any, Any]]:
         ("layer_scale", True, True),
         ("sliding_window", list(config.attention_window), [63, 64]),
     ]
-    halves = [(f"{half}.config.{name}", *rest) for half in ("encoder", "decoder") for name, *rest in both]
+    halves = [
+        (f"{half}.config.{name}", value, absent) for half in ("encoder", "decoder") for name, value, absent in both
+    ]
     return [
         *halves,
         ("encoder.config.in_channels", config.patch_size, missing),

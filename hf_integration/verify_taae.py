@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -104,7 +105,8 @@ def _compare_ids(parity: TAAEParity, model: TAAEModel, golden: dict[str, Tensor]
 
 
 def _compare_encoder(parity: TAAEParity, model: TAAEModel, golden: dict[str, Tensor], clip: str, audio: Tensor) -> None:
-    encoder, every = model.encoder, 1 if clip == "short" else 4
+    encoder: Any = model.encoder
+    every = 1 if clip == "short" else 4
     wave = torch.nn.functional.pad(audio, (0, -audio.shape[-1] % model.config.hop_length)).transpose(1, 2)
     patches = wave.reshape(1, -1, model.config.patch_size)
     if f"{clip}.patches" in golden:
@@ -119,9 +121,10 @@ def _compare_encoder(parity: TAAEParity, model: TAAEModel, golden: dict[str, Ten
 
 def _compare_decoder(parity: TAAEParity, model: TAAEModel, golden: dict[str, Tensor]) -> None:
     use(model, "17")
-    x = model.decoder.project(model.quantizer.ids_to_features(golden["short.ids.17"][None]), WholeSpan())
+    decoder: Any = model.decoder
+    x = decoder.project(model.quantizer.ids_to_features(golden["short.ids.17"][None]), WholeSpan())
     parity.compare("short.decoder_conv", x[0].T, golden["short.decoder_conv"])
-    for index, block in enumerate(model.decoder.blocks):
+    for index, block in enumerate(decoder.blocks):
         x = block(x, WholeSpan())
         parity.compare(f"short.decoder_block{index}", x[0].T, golden[f"short.decoder_block{index}"])
 

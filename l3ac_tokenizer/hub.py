@@ -59,7 +59,7 @@ def preset_config(name: str, **overrides: Any) -> CodecConfig:
 
     for model_type, presets in FAMILIES.items():
         if name in presets:
-            return AutoConfig.for_model(model_type, **{**presets[name], **overrides})
+            return AutoConfig.for_model(model_type, **{**presets[name], **overrides})  # type: ignore[return-value]
     raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
 
 

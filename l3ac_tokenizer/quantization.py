@@ -107,8 +107,10 @@ def _cut(ids: _Ids, sizes: Sequence[int]) -> list[_Ids]:
 
 
 def _joined(streams: Sequence[_Ids], sizes: Sequence[int]) -> _Ids:
-    first, *others = (_int64(stream) * step for stream, step in zip(streams, radices(sizes), strict=True))
-    return sum(others, start=first)
+    ids = _int64(streams[0])  # whose step is 1
+    for stream, step in zip(streams[1:], radices(sizes)[1:], strict=True):
+        ids = ids + _int64(stream) * step
+    return ids
 
 
 def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`") -> None:

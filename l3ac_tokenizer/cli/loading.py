@@ -37,7 +37,7 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{name} holds no model that can be loaded ({reason}): give another directory.") from error
     try:
-        return model.to(device).eval()  # type: ignore[arg-type]
+        return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"the device {device!r} cannot be used ({reason}): choose cpu or cuda.") from error
