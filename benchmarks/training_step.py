@@ -89,7 +89,6 @@ def measure(names: list[str], batch: int, seconds: float, threads: int, rounds: 
         torch.manual_seed(0)
         network, forward = VARIANTS[name][1]()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-5)
-
         steps[name] = partial(update, forward, optimiser)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(rounds + 1, desc="steps", unit="round"):
