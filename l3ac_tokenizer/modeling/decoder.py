@@ -160,6 +160,11 @@ class Decoder(nn.Module):
         delay = self.transformer.up.delay if self.transformer.rate > 1 else 0
         return self.convolutions.lookahead + delay * self._wave_rate
 
+    @property
+    def output_layer(self) -> TimeConv:
+        """The last layer, whose weights set the level of an untrained network."""
+        return self.convolutions.to_wave
+
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
         """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
         return self.convolutions.statistics_input(self.transformer(x, span), span, index)

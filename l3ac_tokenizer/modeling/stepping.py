@@ -40,6 +40,10 @@ class DecoderHalf(Protocol):
     def __call__(self, x: Tensor, span: Span) -> Tensor:
         """The whole clips, or the next piece of each."""
 
+    @property
+    def output_layer(self) -> nn.Conv1d:
+        """The last layer, whose weights set the level of an untrained network."""
+
     def modules(self) -> Iterator[nn.Module]:
         """All layers."""
 

@@ -194,6 +194,11 @@ class TAAEDecoder(nn.Module):
                 columns = columns * block.up.rate + block.up.delay
         return self.patch_size * (columns + self.to_patches.after)
 
+    @property
+    def output_layer(self) -> TimeConv:
+        """The last layer, whose weights set the level of an untrained network."""
+        return self.to_patches
+
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, N, L) → (B, N · hop, 1)."""
         x = self.project(x, span)

@@ -7,16 +7,36 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import DiscriminatorOptions
-from .discriminator import Discriminator
-from .losses import adversarial_loss, discriminator_loss, feature_matching_loss
+from .discriminator import Discriminator, FeatureMaps
+from .losses import (
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    relative_feature_matching_loss,
+)
 from .optimiser import Optimiser
 from .schedule import RESOLUTION, CyclePoint, one_cycle
+from .stft_discriminator import STFTDiscriminator
 
 FEATURE_MATCHING = 2.0
-"""Weight of feature matching beside the adversarial loss; the clamp takes both together."""
+"""Weight of L3AC's feature matching beside the adversarial loss; the clamp takes both together."""
+
+Verdict = tuple[Tensor, dict[str, Tensor]]
+"""What a discriminator adds to the codec's loss, and its parts."""
+
+
+def _of_l3ac(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+    parts = {"adversarial": adversarial_loss(fake), "feature_matching": feature_matching_loss(fake, real)}
+    return parts["adversarial"] + FEATURE_MATCHING * parts["feature_matching"], parts
+
+
+def _of_taae(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+    matching = relative_feature_matching_loss(fake, real)
+    return matching, {"feature_matching": matching}
 
 
 class Adversary:
@@ -31,7 +51,13 @@ class Adversary:
     def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
         self.options = options
         torch.manual_seed(seed)
-        self.discriminator = Discriminator(options.periods, options.windows).to(accelerator.device)
+        if options.kind == "taae":
+            network: nn.Module = STFTDiscriminator(options.fft_sizes, options.channels)
+            self.loss, self.verdict = hinge_discriminator_loss, _of_taae
+        else:
+            network = Discriminator(options.periods, options.windows)
+            self.loss, self.verdict = discriminator_loss, _of_l3ac
+        self.discriminator = network.to(accelerator.device)
         self.optimiser = Optimiser(
             accelerator, self.discriminator, weight_decay=options.weight_decay, clip_norm=options.clip_norm
         )
@@ -60,21 +86,20 @@ class Adversary:
             maps = self.wrapped(torch.cat([y, x]))
             fake = [[one[: len(y)] for one in of_one] for of_one in maps]
             real = [[one[len(y) :] for one in of_one] for of_one in maps]
-            loss = discriminator_loss(fake, real)
+            loss = self.loss(fake, real)
             norms.append(self.optimiser.add(loss / len(references)))
             losses.append(loss.detach())
         self.optimiser.step()
         return {"discriminator": torch.stack(losses).mean(), "discriminator_gradient_norm": torch.stack(norms).mean()}
 
-    def generator_loss(self, y: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_adv + 2 L_fm of generated `y` and reference `x` (B, T), and its two parts; the judge gets no gradient."""
+    def generator_loss(self, y: Tensor, x: Tensor) -> Verdict:
+        """What generated `y` and reference `x` (B, T) add to the codec's loss; the judge gets no gradient."""
         self.discriminator.requires_grad_(False)
         with torch.no_grad():
             real = self.discriminator(x)
         fake = self.discriminator(y)
         self.discriminator.requires_grad_(True)
-        parts = {"adversarial": adversarial_loss(fake), "feature_matching": feature_matching_loss(fake, real)}
-        return parts["adversarial"] + FEATURE_MATCHING * parts["feature_matching"], parts
+        return self.verdict(fake, real)
 
     def _schedule(self, progress: float) -> CyclePoint:
         if self.options.schedule == "constant":

@@ -4,17 +4,58 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..configuration import L3ACConfig
+from ..configuration import CodecConfig
 from .config import TrainingConfig
 from .corpus import Clip, Corpus
+
+PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
+"""What a family is called and where it comes from, by `model_type`."""
+
+
+FROZEN = ' The statistics of `time_norm="frozen"` come from training clips.'
+
+
+def _losses(config: TrainingConfig) -> Iterator[str]:
+    """Every loss that the run had, with its weight."""
+    weights = config.weights
+    decay = f" x {config.reconstruction_decay:g}^update" if config.reconstruction_decay < 1 else ""
+    yield f"L1 x {weights.l1:g}{decay}"
+    if weights.stft:
+        scales = ", ".join(map(str, config.stft_scales))
+        yield f"multi-scale STFT (windows 2^i, i = {scales}) x {weights.stft:g}{decay}"
+    if weights.stft_l1:
+        yield f"L1 of one STFT's magnitudes x {weights.stft_l1:g}{decay}"
+    if config.perceptual_encoder and weights.perceptual_max:
+        yield f"perceptual loss on a frozen speech encoder clamped at {weights.perceptual_max:g}"
+    if config.perceptual_encoder and weights.perceptual_relative:
+        yield f"relative L1 over all layers of a frozen speech encoder x {weights.perceptual_relative:g}"
+    if weights.cosine:
+        yield f"1 - cosine x {weights.cosine:g}"
+    if config.discriminator and weights.adversarial_max:
+        matching = "relative" if config.discriminator.kind == "taae" else "adversarial + 2 x"
+        yield f"{matching} feature matching clamped at {weights.adversarial_max:g}"
+
+
+def _adversary(config: TrainingConfig) -> str:
+    judge = config.discriminator
+    if judge is None or not config.weights.adversarial_max:
+        return "No discriminator."
+    sizes = (
+        f"STFTs of {judge.fft_sizes} samples, {judge.channels} channels"
+        if judge.kind == "taae"
+        else f"periods {judge.periods}, STFT windows {judge.windows}"
+    )
+    return (
+        f"Discriminator: {sizes}, one update of it to {judge.every} of the codec from {judge.start:.0%} of the run on."
+    )
 
 
 def model_card(
     config: TrainingConfig,
-    network: L3ACConfig,
+    network: CodecConfig,
     scores: Mapping[str, float],
     training: str,
     sources: str,
@@ -28,21 +69,7 @@ def model_card(
         training: One sentence on steps, hours and minutes.
         sources: Markdown table of the training audio, from `source_table`.
     """
-    scales = ", ".join(map(str, config.stft_scales))
-    losses = f"L1 x {config.weights.l1:g}, multi-scale STFT (windows 2^i, i = {scales}) x {config.weights.stft:g}"
-    if config.perceptual_encoder:
-        losses += f", perceptual loss on a frozen speech encoder clamped at {config.weights.perceptual_max:g}"
-    if config.weights.cosine:
-        losses += f", 1 - cosine x {config.weights.cosine:g}"
-    if config.discriminator and config.weights.adversarial_max:
-        judge = config.discriminator
-        losses += f", adversarial + 2 x feature matching clamped at {config.weights.adversarial_max:g}"
-        adversary = (
-            f"Discriminator: periods {judge.periods}, STFT windows {judge.windows}, one update of it to "
-            f"{judge.every} of the codec from {judge.start:.0%} of the run on."
-        )
-    else:
-        adversary = "No discriminator."
+    losses, adversary = ", ".join(_losses(config)), _adversary(config)
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
     return f"""---
 library_name: l3ac_tokenizer
@@ -52,7 +79,7 @@ tags: [audio, codec, audio-tokenizer]
 ---
 # {config.preset}
 
-L3AC (arXiv 2504.04949), trained with `recipes/train_codec.py` of l3ac_tokenizer: audio at
+{PAPERS[network.model_type]}, trained with `recipes/train_codec.py` of l3ac_tokenizer: audio at
 {network.sampling_rate} Hz as one stream of {network.frame_rate:.2f} ids a second out of
 {network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
 
@@ -74,7 +101,7 @@ Whole speakers and pieces kept out of training; they chose the checkpoint, so th
 
 {training}
 
-Losses: {losses}. {adversary} The statistics of `time_norm="frozen"` come from training clips.
+Losses: {losses}. {adversary}{FROZEN if network.model_type == "l3ac" else ""}
 
 ## Training audio
 

@@ -17,6 +17,7 @@ import yaml
 
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
+from .stft_discriminator import CHANNELS, FFT_SIZES
 
 
 class ConfigError(ValueError):
@@ -31,10 +32,19 @@ class LossWeights:
     stft: float = 1.0
     cosine: float = 0.0
     """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
+    stft_l1: float = 0.0
+    """TAAE's spectrogram loss: one STFT, magnitudes only."""
+    perceptual_relative: float = 0.0
+    """TAAE's perceptual loss: relative L1 over all layers of the speech encoder; no clamp."""
     perceptual_max: float = 5.0
     """Clamp of the perceptual loss, whose weight is 1 below it; `.inf` for no clamp, 0 leaves the loss out."""
     adversarial_max: float = 10.0
-    """The same for the discriminator's verdict: adversarial + 2 x feature matching, clamped as one."""
+    """The same for the discriminator's verdict, clamped as one: adversarial + 2 x feature matching for `kind: l3ac`,
+    relative feature matching alone for `kind: taae`."""
+
+    def with_reconstruction(self, factor: float) -> LossWeights:
+        """The same with the element-wise and the spectrogram terms at a factor."""
+        return dataclasses.replace(self, l1=self.l1 * factor, stft=self.stft * factor, stft_l1=self.stft_l1 * factor)
 
 
 @dataclass
@@ -72,6 +82,8 @@ class Augment:
 class DiscriminatorOptions:
     """Size and training of the discriminator; the defaults are those of the published l3ac-1k."""
 
+    kind: str = "l3ac"
+    """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge."""
     every: int = 22
     """Updates of the codec to one of the discriminator."""
     start: float = 0.0
@@ -85,8 +97,14 @@ class DiscriminatorOptions:
     """Of the multi-period part, in samples."""
     windows: list[int] = field(default_factory=lambda: list(WINDOWS))
     """Of the multi-band STFT part, in samples."""
+    fft_sizes: list[int] = field(default_factory=lambda: list(FFT_SIZES))
+    """Of `kind: taae`, in samples."""
+    channels: int = CHANNELS
+    """Of `kind: taae`."""
 
     def __post_init__(self) -> None:
+        if self.kind not in ("l3ac", "taae"):
+            raise ConfigError(f"discriminator.kind is {self.kind!r}; it must be l3ac or taae.")
         if self.schedule not in ("constant", "one_cycle"):
             raise ConfigError(f"discriminator.schedule is {self.schedule!r}; it must be constant or one_cycle.")
         if self.every < 1:
@@ -99,7 +117,7 @@ class TrainingConfig:
 
     preset: str = "l3ac-1k"
     model: dict[str, Any] = field(default_factory=dict)
-    """Fields of `L3ACConfig` that differ from the preset."""
+    """Fields of the preset's configuration, `L3ACConfig` or `TAAEConfig`, that differ from it."""
     init_from: str | None = None
     """Bundled name or checkpoint directory whose fitting tensors are the start."""
     seed: int = 0
@@ -112,13 +130,17 @@ class TrainingConfig:
     """Micro-batches of one update."""
 
     lr: float = 5e-4
-    """Peak of the one-cycle schedule."""
+    """Peak of the one-cycle schedule, or the constant rate."""
+    schedule: str = "one_cycle"
+    """`one_cycle`, or `constant` (TAAE)."""
     div_factor: float = 10.0
     final_div_factor: float = 10.0
     pct_start: float = 0.4
     weight_decay: float = 0.0
     clip_norm: float = 1e4
     weights: LossWeights = field(default_factory=LossWeights)
+    reconstruction_decay: float = 1.0
+    """Factor on the element-wise and spectrogram weights with every update (TAAE: 0.9999)."""
     stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
     stft_floor: float = MODULUS_FLOOR
     """Smallest modulus under the logarithm of the STFT loss. With the published one near-silence rules the gradient."""
@@ -168,6 +190,10 @@ class TrainingConfig:
     evaluate_every_minutes: float = 30.0
 
     def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "one_cycle"):
+            raise ConfigError(f"schedule is {self.schedule!r}; it must be constant or one_cycle.")
+        if not 0.0 < self.reconstruction_decay <= 1.0:
+            raise ConfigError(f"reconstruction_decay is {self.reconstruction_decay}; it must be in (0, 1].")
         if self.max_steps is None and self.max_minutes is None:
             raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
         if not self.phases or self.phases[-1].until < 1.0:

@@ -11,23 +11,23 @@ from pathlib import Path
 import torch
 
 from ..feature_extraction import L3ACFeatureExtractor
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 from .network import TrainableCodec
 
 
-def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> L3ACModel:
+def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> CodecModel:
     """The published network with the codec's weights, float32, in evaluation mode on the codec's device.
 
     `calibration` are clips (T,) whose statistics `time_norm="frozen"` will use.
     """
-    model = L3ACModel(codec.model.config).eval()
+    model = type(codec.model)(codec.model.config).eval()
     model.load_state_dict(codec.plain_state())
     model.to(codec.model.device)
     model.calibrate_time_norm(calibration)
     return model
 
 
-def export_checkpoint(model: L3ACModel, folder: str | Path, card: str) -> None:
+def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
     """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
 
     Stored statistics stay float32, `config.json` says float32, and `card` becomes its README.md.

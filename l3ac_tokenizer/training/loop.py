@@ -38,7 +38,7 @@ from .network import TrainableCodec, build_codec
 from .objective import Objective
 from .optimiser import Optimiser
 from .preparation import prepare_audio
-from .schedule import RESOLUTION, one_cycle
+from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
 from .snapshot import Snapshots
 from .state import Position, load_state, save_state
 from .stream import Batch, BatchStream, why_audio_stopped
@@ -125,7 +125,7 @@ class Run:
         saved = evaluated = position.minutes
         session_start = time.monotonic() - position.minutes * 60
         logged_at, logged_seconds = time.monotonic(), position.audio_seconds
-        figures = Figures(self.codec.model.config.levels)
+        figures = Figures(self.codec.model.config.frame_levels)
         bar = tqdm(total=config.max_steps, initial=position.step, unit="step", disable=not self._is_main)
         with closing(self.feed.groups(position, self._progress_at)) as groups, bar:
             while self.progress < 1.0 and not self._stop:
@@ -178,7 +178,9 @@ class Run:
         """The discriminator's step where it is due, then the codec's, both on the same micro-batches."""
         position, progress = self.position, self.progress
         phase = self.config.phases[group[0].request.phase]
-        weights = phase.weights or self.config.weights
+        # The first update has one factor already, as published.
+        decayed = self.config.reconstruction_decay ** (position.step + 1)
+        weights = (phase.weights or self.config.weights).with_reconstruction(decayed)
         audio = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
         adversary = self.adversary if weights.adversarial_max else None
         if adversary is not None and not adversary.active(progress):
@@ -205,13 +207,16 @@ class Run:
     ) -> None:
         """One step over micro-batches (B, 1, T), of which `firsts` are the first items' numbers."""
         config = self.config
-        point = one_cycle(
-            self.progress * (RESOLUTION - 1),
-            peak=config.lr,
-            div_factor=config.div_factor,
-            final_div_factor=config.final_div_factor,
-            pct_start=config.pct_start,
-        )
+        if config.schedule == "constant":
+            point = CyclePoint(config.lr, CONSTANT_BETA)
+        else:
+            point = one_cycle(
+                self.progress * (RESOLUTION - 1),
+                peak=config.lr,
+                div_factor=config.div_factor,
+                final_div_factor=config.final_div_factor,
+                pct_start=config.pct_start,
+            )
         self.codec.train()
         self.optimiser.begin(point)
         checked = []

@@ -7,24 +7,27 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModel
 
-from ..configuration import L3ACConfig
-from ..modeling import L3ACModel
-from .config import TrainingConfig
+from ..hub import preset_config
+from ..modeling import CodecModel
+from .config import ConfigError, TrainingConfig
 from .whitening import WhitenedLinear
 
 logger = logging.getLogger(__name__)
 
 
 class TrainableCodec(nn.Module):
-    """An `L3ACModel` under training; its forward gives plain tensors, which suits compilers and wrappers."""
+    """A codec under training; its forward gives plain tensors, which suits compilers and wrappers."""
 
-    def __init__(self, model: L3ACModel, *, whiten: bool):
+    def __init__(self, model: CodecModel, *, whiten: bool):
         super().__init__()
         self.model = model
         model.apply_weight_norm()
         if whiten:
             projection = model.quantizer.project_in
+            if not isinstance(projection, nn.Linear):
+                raise ConfigError("whiten_latents is true; this network has no projection to whiten: set it to false.")
             model.quantizer.project_in = WhitenedLinear(projection)  # type: ignore[assignment]
 
     @property
@@ -36,11 +39,11 @@ class TrainableCodec(nn.Module):
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 1, T) audio to reconstruction (B, T), ids (B, N), latents (B, N, 6)."""
         output = self.model(samples)
-        return output.audio_values.squeeze(1), output.audio_codes.squeeze(1), output.latents
+        return output.audio_values.squeeze(1), self.model.quantizer.streams_to_ids(output.audio_codes), output.latents
 
     def plain_state(self) -> dict[str, Tensor]:
         """State of the published network: weight norm and whitening folded in, float32."""
-        plain = L3ACModel(self.model.config)
+        plain = type(self.model)(self.model.config)
         plain.apply_weight_norm()
         state = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         norm = self.whitening
@@ -56,7 +59,7 @@ class TrainableCodec(nn.Module):
 def build_codec(config: TrainingConfig) -> TrainableCodec:
     """The codec of `config` with fresh or given weights, seeded."""
     torch.manual_seed(config.seed)
-    model = L3ACModel(L3ACConfig.from_preset(config.preset, **config.model))
+    model = AutoModel.from_config(preset_config(config.preset, **config.model))
     if config.init_from is not None:
         load_fitting(model, config.init_from)
     else:
@@ -65,21 +68,21 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
 
 
 @torch.no_grad()
-def _initialise(model: L3ACModel, config: TrainingConfig) -> None:
+def _initialise(model: CodecModel, config: TrainingConfig) -> None:
     """Change the default initial weights as the configuration says."""
-    model.decoder.convolutions.to_wave.weight.mul_(config.output_gain)
+    model.decoder.output_layer.weight.mul_(config.output_gain)
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and "position_bias" not in name and not name.startswith("quantizer"):
             parameter.mul_(config.bias_gain)
 
 
-def load_fitting(model: L3ACModel, source: str | Path) -> list[str]:
+def load_fitting(model: CodecModel, source: str | Path) -> list[str]:
     """Copy every tensor of a checkpoint whose name and shape the model has; log and return those it lacks.
 
     `source` is a bundled name or a checkpoint directory. The list holds the model's tensors that keep their
     initial values.
     """
-    given = L3ACModel.from_pretrained(source).state_dict()
+    given = CodecModel.from_pretrained(source).state_dict()
     own = model.state_dict()
     fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     model.load_state_dict(fitting, strict=False)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .adversary import Adversary
 from .config import LossWeights, TrainingConfig
-from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss
-from .perceptual import perceptual_loss, speech_features
+from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, stft_l1_loss
+from .perceptual import perceptual_loss, relative_perceptual_loss, speech_features
 
 
 class Objective(nn.Module):
@@ -29,11 +29,20 @@ class Objective(nn.Module):
         self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
-        terms = {"l1": l1_loss(y, x), "stft": multi_scale_stft_loss(y, x, self.scales, self.floor)}
-        weighted = [weights.l1 * terms["l1"], weights.stft * terms["stft"]]
+        terms = {"l1": l1_loss(y, x)}
+        weighted = [weights.l1 * terms["l1"]]
+        if weights.stft:
+            terms["stft"] = multi_scale_stft_loss(y, x, self.scales, self.floor)
+            weighted.append(weights.stft * terms["stft"])
+        if weights.stft_l1:
+            terms["stft_l1"] = stft_l1_loss(y, x)
+            weighted.append(weights.stft_l1 * terms["stft_l1"])
         if weights.cosine:
             terms["cosine"] = cosine_loss(y, x)
             weighted.append(weights.cosine * terms["cosine"])
+        if weights.perceptual_relative and self.features is not None:
+            terms["perceptual_relative"] = relative_perceptual_loss(self.features, y, x)
+            weighted.append(weights.perceptual_relative * terms["perceptual_relative"])
         if weights.perceptual_max and self.features is not None:
             terms["perceptual"] = perceptual_loss(self.features, y, x)
             weighted.append(clamp_max(terms["perceptual"], weights.perceptual_max))

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from .losses import hann_window
+from .losses import hann_window, relative_distance
 
 SAMPLING_RATE = 16_000
 FFT_LENGTH = 400
@@ -125,15 +125,21 @@ class WhisperFeatures(nn.Module):
         mel = (self.mel_filters.to(audio.dtype).T @ power).clamp_min(MEL_FLOOR).log10()
         return (torch.maximum(mel, mel.max() - DYNAMIC_RANGE) + 4) / 4
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """(B, T) audio at 16 kHz to features (B, positions, width), a position each 20 ms."""
+    def layers(self, audio: Tensor) -> list[Tensor]:
+        """(B, T) audio at 16 kHz to the output of each layer (B, positions, width), a position each 20 ms."""
         encoder = self.encoder
         hidden = F.gelu(encoder.conv1(self.log_mel(audio)))
         hidden = F.gelu(encoder.conv2(hidden)).transpose(1, 2)  # (B, positions, width)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, None)
-        return encoder.layer_norm(hidden)
+            outputs.append(hidden)
+        return outputs
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(B, T) audio at 16 kHz to features (B, positions, width): the last layer's, normalised."""
+        return self.encoder.layer_norm(self.layers(audio)[-1])
 
 
 class WaveformFeatures(nn.Module):
@@ -151,12 +157,19 @@ class WaveformFeatures(nn.Module):
         self.encoder = encoder.eval().requires_grad_(False)
         self.normalise = normalise
 
+    def layers(self, audio: Tensor) -> list[Tensor]:
+        """(B, T) audio at 16 kHz to the output of each transformer layer (B, positions, width)."""
+        return list(self.encoder(self._normalised(audio), output_hidden_states=True).hidden_states[1:])
+
     def forward(self, audio: Tensor) -> Tensor:
         """(B, T) audio at 16 kHz to features (B, positions, width)."""
+        return self.encoder(self._normalised(audio)).last_hidden_state
+
+    def _normalised(self, audio: Tensor) -> Tensor:
         if self.normalise:
             variance, mean = torch.var_mean(audio, -1, correction=0, keepdim=True)
             audio = (audio - mean) / (variance + 1e-7).sqrt()
-        return self.encoder(audio).last_hidden_state
+        return audio
 
 
 def perceptual_loss(features: nn.Module, y: Tensor, x: Tensor) -> Tensor:
@@ -168,3 +181,14 @@ def perceptual_loss(features: nn.Module, y: Tensor, x: Tensor) -> Tensor:
     with torch.no_grad():
         reference = features(x)
     return (features(y) - reference).square().sum(-1).mean()
+
+
+def relative_perceptual_loss(features: nn.Module, y: Tensor, x: Tensor) -> Tensor:
+    """Mean over the layers of mean |C(x) - C(y)| / mean |C(x)| (arXiv 2411.19842, Eq. 9), for y and x (B, T).
+
+    The paper takes the 24 layers of WavLM-Large.
+    """
+    with torch.no_grad():
+        references = features.layers(x)  # type: ignore[operator]
+    pairs = zip(features.layers(y), references, strict=True)  # type: ignore[operator]
+    return torch.stack([relative_distance(of_y, of_x) for of_y, of_x in pairs]).mean()

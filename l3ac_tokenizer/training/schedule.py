@@ -16,6 +16,10 @@ class CyclePoint(NamedTuple):
     beta1: float
 
 
+CONSTANT_BETA = 0.9
+"""Adam's beta1 where the learning rate is constant."""
+
+
 def one_cycle(
     position: float,
     *,

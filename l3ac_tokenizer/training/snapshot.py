@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
 from .ema import AveragedWeights
@@ -54,7 +54,7 @@ class Snapshots:
         self.sampling_rate = sampling_rate
         self.log = log
 
-    def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> L3ACModel:
+    def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> CodecModel:
         """The published network with averaged weights, whose latent and time statistics are taken anew."""
         copy = build_codec(dataclasses.replace(self.config, init_from=None)).to(self.accelerator.device)
         copy.load_state_dict(codec.state_dict())
@@ -68,7 +68,7 @@ class Snapshots:
                     copy.model.encode(batch)
         return plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0]))
 
-    def score(self, step: int, model: L3ACModel) -> dict[str, float]:
+    def score(self, step: int, model: CodecModel) -> dict[str, float]:
         """Held-out scores by name, `score` the one that chooses; logged, with sounds. Called on all processes."""
         if not self.held_out:
             return {"score": 0.0}
@@ -80,7 +80,7 @@ class Snapshots:
                 self.log.sound(step, f"{clip.domain}_{number}/decoded", decoded(model, clip)[0], self.sampling_rate)
         return scores
 
-    def write(self, folder: Path, model: L3ACModel, scores: dict[str, float], training: str, sources: str) -> None:
+    def write(self, folder: Path, model: CodecModel, scores: dict[str, float], training: str, sources: str) -> None:
         """A checkpoint directory with its card, from the main process; `training` and `sources` as in the card."""
         if self.accelerator.is_main_process:
             card = model_card(self.config, model.config, scores, training, sources)

@@ -11,7 +11,14 @@ from l3ac_tokenizer.training.config import ConfigError, TrainingConfig, load_con
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
 
-RECIPES = sorted([CONFIGS / "base.yaml", *CONFIGS.glob("l3ac-*.yaml"), *CONFIGS.glob("ablations/*.yaml")])
+RECIPES = sorted(
+    [
+        CONFIGS / "base.yaml",
+        *CONFIGS.glob("l3ac-*.yaml"),
+        *CONFIGS.glob("taae-*.yaml"),
+        *CONFIGS.glob("ablations/*.yaml"),
+    ]
+)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
