@@ -63,7 +63,7 @@ def asr_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
         "output_neurons": 12,
         "encoder_dim": 32,
         "dnn_neurons": 48,
-        "dropout": 0.0,
+        "dropout": 0.1,
         "id_jitter": 0.0,
         "drop_spans": 0,
         "lr": 0.01,
