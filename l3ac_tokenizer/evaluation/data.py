@@ -69,7 +69,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class TestData:
+class ClipSets:
     """Clips of one or more data sets, in order."""
 
     clips: Sequence[Clip]
@@ -89,7 +89,7 @@ class TestData:
         return chosen
 
 
-def open_data(corpora: Sequence[str], limit: int | None = None) -> TestData:
+def open_data(corpora: Sequence[str], limit: int | None = None) -> ClipSets:
     """The clips of all corpora, each written `PATH`, or `speech=PATH` or `audio=PATH`.
 
     Args:
@@ -111,8 +111,8 @@ def open_data(corpora: Sequence[str], limit: int | None = None) -> TestData:
         if domains.setdefault(clip.dataset, clip.domain) != clip.domain:
             raise ValueError(f"the data set {clip.dataset} has clips of speech and of audio: split it in two.")
         keys.add(clip.key)
-    data = TestData(clips)
-    return data if limit is None else TestData(data.spread(limit))
+    data = ClipSets(clips)
+    return data if limit is None else ClipSets(data.spread(limit))
 
 
 def _clips(corpus: str, taken: set[str]) -> list[Clip]:

@@ -25,7 +25,7 @@ from ..atomic import atomic_write
 from ..audio import write_audio
 from .codecs import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title, open_codec, refuse_twins
 from .cost import count_macs
-from .data import Clip, TestData
+from .data import Clip, ClipSets
 from .options import Options
 from .scoring import ClipScorer, Metric, Row
 
@@ -65,7 +65,7 @@ class CodecFacts:
 class Evaluation:
     """What was measured: codecs in the order they were asked for, their rows, and what the metrics are."""
 
-    data: TestData
+    data: ClipSets
     options: Options
     codecs: Sequence[CodecFacts]
     rows: Sequence[Row]
@@ -119,7 +119,7 @@ def _work(task: _Task) -> Row:
 
 
 def evaluate(
-    data: TestData,
+    data: ClipSets,
     codecs: Sequence[str],
     output: str | Path,
     options: Options,
@@ -255,7 +255,7 @@ def _write(path: Path, audio: Any) -> None:
     write_audio(path, audio, SCORING_RATE)
 
 
-def _write_lists(folder: Path, data: TestData, codecs: Sequence[CodecFacts], kept: set[str]) -> None:
+def _write_lists(folder: Path, data: ClipSets, codecs: Sequence[CodecFacts], kept: set[str]) -> None:
     """`wav.scp` of each codec and of the originals: name and path of every clip that was kept."""
     for name in dict.fromkeys(["original", *(codec.name for codec in codecs)]):
         paths = {clip.key: audio_path(folder, name, clip) for clip in data.clips if clip.key in kept}
