@@ -61,7 +61,7 @@ def test_equal_clips_have_the_best_value(name, best):
     assert AUDIO_METRICS[name](SPEECH, SPEECH) == pytest.approx(best, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", AUDIO_METRICS.keys() - {"superb_mel"})
+@pytest.mark.parametrize("name", [name for name in AUDIO_METRICS if name != "superb_mel"])
 def test_a_silent_reference_has_no_value(name):
     with pytest.raises(MetricError):
         AUDIO_METRICS[name](np.zeros_like(SPEECH), SPEECH)
