@@ -35,6 +35,7 @@ PEERS = [
     "neuphonic/neucodec",
 ]
 COMMAND = "make report"
+DATA_SETS = ["speech", "music", "general"]
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = Options(consistency=False, asr="faster-whisper", speaker="resemblyzer", opinions=("distillmos",))
 
@@ -73,15 +74,16 @@ def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
     audio = shared.absolute() / "audio"
     with open(audio / "eval" / "transcripts.csv", encoding="utf-8", newline="") as file:
         texts = {row["path"]: row["text"] for row in csv.DictReader(file)}
-    entries = []
+    entries: list[dict[str, str | None]] = []
     with open(audio / "manifest.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             parts = Path(row["path"]).parts
-            if parts[:2] in (("eval", "speech"), ("eval", "music"), ("eval", "general")):
+            if parts[0] == "eval" and parts[1] in DATA_SETS:
                 domain = "speech" if parts[1] == "speech" else "audio"
                 entry = {"path": str(audio / row["path"]), "id": Path(row["path"]).stem, "dataset": parts[1]}
                 text = texts.get(row["path"])
                 entries.append({**entry, "domain": domain, "speaker": row["speaker"] or None, "text": text})
+    entries.sort(key=lambda entry: DATA_SETS.index(str(entry["dataset"])))
     chosen = {"signal": entries, "applications": [entry for entry in entries if entry["text"]]}
     paths = {}
     for name, lines in chosen.items():

@@ -135,4 +135,5 @@ def _draw_legend(figure: Any) -> None:
         fontsize=8,
         labelspacing=2.2,
         columnspacing=3,
+        borderpad=1.4,
     )

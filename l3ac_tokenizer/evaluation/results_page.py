@@ -8,12 +8,13 @@ from typing import Any
 
 from .chart import draw_chart
 from .papers import L3AC_FIGURE_1, TAAE_MAIN
+from .scoring import SIGNAL
 from .tables import id_table, mean_cell, quality_table, rate_table, table
 
 Summary = Mapping[str, Any]
 
 COMPARED = ("stoi", "pesq_wb", "sdr", "superb_mel", "si_sdr", "mel_distance", "stft_distance")
-"""Metrics of `signal` in the list of what is worse; of `applications` all are."""
+"""Signal metrics in the list of what is worse; those of applications all are."""
 
 
 def results_page(summaries: Mapping[str, Summary], page: Path, command: str) -> dict[Path, bytes]:
@@ -70,13 +71,14 @@ def _introduction(signal: Summary, command: str) -> str:
 def _worse(summaries: Mapping[str, Summary]) -> str:
     """What does better than the first codec, beyond both intervals; then what does not."""
     lines = []
-    for summary, names in ((summaries["signal"], COMPARED), (summaries["applications"], None)):
+    applications = summaries["applications"]
+    for summary, names in ((summaries["signal"], COMPARED), (applications, _of_applications(applications))):
         ours, *others = [codec for codec in summary["codecs"] if codec["unavailable"] is None]
         others = [codec for codec in others if codec["title"] != "original"]
         for domain in ours["domains"]:
             for name, metric in summary["metrics"].items():
                 mean = ours["domains"][domain]["values"][name]
-                if (names is not None and name not in names) or mean["mean"] is None:
+                if name not in names or mean["mean"] is None:
                     continue
                 better, alike, behind = _ranked(mean, metric, domain, name, others)
                 if not (better or alike or behind):
@@ -88,6 +90,10 @@ def _worse(summaries: Mapping[str, Summary]) -> str:
                 lines.append((not better, text))
     lines.sort(key=lambda line: line[0])
     return "\n".join(text for _, text in lines)
+
+
+def _of_applications(summary: Summary) -> list[str]:
+    return [name for name in summary["metrics"] if name not in SIGNAL]
 
 
 def _ranked(
@@ -134,7 +140,8 @@ def _applications(applications: Summary) -> str:
         f"On the {clips} clips of speech with a transcript, six readers with four clips each: {named}. EER is over all "
         "pairs of decoded clips of these few readers: it tells codecs apart, and is no figure of VoxCeleb. The "
         "recogniser "
-        "and the voice encoder are small models that need no hub.\n\n" + quality_table(applications, "speech")
+        "and the voice encoder are small models that need no hub.\n\n"
+        + quality_table(applications, "speech", metrics=_of_applications(applications))
     )
 
 

@@ -35,11 +35,17 @@ def markdown(summary: Summary) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def quality_table(summary: Summary, domain: str, dataset: str | None = None) -> str:
-    """A row a codec, a column a metric that any has a value for; of a domain, or of one data set of it."""
+def quality_table(
+    summary: Summary, domain: str, dataset: str | None = None, metrics: Sequence[str] | None = None
+) -> str:
+    """A row a codec, a column a metric that any has a value for; of a domain, or of one data set of it.
+
+    `metrics` are those to show; None: all.
+    """
     group, key = ("domains", domain) if dataset is None else ("datasets", dataset)
     found = [codec[group][key] for codec in summary["codecs"] if codec["unavailable"] is None]
-    names = [name for name in summary["metrics"] if any(of["values"][name]["count"] for of in found)]
+    wanted = summary["metrics"] if metrics is None else metrics
+    names = [name for name in wanted if any(of["values"][name]["count"] for of in found)]
     titles = [metric_title(summary["metrics"][name]) for name in names]
     rows = [[dataset or "", "kb/s", "clips", *titles, COUNTED]]
     for codec in summary["codecs"]:
