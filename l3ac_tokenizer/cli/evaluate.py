@@ -44,15 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     applications.add_argument(
         "--asr",
         metavar="NAME",
-        help="WER and dWER: faster-whisper[:FOLDER], pocketsphinx (proxy), or a hub name or directory",
+        help="WER and dWER: a hub name (openai/whisper-small, say) or directory; without a hub faster-whisper[:FOLDER], "
+        "pocketsphinx (proxy)",
     )
     applications.add_argument(
         "--speaker",
         metavar="NAME",
-        help="similarity and EER: resemblyzer (proxy), speechbrain:SOURCE, or a hub name or directory for x-vectors",
+        help="similarity and EER: speechbrain:speechbrain/spkrec-ecapa-voxceleb, or x-vectors of transformers by hub name "
+        "(microsoft/wavlm-base-plus-sv, say) or directory; without a hub resemblyzer (proxy)",
     )
-    applications.add_argument("--emotion", metavar="NAME", help="accuracy: a classifier, hub name or directory")
-    applications.add_argument("--events", metavar="NAME", help="accuracy: a classifier, hub name or directory")
+    applications.add_argument(
+        "--emotion", metavar="NAME", help="accuracy: a classifier (superb/wav2vec2-base-superb-er)"
+    )
+    applications.add_argument(
+        "--events", metavar="NAME", help="accuracy: a classifier (MIT/ast-finetuned-audioset-10-10-0.4593)"
+    )
     applications.add_argument("--features", metavar="NAME", help="distance in a Whisper's encoder (proxy)")
     applications.add_argument(
         "--opinion",

@@ -11,10 +11,6 @@ import torch
 from .codecs import SCORING_RATE
 from .scoring import Metric, Trial, Value
 
-DEFAULT_EMOTION = "superb/wav2vec2-base-superb-er"
-DEFAULT_EVENTS = "MIT/ast-finetuned-audioset-10-10-0.4593"
-"""Names for those who have a hub; Codec-SUPERB's own are emotion2vec and CLAP, which are no classifiers there."""
-
 
 class ClassAccuracy:
     """Accuracy of a classifier of transformers on decoded clips, and how often it agrees with itself on the original.

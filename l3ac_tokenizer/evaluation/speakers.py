@@ -16,9 +16,6 @@ from .codecs import SCORING_RATE
 from .scoring import Metric, Trial, Value
 from .statistics import NO_MEAN, SEED, Mean
 
-DEFAULT_SPEAKER = "microsoft/wavlm-base-plus-sv"
-"""An x-vector model of the hub; Codec-SUPERB's own is ECAPA-TDNN: `speechbrain:speechbrain/spkrec-ecapa-voxceleb`."""
-
 RESAMPLES = 300
 """Of clips, for the interval of the EER."""
 

@@ -9,9 +9,6 @@ from .metrics import MetricError
 from .recognisers import normalized_words, open_recogniser
 from .scoring import Metric, Trial, Value
 
-DEFAULT_ASR = "openai/whisper-small"
-"""Codec-SUPERB has Whisper; a name for those who have a hub."""
-
 
 class WordErrors:
     """WER against the transcript, and dWER against what is recognised in the original, of clips of speech.
