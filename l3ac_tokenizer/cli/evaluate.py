@@ -44,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     applications.add_argument(
         "--asr",
         metavar="NAME",
-        help="WER and dWER: a hub name (openai/whisper-small, say) or directory; without a hub faster-whisper[:FOLDER], "
-        "pocketsphinx (proxy)",
+        help="WER and dWER: a hub name (openai/whisper-small, say) or directory; without a hub "
+        "faster-whisper[:FOLDER] or pocketsphinx (proxy)",
     )
     applications.add_argument(
         "--speaker",
         metavar="NAME",
-        help="similarity and EER: speechbrain:speechbrain/spkrec-ecapa-voxceleb, or x-vectors of transformers by hub name "
-        "(microsoft/wavlm-base-plus-sv, say) or directory; without a hub resemblyzer (proxy)",
+        help="similarity and EER: speechbrain:speechbrain/spkrec-ecapa-voxceleb, or x-vectors of transformers by hub "
+        "name (microsoft/wavlm-base-plus-sv, say) or directory; without a hub resemblyzer (proxy)",
     )
     applications.add_argument(
         "--emotion", metavar="NAME", help="accuracy: a classifier (superb/wav2vec2-base-superb-er)"
