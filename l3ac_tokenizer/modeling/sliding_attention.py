@@ -14,6 +14,9 @@ from .span import Span
 BLOCK = 128
 """Queries that share a copy of the keys which one of them sees."""
 
+STEP = 64
+"""The same in an exported graph."""
+
 ROTARY_BASE = 10_000.0
 LEAST_ROTATED = 32
 """Channels of a head that are turned at least; half of them where that is more."""
@@ -56,23 +59,26 @@ def attend_in_window(q: Tensor, k: Tensor, v: Tensor, inside: Tensor, before: in
         (B, T, H, E).
     """
     batch, length = q.shape[:2]
-    # A number of blocks would fix the length of an exported graph: it has one.
-    block = length if torch.compiler.is_exporting() else min(BLOCK, length)
-    blocks = 1 if torch.compiler.is_exporting() else (length + block - 1) // block
-    keys, missing = before + block + after, blocks * block - length
+    # An exporter takes a number of blocks that could be 1 for a constant: there is one too many.
+    exporting = torch.compiler.is_exporting()
+    block = STEP if exporting else min(BLOCK, length)
+    blocks = (length - 1) // block + (2 if exporting else 1)
+    firsts = block * torch.arange(blocks, device=q.device)[:, None]
+    # Queries after the last column repeat it, and are cut off in the end.
+    at_query = (firsts + torch.arange(block, device=q.device)).clamp(max=length - 1)
+    at_key = (firsts + torch.arange(before + block + after, device=q.device)).clamp(max=k.shape[1] - 1)
 
-    def with_surroundings(x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, 0, 0, 0, missing)).unfold(1, keys, block)  # (B, blocks, H, E, keys)
-        return padded.flatten(0, 1).transpose(2, 3)
+    def by_block(x: Tensor, at: Tensor) -> Tensor:
+        columns = x.index_select(1, at.flatten())
+        return columns.view(batch * blocks, -1, *x.shape[2:]).transpose(1, 2)  # (B · blocks, H, columns, E)
 
-    queries = F.pad(q, (0, 0, 0, 0, 0, missing)).unflatten(1, (blocks, block)).flatten(0, 1).transpose(1, 2)
-    offset = torch.arange(keys, device=q.device) - torch.arange(block, device=q.device)[:, None]
+    offset = torch.arange(before + block + after, device=q.device) - torch.arange(block, device=q.device)[:, None]
     near = (offset >= 0) & (offset <= before + after)
-    valid = F.pad(inside, (0, missing)).unfold(1, keys, block)[:, :, None]  # (B or 1, blocks, 1, keys)
-    seen = near & (valid | (offset == before))
+    seen = near & (inside[:, at_key][:, :, None] | (offset == before))  # (B or 1, blocks, queries, keys)
     seen = seen.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
-    attended = F.scaled_dot_product_attention(queries, with_surroundings(k), with_surroundings(v), seen)
-    return attended.transpose(1, 2).unflatten(0, (batch, blocks)).flatten(1, 2)[:, :length]
+    attended = F.scaled_dot_product_attention(by_block(q, at_query), by_block(k, at_key), by_block(v, at_key), seen)
+    attended = attended.transpose(1, 2).unflatten(0, (batch, blocks)).flatten(1, 2)
+    return attended.index_select(1, torch.arange(length, device=q.device)) if exporting else attended[:, :length]
 
 
 class SlidingAttention(nn.Module):
