@@ -115,6 +115,9 @@ def test_files_hold_what_the_summary_says(results):
     ids = summary["codecs"][0]["datasets"]["speech"]["ids"]
     assert ids["count"] == 3 * int(np.ceil(RATE / 12))
     assert [level["size"] for level in ids["levels"]] == [5, 3, 3]
+    page = (output / "index.html").read_text()
+    assert page.count("<audio") >= 3 and page.count('class="sortable"') == 2
+    assert all((output / name).stat().st_size > 10_000 for name in ("chart.png", "chart.svg", "spectrograms.png"))
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
 
 
