@@ -61,12 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--key", required=True, help="setting of the YAML file")
     parser.add_argument("--values", nargs="+", required=True)
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("arguments", nargs="*", help="for train.py, after --")
-    options = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    end = given.index("--") if "--" in given else len(given)
+    options, arguments = parser.parse_args(given[:end]), given[end + 1 :]
     lines = []
     for value in options.values:
         folder = options.runs / f"{options.key}-{value}"
-        train(options.recipe, options.hparams, folder, [f"--{options.key}={value}", *options.arguments])
+        train(options.recipe, options.hparams, folder, [f"--{options.key}={value}", *arguments])
         lines.append(row(options.recipe, value, folder))
     measure = MEASURES[options.recipe][1]
     print(f"| {options.key} | million parameters | epochs | minutes | best {measure} | last {measure} |")

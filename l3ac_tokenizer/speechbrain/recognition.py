@@ -66,5 +66,5 @@ class TokenRecogniser:
 
         length = torch.ones(1, device=self._device)
         encoded, _ = self._modules["encoder"](self._modules["frontend"](ids[None].to(self._device)), lengths=length)
-        log_probs = self._modules["ctc_lin"](encoded).log_softmax(dim=-1)
+        log_probs = self._modules["ctc_lin"](encoded)[..., : self._units.vocab_size()].log_softmax(dim=-1)
         return self._units.decode(ctc_greedy_decode(log_probs, length, blank_id=self._blank)[0])

@@ -39,7 +39,7 @@ class ASR(sb.Brain):
         if stage == sb.Stage.TRAIN and self.hparams.drop_spans:
             features = self.hparams.feature_drop(features)
         encoded, _ = self.modules.encoder(features, lengths=lengths)
-        log_probs = self.hparams.log_softmax(self.modules.ctc_lin(encoded))
+        log_probs = self.hparams.log_softmax(self.modules.ctc_lin(encoded)[..., : self.tokenizer.sp.vocab_size()])
         words = None
         if stage == sb.Stage.VALID:
             sequences = ctc_greedy_decode(log_probs, lengths, blank_id=self.hparams.blank_index)
@@ -136,7 +136,7 @@ def dataio_prepare(hparams, tokenizer):
 
 
 def unit_names(tokenizer, output_neurons):
-    """What each output of the network stands for; outputs beyond the units are never trained and stand for nothing.
+    """What each output of the network stands for; outputs beyond the units are left out everywhere.
 
     Raises:
         ValueError: There are more units than outputs.
@@ -147,7 +147,7 @@ def unit_names(tokenizer, output_neurons):
             f"The training text has {count} units and the network {output_neurons} outputs: give "
             f"--output_neurons={count}."
         )
-    return [tokenizer.sp.id_to_piece(i) for i in range(count)] + [""] * (output_neurons - count)
+    return [tokenizer.sp.id_to_piece(i) for i in range(count)]
 
 
 def main(argv):
