@@ -6,12 +6,18 @@ import json
 
 import pytest
 import torch
-from networks import TINY, speech_like, with_varied_ids
+from networks import TINY, TINY_NETWORKS, speech_like, tiny, with_varied_ids
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
 from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
+
+
+@pytest.fixture(params=TINY_NETWORKS)
+def codec(request):
+    """The tiny networks of both families, which have the same hop and levels."""
+    return tiny(request.param)
 
 
 @pytest.fixture
@@ -104,16 +110,17 @@ def test_meta_construction_and_loading_leave_no_tensor_behind(saved):
     assert not any(p.is_meta for p in L3ACModel.from_pretrained(saved).state_dict().values())
 
 
+@pytest.mark.parametrize("codec", ["tiny", "tiny-taae"], indirect=True)
 @torch.no_grad()
-def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(tiny_model):
+def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(codec):
     batch = torch.stack([speech_like(300, seed)[None] for seed in range(2)])
     mask = torch.ones(2, 1, 300, dtype=torch.bool)
     mask[1, 0, 200:] = False
-    eager, eager_masked = tiny_model(batch), tiny_model(batch, mask)
-    compiled = torch.compile(tiny_model, fullgraph=True, dynamic=False)
+    eager, eager_masked = codec(batch), codec(batch, mask)
+    compiled = torch.compile(codec, fullgraph=True, dynamic=False)
     for out, wanted in ((compiled(batch), eager), (compiled(batch, mask), eager_masked)):
         changed = out.audio_codes[:, 0] != wanted.audio_codes[:, 0]
-        assert not (changed & ~tiny_model.quantizer.near_boundary(wanted.latents)).any()
+        assert not (changed & ~codec.quantizer.near_boundary(wanted.latents)).any()
         assert (out.audio_values - wanted.audio_values).abs().max() < 1e-4
 
 
@@ -131,28 +138,29 @@ class Decoding(Encoding):
         return self.model.decode(audio_codes).audio_values
 
 
+@pytest.mark.parametrize("codec", ["tiny", "tiny-taae"], indirect=True)
 @torch.no_grad()
-def test_encode_and_decode_export_with_dynamic_length_and_batch(tiny_model):
-    hop = tiny_model.config.hop_length
+def test_encode_and_decode_export_with_dynamic_length_and_batch(codec):
+    hop = codec.config.hop_length
     batch, ids = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("ids", min=1)
     samples = torch.export.Dim("samples", min=hop + 1)  # torch.export takes an axis of one id for a constant
     example = torch.stack([speech_like(20 * hop + 5, seed)[None] for seed in range(2)])
     encoder = torch.export.export(
-        Encoding(tiny_model),
+        Encoding(codec),
         (example,),
         dynamic_shapes={"input_values": {0: batch, 2: samples}},
         prefer_deferred_runtime_asserts_over_guards=True,  # its solver cannot prove that n ids are fewer than n²
     ).module()
-    codes = tiny_model.encode(example).audio_codes
+    codes = codec.encode(example).audio_codes
     decoder = torch.export.export(
-        Decoding(tiny_model), (codes,), dynamic_shapes={"audio_codes": {0: batch, 2: ids}}
+        Decoding(codec), (codes,), dynamic_shapes={"audio_codes": {0: batch, 2: ids}}
     ).module()
     for rows, length in ((1, hop + 1), (3, 2 * hop), (2, 7 * hop + 3), (1, 90 * hop)):
         audio = torch.stack([speech_like(length, seed)[None] for seed in range(rows)])
-        wanted = tiny_model.encode(audio)
+        wanted = codec.encode(audio)
         changed = encoder(audio)[:, 0] != wanted.audio_codes[:, 0]
-        assert not (changed & ~tiny_model.quantizer.near_boundary(wanted.latents)).any()
-        decoded = tiny_model.decode(wanted.audio_codes).audio_values
+        assert not (changed & ~codec.quantizer.near_boundary(wanted.latents)).any()
+        decoded = codec.decode(wanted.audio_codes).audio_values
         assert (decoder(wanted.audio_codes) - decoded).abs().max() < 1e-4
     work = []
     for length in (250, 500):
@@ -172,21 +180,21 @@ def test_gradients_reach_every_parameter_through_the_noised_quantizer(tiny_model
 
 
 @torch.no_grad()
-def test_weight_norm_on_and_off_again_leaves_the_function_as_it_was(tiny_model, clip):
-    before = tiny_model(clip).audio_values
-    tiny_model.apply_weight_norm()
-    assert (tiny_model(clip).audio_values - before).abs().max() < 1e-5
-    tiny_model.remove_weight_norm()
-    assert (tiny_model(clip).audio_values - before).abs().max() < 1e-5
+def test_weight_norm_on_and_off_again_leaves_the_function_as_it_was(codec, clip):
+    before = codec(clip).audio_values
+    codec.apply_weight_norm()
+    assert (codec(clip).audio_values - before).abs().max() < 1e-5
+    codec.remove_weight_norm()
+    assert (codec(clip).audio_values - before).abs().max() < 1e-5
 
 
 @torch.no_grad()
-def test_latents_decode_without_rounding(tiny_model, clip):
-    encoded = tiny_model.encode(clip)
+def test_latents_decode_without_rounding(codec, clip):
+    encoded = codec.encode(clip)
     codes = digits_to_codes(ids_to_digits(encoded.audio_codes[:, 0], TINY["levels"]), TINY["levels"])
-    rounded = tiny_model.decode(encoded.audio_codes).audio_values
-    on_levels = tiny_model.decode(latents=torch.atanh(codes * (1 - 1e-6))).audio_values
-    between = tiny_model.decode(latents=encoded.latents).audio_values
+    rounded = codec.decode(encoded.audio_codes).audio_values
+    on_levels = codec.decode(latents=torch.atanh(codes * (1 - 1e-6))).audio_values
+    between = codec.decode(latents=encoded.latents).audio_values
     assert (on_levels - rounded).abs().max() < 1e-3
     assert (between - rounded).abs().max() > 1e-2
 
@@ -211,8 +219,8 @@ def test_frozen_statistics_of_a_single_clip_are_those_of_the_clip(tiny_model, cl
 
 
 @torch.no_grad()
-def test_decoding_in_iterated_pieces_is_decoding_the_whole(tiny_model, clip):
-    model = tiny_model.double()
+def test_decoding_in_iterated_pieces_is_decoding_the_whole(codec, clip):
+    model = codec.double()
     ids = model.encode(clip.double()).audio_codes
     pieces = list(model.iter_decode(ids, chunk_seconds=0.01))
     assert len(pieces) > 3
@@ -252,9 +260,9 @@ def bad_calls():
 
 
 @pytest.mark.parametrize("message", bad_calls())
-def test_a_bad_call_is_refused_in_one_sentence_that_names_the_value(tiny_model, message):
+def test_a_bad_call_is_refused_in_one_sentence_that_names_the_value(codec, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")) as error:
-        bad_calls()[message](tiny_model)
+        bad_calls()[message](codec)
     assert "\n" not in str(error.value)
 
 
