@@ -55,7 +55,7 @@ def main() -> None:
         manifests = _write_manifests(options.shared, options.rows)
         summaries = {}
         for name, codecs, settings in (
-            ("signal", [options.model, *ANCHORS, *PEERS], Options()),
+            ("signal", [options.model, f"{options.model}@frozen", *ANCHORS, *PEERS], Options()),
             ("applications", [options.model, *APPLICATION_CODECS], APPLICATIONS),
         ):
             data = open_data([str(manifests[name])], options.limit)

@@ -37,12 +37,10 @@ def results_page(summaries: Mapping[str, Summary], page: Path, command: str) -> 
     if pictures:
         sections.append(
             f"![quality of speech over rate]({page.stem}.svg)\n\nFilled: measured here, with 95 % intervals. Dashed: "
-            f"the "
-            "points of the L3AC paper's Figure 1, on its data, not comparable. A circle grows with the multiply–"
+            "the points of the L3AC paper's Figure 1, on its data, not comparable. A circle grows with the multiply–"
             "accumulates for 10 s of audio: counted in full for ours, as printed for the paper's (its counter skips "
             "weight-normed layers, so that L3AC's circles are far too small beside ours: 2.03 G where a full count "
-            "gives "
-            "about 44 G)."
+            "gives about 44 G)."
         )
     sections += [
         f"## Applications\n\n{_applications(applications)}",
@@ -63,8 +61,7 @@ def _introduction(signal: Summary, command: str) -> str:
     digest = f" Weights digest: `{ours['digest']}`." if ours["digest"] else ""
     return (
         f"`{ours['title']}` on {data}; no reader, album or source of them was trained on.{digest} Every figure is a "
-        f"mean "
-        f"over clips with its 95 % bootstrap interval. Made by `{command}`, which writes this page anew."
+        f"mean over clips with its 95 % bootstrap interval. Made by `{command}`, which writes this page anew."
     )
 
 
@@ -74,7 +71,11 @@ def _worse(summaries: Mapping[str, Summary]) -> str:
     applications = summaries["applications"]
     for summary, names in ((summaries["signal"], COMPARED), (applications, _of_applications(applications))):
         ours, *others = [codec for codec in summary["codecs"] if codec["unavailable"] is None]
-        others = [codec for codec in others if codec["title"] != "original"]
+        others = [
+            codec
+            for codec in others
+            if codec["title"] != "original" and not codec["title"].startswith(f"{ours['title']}@")  # itself, otherwise
+        ]
         for domain in ours["domains"]:
             for name, metric in summary["metrics"].items():
                 mean = ours["domains"][domain]["values"][name]
@@ -139,8 +140,7 @@ def _applications(applications: Summary) -> str:
     return (
         f"On the {clips} clips of speech with a transcript, six readers with four clips each: {named}. EER is over all "
         "pairs of decoded clips of these few readers: it tells codecs apart, and is no figure of VoxCeleb. The "
-        "recogniser "
-        "and the voice encoder are small models that need no hub.\n\n"
+        "recogniser and the voice encoder are small models that need no hub.\n\n"
         + quality_table(applications, "speech", metrics=_of_applications(applications))
     )
 
@@ -165,7 +165,7 @@ def _papers(signal: Summary) -> str:
         [f"{point.codec} (theirs)", f"{point.kbps:g}", f"{point.stoi:.2f}", f"{point.pesq_wb:.2f}", f"{point.gmacs:g}"]
         for point in L3AC_FIGURE_1
     ]
-    first.append([f"**{ours['title']} (ours, here)**", "1.00", cell("stoi"), cell("pesq_wb"), _full_count(ours)])
+    first.append([f"**{ours['title']} (ours, here)**", _kbps(ours), cell("stoi"), cell("pesq_wb"), _full_count(ours)])
     titles = {
         "si_sdr": "SI-SDR, dB ↑",
         "mel_distance": "mel distance ↓",
@@ -179,9 +179,12 @@ def _papers(signal: Summary) -> str:
     second.append([f"**{ours['title']} (ours, here)**", *mine])
     return (
         "Theirs are on their data, with weights trained on thousands of hours: **not comparable** with ours in the "
-        "last "
-        f"rows, which say how far there is to go.\n\n{table(first)}\n\n{table(second)}"
+        f"last rows, which say how far there is to go.\n\n{table(first)}\n\n{table(second)}"
     )
+
+
+def _kbps(ours: Mapping[str, Any]) -> str:
+    return f"{ours['rates']['bits_per_second'] / 1000:.2f}" if ours.get("rates") else "–"
 
 
 def _full_count(ours: Mapping[str, Any]) -> str:
@@ -194,12 +197,10 @@ def _method(signal: Summary, applications: Summary) -> str:
     rows = [["metric", "definition"]]
     rows += [[metric["title"], metric["source"]] for metric in metrics.values()]
     return (
-        "Everything is compared at 16 kHz: clips are resampled to each codec's rate and back with soxr (VHQ), and "
-        "cut or "
-        "filled with silence to the original's length. Opus is libsndfile's, its bits those of the audio packets; "
-        "Codec 2 "
-        "is Debian's, with its delay taken back. STOI and PESQ are of speech only. What has no value is counted in the "
-        "last column. Ids changed: by white noise 60 dB below the clip, by one sample and by one hop of silence "
-        "before it "
-        f"(ids moved by one), by a gain of −6 dB.\n\n{table(rows)}\n\nMachine: {signal['machine']}. {versions}."
+        "Everything is compared at 16 kHz: clips are resampled to each codec's rate and back with soxr (VHQ), and cut "
+        "or filled with silence to the original's length. Opus is libsndfile's, its bits those of the audio packets; "
+        "Codec 2 is Debian's, with its delay taken back. STOI and PESQ are of speech only. What has no value is "
+        "counted in the last column. Ids changed: by white noise 60 dB below the clip, by one sample and by one hop "
+        f"of silence before it (ids moved by one), by a gain of −6 dB.\n\n{table(rows)}\n\n"
+        f"Machine: {signal['machine']}. {versions}."
     )
