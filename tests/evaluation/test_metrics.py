@@ -46,7 +46,7 @@ AUDIO_METRICS = {
     "mel_distance": lambda x, y: metrics.mel_distance(x, y, RATE),
     "stft_distance": metrics.stft_distance,
 }
-DISTANCES = {"superb_mel", "mel_distance", "stft_distance"}
+DISTANCES = ("superb_mel", "mel_distance", "stft_distance")
 BEST = {"stoi": 1.0, "pesq_wb": 4.644, "pesq_nb": 4.549, "sdr": 100.0} | dict.fromkeys(DISTANCES, 0.0)
 
 
