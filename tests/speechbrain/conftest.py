@@ -39,7 +39,7 @@ def run(folder: Path, script: str, *arguments: str, launcher: tuple[str, ...] = 
     done = subprocess.run(
         [*launcher, script, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, (done.stderr + done.stdout)[-4000:]  # SpeechBrain logs a failure to standard output
     return done.stdout + done.stderr
 
 
