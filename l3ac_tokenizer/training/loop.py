@@ -250,6 +250,8 @@ class Run:
         position = self.position
         model = self.snapshots.averaged(self.codec, self.average)
         scores = self.snapshots.score(position.step, model)
+        if self.snapshots.held_out:
+            self._log({f"held_out/{name}": value for name, value in scores.items()})
         names = [export_as] if export_as else []
         if scores["score"] > position.best:
             position.best = scores["score"]

@@ -69,11 +69,10 @@ class Snapshots:
         return plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0]))
 
     def score(self, step: int, model: CodecModel) -> dict[str, float]:
-        """Held-out scores by name, `score` the one that chooses; logged, with sounds. Called on all processes."""
+        """Held-out scores by name, `score` the one that chooses; sounds are logged. Called on all processes."""
         if not self.held_out:
             return {"score": 0.0}
         scores = validate(model, self.held_out, self.sampling_rate, self.accelerator)
-        self.log.write(step, {f"held_out/{name}": value for name, value in scores.items()})
         if self.accelerator.is_main_process:
             for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // SOUNDS)]):
                 self.log.sound(step, f"{clip.domain}_{number}/reference", clip.audio, self.sampling_rate)

@@ -231,6 +231,7 @@ def test_tracker_has_numbers_sounds_and_pictures(finished):
     entropies = {f"entropy/dimension_{number}" for number in range(1, 7)}
     assert numbers | entropies <= set(board.Tags()["scalars"])
     assert all(0 <= event.value <= 1 for name in entropies for event in board.Scalars(name))
+    assert all("minutes" in line for line in records(finished))
     assert any(name.endswith("/decoded") for name in board.Tags()["audio"])
     assert any(name.endswith("/spectrogram") for name in board.Tags()["images"])
 
