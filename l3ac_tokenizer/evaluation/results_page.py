@@ -138,7 +138,7 @@ def _applications(applications: Summary) -> str:
         if name in sources
     )
     return (
-        f"On the {clips} clips of speech with a transcript, six readers with four clips each: {named}. EER is over all "
+        f"On the {clips} clips of speech with a transcript (four a reader): {named}. EER is over all "
         "pairs of decoded clips of these few readers: it tells codecs apart, and is no figure of VoxCeleb. The "
         "recogniser and the voice encoder are small models that need no hub.\n\n"
         + quality_table(applications, "speech", metrics=_of_applications(applications))
