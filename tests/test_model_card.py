@@ -26,7 +26,9 @@ def results(tmp_path_factory):
     (root / "speech").mkdir()
     soundfile.write(root / "speech" / "a.wav", speech_like(16_000).numpy(), 16_000)
     torch.manual_seed(0)
-    with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval()).save_pretrained(root / "tiny")
+    model = with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
+    model.calibrate_time_norm([speech_like(16_000)])
+    model.save_pretrained(root / "tiny")
     codecs = ["--codec", str(root / "tiny"), "--codec", str(root / "tiny") + "@frozen"]
     status = l3ac(["evaluate", str(root / "speech"), "-o", str(root / "results"), *codecs])
     return root / "tiny", root / "results", status

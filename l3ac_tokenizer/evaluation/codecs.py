@@ -205,6 +205,8 @@ class OurCodec(Codec):
         )
         self.parameters = self.model.num_parameters()
         self.digest = self.model.weights_digest()
+        one_frame = torch.zeros(1, streams, 1, dtype=torch.int64, device=self.model.device)
+        self.decode(Code((one_frame, config.hop_length)))  # statistics may be missing: now, not at the first clip
 
     @torch.inference_mode()
     def encode(self, audio: np.ndarray) -> Code:

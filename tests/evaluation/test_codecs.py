@@ -137,6 +137,11 @@ def test_frozen_statistics_are_a_setting(checkpoint, tmp_path):
     assert clip.time_norm == "clip" and frozen.time_norm == "frozen" and frozen.name == "l3ac-1k@frozen"
 
 
+def test_a_checkpoint_without_frozen_statistics_is_unavailable_at_once(checkpoint):
+    with pytest.raises(CodecUnavailable, match="no statistics for time_norm='frozen'"):
+        open_codec(f"{checkpoint}@frozen")
+
+
 def test_rates_of_several_streams():
     rates = Rates(50.0, (1024, 1000), ())
     assert rates.tokens_per_second == 100
