@@ -44,7 +44,12 @@ class CodecConfig(PreTrainedConfig):
     @property
     def hop_length(self) -> int:
         """Samples for each frame, which has one id of each stream."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say how many samples a frame has.")
+
+    @property
+    def attention_span(self) -> int:
+        """Frames of ids that one layer of attention spans; the structure of a network repeats after so many."""
+        raise NotImplementedError(f"{type(self).__name__} must say how many frames its attention spans.")
 
     @property
     def frame_rate(self) -> float:
@@ -149,6 +154,11 @@ class L3ACConfig(CodecConfig):
     def hop_length(self) -> int:
         """Samples for each id."""
         return math.prod(self.encoder_rates) * self.compress_rate
+
+    @property
+    def attention_span(self) -> int:
+        """The attention block W."""
+        return self.attention_window
 
     def validate_architecture(self) -> None:
         """Refuse values that describe no network; called whenever a config is made.

@@ -20,11 +20,13 @@ from pathlib import Path
 
 from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.cli.report import one_sentence
+from l3ac_tokenizer.evaluation.codecs import codec_title
 from l3ac_tokenizer.evaluation.data import open_data
 from l3ac_tokenizer.evaluation.options import Options
 from l3ac_tokenizer.evaluation.report import write_report
 from l3ac_tokenizer.evaluation.results_page import results_page
 from l3ac_tokenizer.evaluation.run import evaluate
+from l3ac_tokenizer.hub import bundled_presets
 
 ANCHORS = ["opus@6", "opus@12", "codec2@1200", "original"]
 PEERS = [
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("shared", type=Path, metavar="FOLDER", help="what L3AC_SHARED names")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
     parser.add_argument("--rows", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    parser.add_argument(
+        "--models", nargs="+", default=bundled_presets(), metavar="NAME_OR_DIRECTORY", help="default: all bundled ones"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="clips a data set, to try it")
     parser.add_argument("--jobs", type=int, default=1, help="default: %(default)s")
     options = parser.parse_args()
@@ -54,15 +58,17 @@ def main() -> None:
         options.rows.mkdir(parents=True, exist_ok=True)
         manifests = _write_manifests(options.shared, options.rows)
         summaries = {}
+        models = options.models
         for name, codecs, settings in (
-            ("signal", [options.model, f"{options.model}@frozen", *ANCHORS, *PEERS], Options()),
-            ("applications", [options.model, *APPLICATION_CODECS], APPLICATIONS),
+            ("signal", [*models, *(f"{model}@frozen" for model in models), *ANCHORS, *PEERS], Options()),
+            ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
         ):
             data = open_data([str(manifests[name])], options.limit)
             folder = options.rows / name
             evaluation = evaluate(data, codecs, folder, settings, resume=True, jobs=options.jobs)
             summaries[name], _ = write_report(evaluation, folder)
-        for path, content in results_page(summaries, options.output, COMMAND).items():
+        titles = [codec_title(model) for model in models]
+        for path, content in results_page(summaries, titles, options.output, COMMAND).items():
             with atomic_write(path) as file:
                 file.write(content)
     except (OSError, ValueError) as error:

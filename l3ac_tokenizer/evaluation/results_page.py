@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,22 @@ COMPARED = ("stoi", "pesq_wb", "sdr", "superb_mel", "si_sdr", "mel_distance", "s
 """Signal metrics in the list of what is worse; those of applications all are."""
 
 
-def results_page(summaries: Mapping[str, Summary], page: Path, command: str) -> dict[Path, bytes]:
+def results_page(
+    summaries: Mapping[str, Summary], models: Sequence[str], page: Path, command: str
+) -> dict[Path, bytes]:
     """The page and its pictures, by path.
 
     Args:
-        summaries: `signal` (all clips) and `applications` (those with transcripts), of `summarize`; the first codec is
-            the one that the page is about.
+        summaries: `signal` (all clips) and `applications` (those with transcripts), of `summarize`.
+        models: titles of the codecs that the page is about.
         page: its path; pictures lie beside it.
         command: that made it.
     """
     signal, applications = summaries["signal"], summaries["applications"]
-    ours = signal["codecs"][0]
     pictures = draw_chart(signal)
-    sections = [
-        f"# Results\n\n{_introduction(signal, command)}",
-        f"## Where {ours['title']} is worse\n\n{_worse(summaries)}",
-        f"## Quality\n\n{_quality(signal)}",
-    ]
+    sections = [f"# Results\n\n{_introduction(signal, models, command)}"]
+    sections += [f"## Where {model} is worse\n\n{_worse(summaries, model)}" for model in models]
+    sections.append(f"## Quality\n\n{_quality(signal)}")
     if pictures:
         sections.append(
             f"![quality of speech over rate]({page.stem}.svg)\n\nFilled: measured here, with 95 % intervals. Dashed: "
@@ -45,36 +44,39 @@ def results_page(summaries: Mapping[str, Summary], page: Path, command: str) -> 
     sections += [
         f"## Applications\n\n{_applications(applications)}",
         f"## Ids\n\n{_ids(signal)}",
-        f"## Beside the papers\n\n{_papers(signal)}",
+        f"## Beside the papers\n\n{_papers(signal, models)}",
         f"## How it was measured\n\n{_method(signal, applications)}",
     ]
     contents = {page: ("\n\n".join(sections) + "\n").encode()}
     return contents | {page.with_suffix(f".{kind}"): picture for kind, picture in pictures.items()}
 
 
-def _introduction(signal: Summary, command: str) -> str:
-    ours = signal["codecs"][0]
+def _codec(summary: Summary, title: str) -> Mapping[str, Any]:
+    return next(codec for codec in summary["codecs"] if codec["title"] == title)
+
+
+def _introduction(signal: Summary, models: Sequence[str], command: str) -> str:
     data = ", ".join(
         f"{facts['clips']} clips of {name} ({facts['seconds'] / 60:.1f} minutes)"
         for name, facts in signal["datasets"].items()
     )
-    digest = f" Weights digest: `{ours['digest']}`." if ours["digest"] else ""
+    named = ", ".join(f"`{model}` (weights digest `{_codec(signal, model)['digest']}`)" for model in models)
     return (
-        f"`{ours['title']}` on {data}; no reader, album or source of them was trained on.{digest} Every figure is a "
-        f"mean over clips with its 95 % bootstrap interval. Made by `{command}`, which writes this page anew."
+        f"{named} on {data}; no reader, album or source of them was trained on. Every figure is a mean over clips with "
+        f"its 95 % bootstrap interval. Made by `{command}`, which writes this page anew."
     )
 
 
-def _worse(summaries: Mapping[str, Summary]) -> str:
-    """What does better than the first codec, beyond both intervals; then what does not."""
+def _worse(summaries: Mapping[str, Summary], model: str) -> str:
+    """What does better than a model of ours, beyond both intervals; then what does not."""
     lines = []
     applications = summaries["applications"]
     for summary, names in ((summaries["signal"], COMPARED), (applications, _of_applications(applications))):
-        ours, *others = [codec for codec in summary["codecs"] if codec["unavailable"] is None]
+        ours = _codec(summary, model)
         others = [
             codec
-            for codec in others
-            if codec["title"] != "original" and not codec["title"].startswith(f"{ours['title']}@")  # itself, otherwise
+            for codec in summary["codecs"]
+            if codec["unavailable"] is None and codec["title"].partition("@")[0] not in ("original", model)
         ]
         for domain in ours["domains"]:
             for name, metric in summary["metrics"].items():
@@ -153,11 +155,11 @@ def _ids(signal: Summary) -> str:
     )
 
 
-def _papers(signal: Summary) -> str:
-    ours = signal["codecs"][0]
-    values = (ours.get("domains") or {}).get("speech", {}).get("values", {})
+def _papers(signal: Summary, models: Sequence[str]) -> str:
+    ours = [_codec(signal, model) for model in models]
 
-    def cell(name: str) -> str:
+    def cell(codec: Mapping[str, Any], name: str) -> str:
+        values = (codec.get("domains") or {}).get("speech", {}).get("values", {})
         return mean_cell(values[name], signal["metrics"][name]) if name in values else "–"
 
     first = [["L3AC paper, Figure 1", "kb/s", "STOI ↑", "PESQ-WB ↑", "GMAC for 10 s, as printed"]]
@@ -165,7 +167,16 @@ def _papers(signal: Summary) -> str:
         [f"{point.codec} (theirs)", f"{point.kbps:g}", f"{point.stoi:.2f}", f"{point.pesq_wb:.2f}", f"{point.gmacs:g}"]
         for point in L3AC_FIGURE_1
     ]
-    first.append([f"**{ours['title']} (ours, here)**", _kbps(ours), cell("stoi"), cell("pesq_wb"), _full_count(ours)])
+    first += [
+        [
+            f"**{codec['title']} (ours, here)**",
+            _kbps(codec),
+            cell(codec, "stoi"),
+            cell(codec, "pesq_wb"),
+            _full_count(codec),
+        ]
+        for codec in ours
+    ]
     titles = {
         "si_sdr": "SI-SDR, dB ↑",
         "mel_distance": "mel distance ↓",
@@ -175,8 +186,10 @@ def _papers(signal: Summary) -> str:
     }
     second = [["TAAE paper", *titles.values()]]
     second += [[f"{name} (theirs)", *(f"{row[key]:.2f}" for key in titles)] for name, row in TAAE_MAIN.items()]
-    mine = [cell("pesq_wb" if key == "pesq" else key) for key in titles]
-    second.append([f"**{ours['title']} (ours, here)**", *mine])
+    second += [
+        [f"**{codec['title']} (ours, here)**", *(cell(codec, "pesq_wb" if key == "pesq" else key) for key in titles)]
+        for codec in ours
+    ]
     return (
         "Theirs are on their data, with weights trained on thousands of hours: **not comparable** with ours in the "
         f"last rows, which say how far there is to go.\n\n{table(first)}\n\n{table(second)}"

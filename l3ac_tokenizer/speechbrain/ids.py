@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..atomic import atomic_write
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 from ..tokenization.corpus import TokenizedCorpus
 from ..tokenization.errors import CorpusError
 from ..tokenization.job import Facts
@@ -25,7 +26,7 @@ from ..tokenization.job import Facts
 logger = logging.getLogger(__name__)
 
 
-class Store:
+class Store(ABC):
     """What each utterance is, by its name.
 
     Attributes:
@@ -34,12 +35,12 @@ class Store:
 
     where: str | os.PathLike[str]
 
-    def __contains__(self, name: object) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def __contains__(self, name: object) -> bool: ...
 
+    @abstractmethod
     def __getitem__(self, name: str) -> Tensor:
         """The frames of an utterance, the first axis of which is time."""
-        raise NotImplementedError
 
     def known(self, names: Sequence[str], what: str) -> list[str]:
         """Those of some names that are there; how many are not is said.
@@ -134,11 +135,11 @@ def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> Non
     Raises:
         CorpusError: the levels or the weights are others.
     """
-    model = L3ACModel.from_pretrained(codec)
-    if tuple(model.config.levels) != facts.levels:
+    model = CodecModel.from_pretrained(codec)
+    if model.config.frame_levels != facts.levels:
         raise CorpusError(
             f"{folder} has ids of the levels {_listed(facts.levels)} ({facts.model}) and the codec {codec} has "
-            f"{_listed(model.config.levels)}: give the codec that made them, or run extract.py into another folder."
+            f"{_listed(model.config.frame_levels)}: give the codec that made them, or run extract.py into another folder."
         )
     if model.weights_digest() != facts.weights_digest:
         raise CorpusError(

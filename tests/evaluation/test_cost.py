@@ -20,10 +20,12 @@ def checkpoint(tmp_path):
 
 
 def test_l3ac_1k_takes_the_full_count_and_not_the_printed_one():
-    """About 44 G for 10 s, most of them in the decoder; 2.03 G is what a counter of unparametrised layers finds."""
+    """The published code takes 44.4 G for 10 s, ours less by the padding of attention windows, which it leaves out.
+
+    2.03 G is what a counter of unparametrised layers finds.
+    """
     macs = count_macs(open_codec("l3ac-1k"))
-    assert sum(macs.values()) == pytest.approx(44, abs=2)
-    assert 33 < macs["decode"] < 38  # 34 of them in the convolutions
+    assert macs == pytest.approx({"encode": 5.5, "decode": 37.0}, abs=0.05)
 
 
 def test_what_is_no_network_has_no_count():

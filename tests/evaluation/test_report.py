@@ -155,7 +155,8 @@ def test_the_page_holds_everything_it_needs(summary):
 
 
 def test_what_is_worse_comes_first(summary):
-    contents = results_page({"signal": summary, "applications": summary}, Path("docs/results.md"), "make report")
+    summaries = {"signal": summary, "applications": summary}
+    contents = results_page(summaries, ["ours", "Opus 6 kb/s"], Path("docs/results.md"), "make report")
     assert set(contents) == {Path("docs/results.md"), Path("docs/results.png"), Path("docs/results.svg")}
     text = contents[Path("docs/results.md")].decode()
     worse = text.partition("## Where ours is worse")[2].partition("## ")[0].strip().splitlines()
@@ -163,5 +164,6 @@ def test_what_is_worse_comes_first(summary):
     assert verdicts == sorted(verdicts, reverse=True) and verdicts[0] and not verdicts[-1]
     assert any(line.startswith("- **STOI**, speech") and "Opus 6 kb/s 0.865 at 6.00 kb/s" in line for line in worse)
     assert any(line.startswith("- **mel distance**, audio") and "Worse: Opus" in line for line in worse)
+    assert "## Where Opus 6 kb/s is worse" in text and "**Opus 6 kb/s (ours, here)**" in text
     assert text.index("is worse") < text.index("## Quality") < text.index("## Beside the papers")
     assert "| L3AC (theirs) | 1 | 0.84 | 1.77 | 2.03 |" in text and "not comparable" in text

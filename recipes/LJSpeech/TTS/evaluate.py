@@ -19,11 +19,12 @@ from speechbrain.utils.metric_stats import ErrorRateStats
 from tqdm import tqdm
 from train import dataio_prepare, load_hparams, speak
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.clips import decode_clips
 from l3ac_tokenizer.evaluation.recognisers import normalized_words, open_recogniser
+from l3ac_tokenizer.evaluation.speakers import open_embedder
 from l3ac_tokenizer.speechbrain.page import Spoken, write_page, write_picture
 from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
 
@@ -39,9 +40,9 @@ again."""
 class Scores:
     """Words and speakers of clips of every kind."""
 
-    def __init__(self, recogniser, similarity):
+    def __init__(self, recogniser, embed):
         self.recogniser = recogniser
-        self.similarity = similarity
+        self.embed = embed
         self.wer = {kind: ErrorRateStats() for kind in KINDS}
         self.cer = {kind: ErrorRateStats(split_tokens=True) for kind in KINDS}
         self.dwer = {kind: ErrorRateStats() for kind in KINDS[:-1]}
@@ -62,8 +63,8 @@ class Scores:
                 metric[kind].append([name], [words[kind]], [normalized_words(text)])
         for kind in KINDS[:-1]:
             self.dwer[kind].append([name], [words[kind]], [words["recording"]])
-            if self.similarity is not None:
-                self.similarities[kind].append(self.similarity(waves[kind], waves["recording"]))
+            if self.embed is not None:
+                self.similarities[kind].append(float(self.embed(waves[kind]) @ self.embed(waves["recording"])))
         return heard
 
     def results(self):
@@ -84,27 +85,6 @@ class Scores:
                 metric.write_stats(file)
 
 
-class SpeakerSimilarity:
-    """Cosine of the x-vectors that a model of the Hugging Face hub makes of two clips."""
-
-    def __init__(self, name, device):
-        from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
-
-        self.extractor = AutoFeatureExtractor.from_pretrained(name)
-        self.model = AutoModelForAudioXVector.from_pretrained(name).eval().to(device)
-
-    @torch.no_grad()
-    def __call__(self, one, other):
-        """The similarity of two clips (T,) at 16 kHz."""
-        vectors = [
-            self.model(
-                **self.extractor(wave, sampling_rate=16_000, return_tensors="pt").to(self.model.device)
-            ).embeddings
-            for wave in (one, other)
-        ]
-        return torch.nn.functional.cosine_similarity(*vectors).item()
-
-
 def make_recogniser(name, device):
     """The project's own recogniser for `tokens:RUN`, or any other by name."""
     kind, _, run = name.partition(":")
@@ -122,7 +102,7 @@ def main(argv):
     if hparams["checkpointer"].recover_if_possible(min_key="nats") is None:
         raise ValueError(f"{hparams['output_folder']} has no checkpoint: run train.py with the same arguments first.")
     model = hparams["model"].eval().to(device)
-    codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(device)
+    codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(device)
     rate = codec.config.sampling_rate
     data = dataio_prepare(hparams)[hparams["eval_split"]]
     data.set_output_keys(["id", "wrd", "wav", "ids", "characters"])
@@ -130,7 +110,7 @@ def main(argv):
     speaker_model = hparams["speaker_model"]
     scores = Scores(
         make_recogniser(hparams["recogniser"], device),
-        SpeakerSimilarity(speaker_model, device) if speaker_model else None,
+        open_embedder(speaker_model, device) if speaker_model else None,
     )
     folder = Path(hparams["output_folder"], f"eval_{hparams['eval_split']}")
     (folder / "clips").mkdir(parents=True, exist_ok=True)
