@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .ids import FrameStore, IdStore
     from .manifests import Utterance, read_manifest, write_manifest
     from .recognition import TokenRecogniser
+    from .recurrent import BiLSTM
     from .tokenizer import L3AC, L3ACTokenizer
     from .tts import TokenTTS
 
 _HOME = {
+    "BiLSTM": "recurrent",
     "CodecEmbedding": "embedding",
     "FrameStore": "ids",
     "Frontend": "embedding",
@@ -39,6 +41,7 @@ _HOME = {
 
 __all__ = [
     "L3AC",
+    "BiLSTM",
     "CodecEmbedding",
     "FrameStore",
     "Frontend",

@@ -13,6 +13,7 @@ from made_speech import RATE, make_librispeech, speak
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.speechbrain import (
+    BiLSTM,
     IdJitter,
     IdStore,
     StackFrames,
@@ -170,3 +171,26 @@ def test_stacked_frames_stand_side_by_side():
     assert torch.equal(stacked[0, 1], torch.cat([x[0, 2], x[0, 3]]))
     assert (stacked[:, 2, 3:] == 0).all()
     assert torch.equal(StackFrames(1)(x), x)
+
+
+# ---------------------------------------------------------------------------------------------- the encoder
+
+
+def test_the_fast_bilstm_is_that_of_torch_on_a_packed_batch():
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    ours = BiLSTM(5, 4, num_layers=2).double()
+    theirs = torch.nn.LSTM(5, 4, num_layers=2, bidirectional=True, batch_first=True).double()
+    for layer, pair in enumerate(zip(ours.forwards, ours.backwards, strict=True)):
+        for suffix, direction in zip(("", "_reverse"), pair, strict=True):
+            for name, parameter in direction.named_parameters():
+                parameter.data = getattr(theirs, f"{name.removesuffix('_l0')}_l{layer}{suffix}").data
+    x, steps = torch.randn(3, 8, 5, dtype=torch.double), torch.tensor([8, 3, 6])
+    packed = pack_padded_sequence(x, steps, batch_first=True, enforce_sorted=False)
+    wanted, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    got, _ = ours(x, steps / 8)
+    for clip, end in enumerate(steps):
+        assert torch.allclose(got[clip, :end], wanted[clip, :end])
+    # What follows the end of a clip changes nothing in it.
+    x[1, 3:] = 100.0
+    assert torch.equal(ours(x, steps / 8)[0][1, :3], got[1, :3])
