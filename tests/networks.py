@@ -56,7 +56,7 @@ def tiny(name: str) -> CodecModel:
 @torch.no_grad()
 def with_varied_ids(model: CodecModel) -> CodecModel:
     """Spread the latents of a randomly initialised model over the levels: by default they hardly leave one id."""
-    projection = model.encoder.project if isinstance(model, TAAEModel) else model.quantizer.project_in
+    projection = model.latent_layer
     latents = model.encode(speech_like(2 * model.config.sampling_rate)[None, None]).latents[0]
     spread = latents.std(dim=0)
     projection.weight.div_(spread.view(-1, *[1] * (projection.weight.ndim - 1)))

@@ -54,8 +54,11 @@ def test_a_preset_has_the_published_rates_and_number_of_parameters(preset):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_the_tiny_network_is_below_a_million_parameters(taae):
+def test_the_tiny_network_is_below_a_million_parameters_and_the_small_one_below_twenty(taae):
     assert taae.num_parameters() < 1_000_000
+    with torch.device("meta"):
+        small = TAAEModel(preset_config("taae-small"))
+    assert small.num_parameters() == 13_782_790 and small.config.frame_rate == 50
 
 
 @pytest.mark.parametrize(

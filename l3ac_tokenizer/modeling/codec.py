@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import TransformersKwargs
 from typing_extensions import Unpack
 
@@ -72,6 +72,11 @@ class CodecModel(CodecPreTrainedModel):
     def decoder_lookahead(self) -> int:
         """Samples that streamed decoding runs behind the ids (with frozen time normalisation)."""
         return self.decoder.lookahead
+
+    @property
+    def latent_layer(self) -> nn.Linear | nn.Conv1d:
+        """The layer whose answers are the latents."""
+        raise NotImplementedError(f"{type(self).__name__} must say which layer gives the latents.")
 
     def decompose(self, num_quantizers: int) -> None:
         """Cut ids into residual stages of fewer levels each, by the same grid, or join them again (1).

@@ -43,7 +43,9 @@ class L3ACModel(CodecModel):
     def __init__(self, config: L3ACConfig):
         super().__init__(config)
         self.encoder = Encoder(config)
-        self.quantizer = FSQ(config.feature_dim, config.levels, config.quantizer, config.noise_probability)
+        self.quantizer = FSQ(
+            config.feature_dim, config.levels, config.quantizer, config.noise_probability, config.num_quantizers
+        )
         self.decoder = Decoder(config)
         self.post_init()
 
@@ -61,6 +63,12 @@ class L3ACModel(CodecModel):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
             init.zeros_(module.num_clips_tracked)
+
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """The projection to the latents."""
+        assert isinstance(self.quantizer.project_in, nn.Linear)
+        return self.quantizer.project_in
 
     def _weight_normed_layers(self) -> Iterator[nn.Module]:
         yield from super()._weight_normed_layers()

@@ -12,6 +12,7 @@ from ..configuration_taae import TAAEConfig
 from ..hub import takes_bundled_names
 from ..quantization import DrawnLevelsFSQ
 from .codec import CodecModel
+from .layers import TimeConv
 from .taae import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
 
 
@@ -54,6 +55,11 @@ class TAAEModel(CodecModel):
         super()._init_weights(module)
         if isinstance(module, LayerScale):
             init.constant_(module.scale, INITIAL_SCALE)
+
+    @property
+    def latent_layer(self) -> TimeConv:
+        """The encoder's last convolution."""
+        return self.encoder.project
 
     def set_levels(self, levels: Sequence[int]) -> None:
         """Quantise to so many levels of each latent dimension from now on; the weights stay as they are.

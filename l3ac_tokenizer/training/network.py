@@ -11,8 +11,8 @@ from transformers import AutoModel
 
 from ..hub import preset_config
 from ..modeling import CodecModel
-from .config import ConfigError, TrainingConfig
-from .whitening import WhitenedLinear
+from .config import TrainingConfig
+from .whitening import Whitened
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +25,14 @@ class TrainableCodec(nn.Module):
         self.model = model
         model.apply_weight_norm()
         if whiten:
-            projection = model.quantizer.project_in
-            if not isinstance(projection, nn.Linear):
-                raise ConfigError("whiten_latents is true; this network has no projection to whiten: set it to false.")
-            model.quantizer.project_in = WhitenedLinear(projection)  # type: ignore[assignment]
+            quantizer = model.quantizer
+            quantizer.project_in = Whitened(quantizer.project_in, len(quantizer.levels))  # type: ignore[assignment]
 
     @property
-    def whitening(self) -> WhitenedLinear | None:
+    def whitening(self) -> Whitened | None:
         """The whitening of the latents, where there is one."""
         projection = self.model.quantizer.project_in
-        return projection if isinstance(projection, WhitenedLinear) else None
+        return projection if isinstance(projection, Whitened) else None
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 1, T) audio to reconstruction (B, T), ids (B, N), latents (B, N, 6)."""
@@ -46,13 +44,16 @@ class TrainableCodec(nn.Module):
         plain = type(self.model)(self.model.config)
         plain.apply_weight_norm()
         state = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
-        norm = self.whitening
+        norm, prefix = self.whitening, "quantizer.project_in."
         if norm is not None:
-            prefix = "quantizer.project_in."
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-            state |= {prefix + name: tensor.detach().cpu() for name, tensor in norm.folded().state_dict().items()}
+            own = {prefix + name for name, _ in norm.named_buffers(recurse=False)}
+            state = {
+                name.replace(f"{prefix}linear.", prefix): tensor for name, tensor in state.items() if name not in own
+            }
         plain.load_state_dict(state)
         plain.remove_weight_norm()
+        if norm is not None:
+            norm.fold_into(plain.latent_layer)
         return plain.state_dict()
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 
-class WhitenedLinear(nn.Module):
-    """A linear layer to the latents followed by whitening, both in float32: (..., D) -> (..., L).
+class Whitened(nn.Module):
+    """What gives the latents, followed by whitening, both in float32: (..., D) -> (..., L).
 
     The whitening is z -> C^-1 (z - mean), C the Cholesky factor of the covariance. Training takes both of the
     batch, with gradients: running averages lag behind the weights, and the latents collapsed to a fifth of a
@@ -24,7 +24,9 @@ class WhitenedLinear(nn.Module):
     at a deviation of 0.5), hence float32 even under autocast.
 
     Args:
-        linear: The layer; its weights stay trainable.
+        linear: The quantizer's projection, whose weights stay trainable; where it has none, the change of its input to
+            float32.
+        width: Number of latents L.
         momentum: Share of a batch in the running averages, larger during the first batches.
         floor: Added variance in every direction, as a share of the mean variance: bounds the amplification.
     """
@@ -33,16 +35,15 @@ class WhitenedLinear(nn.Module):
     running_cov: Tensor
     num_batches: Tensor
 
-    def __init__(self, linear: nn.Linear, momentum: float = 0.05, floor: float = 1e-3):
+    def __init__(self, linear: nn.Module, width: int, momentum: float = 0.05, floor: float = 1e-3):
         super().__init__()
         self.linear = linear
         self.momentum = momentum
         self.floor = floor
         self._collected: list[Tensor] | None = None
-        device = linear.weight.device
-        self.register_buffer("running_mean", torch.zeros(linear.out_features, device=device))
-        self.register_buffer("running_cov", torch.eye(linear.out_features, device=device))
-        self.register_buffer("num_batches", torch.zeros((), device=device))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_cov", torch.eye(width))
+        self.register_buffer("num_batches", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
         """Project (..., D) to whitened latents (..., L), float32."""
@@ -89,11 +90,10 @@ class WhitenedLinear(nn.Module):
             self._collected = None
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
-        """The plain linear layer that computes what this module computes in evaluation."""
-        linear = self.linear
-        whitening = self._whitening(self.running_cov.double())
-        folded = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device)
-        folded.weight.copy_(whitening @ linear.weight.double())
-        folded.bias.copy_(whitening @ (linear.bias.double() - self.running_mean.double()))
-        return folded
+    def fold_into(self, layer: nn.Linear | nn.Conv1d) -> None:
+        """Let the layer whose answers are the latents give what this module makes of them in evaluation."""
+        mean, cov = (statistic.to(layer.weight.device).double() for statistic in (self.running_mean, self.running_cov))
+        whitening = self._whitening(cov)
+        assert layer.bias is not None
+        layer.weight.copy_(torch.tensordot(whitening, layer.weight.double(), 1))
+        layer.bias.copy_(whitening @ (layer.bias.double() - mean))

@@ -1,12 +1,16 @@
-"""Whitening spreads the latents while training and folds into a plain linear layer afterwards."""
+"""Whitening spreads the latents while training and folds into the layer that gives them afterwards."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from networks import speech_like, tiny
 from torch import nn
 
-from l3ac_tokenizer.training.whitening import WhitenedLinear
+from l3ac_tokenizer.training.network import TrainableCodec
+from l3ac_tokenizer.training.whitening import Whitened
 
 
 def features(batches: int, spread: float = 0.05, offset: float = 1.0):
@@ -19,7 +23,7 @@ def features(batches: int, spread: float = 0.05, offset: float = 1.0):
 @pytest.fixture
 def trained():
     torch.manual_seed(0)
-    layer = WhitenedLinear(nn.Linear(16, 6))
+    layer = Whitened(nn.Linear(16, 6), 6)
     for x in features(200):
         layer(x)
     return layer
@@ -33,8 +37,8 @@ def test_latents_get_unit_variance_and_no_correlation(trained):
 
 def test_folding_is_exact(trained):
     trained.eval()
-    folded = trained.folded()
-    assert type(folded) is nn.Linear
+    folded = copy.deepcopy(trained.linear)
+    trained.fold_into(folded)
     x = torch.cat(features(20))
     torch.testing.assert_close(folded.double()(x.double()).float(), trained(x), atol=1e-4, rtol=0)
 
@@ -62,3 +66,18 @@ def test_gradients_reach_the_projection(trained):
     trained.train()
     trained(features(1)[0]).pow(4).mean().backward()
     assert trained.linear.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-taae"])
+@torch.no_grad()
+def test_a_whitened_codec_becomes_a_plain_one(name):
+    codec = TrainableCodec(tiny(name), whiten=True).train()
+    for seed in range(5):
+        codec(speech_like(6000, seed)[None, None])
+    codec.eval()
+    plain = type(codec.model)(codec.model.config).eval()
+    plain.load_state_dict(codec.plain_state())
+    audio = speech_like(3000, seed=9)[None, None]
+    expected = codec.model.encode(audio).latents
+    assert expected.std() > 0.5
+    torch.testing.assert_close(plain.encode(audio).latents, expected, atol=1e-4, rtol=0)
