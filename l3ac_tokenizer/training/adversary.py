@@ -67,10 +67,6 @@ class Adversary:
         """Whether the codec hears of the discriminator at this share of the run."""
         return progress >= self.options.start
 
-    def is_due(self, step: int) -> bool:
-        """Whether the discriminator is trained before this update of the codec."""
-        return step % self.options.every == 0
-
     def update(
         self, references: Sequence[Tensor], generate: Callable[[Tensor], Tensor], progress: float
     ) -> dict[str, Tensor]:

@@ -5,12 +5,18 @@ All functions take and return mono float32 arrays (T,) at one sampling rate.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import soxr
 
 from .config import Augment
 
 Samples = np.ndarray
+
+QUIET = 1e-6
+"""Mean square below which a clip keeps its level."""
 
 
 def level_divisor(audio: Samples) -> float:
@@ -24,8 +30,33 @@ def level_divisor(audio: Samples) -> float:
     return float(loudest.mean(dtype=np.float64)) / 0.75 + 1e-6
 
 
+def loudness_divisor(audio: Samples, sampling_rate: int, lufs: float) -> float:
+    """TAAE's level rule: brings a clip to so many LUFS (ITU-R BS.1770, integrated), its peak to 0.95 at most.
+
+    1 for clips that are as good as silent, and for those shorter than the standard's block of 0.4 s.
+    """
+    from pyloudnorm import Meter
+
+    meter = Meter(sampling_rate)
+    if len(audio) < meter.block_size * sampling_rate or np.square(audio).mean(dtype=np.float64) < QUIET:
+        return 1.0
+    loudness = meter.integrated_loudness(audio)
+    if loudness == -np.inf:  # nothing but infrasound
+        return 1.0
+    divisor = float(10 ** ((loudness - lufs) / 20))
+    peak = float(np.abs(audio).max())
+    return divisor if peak < divisor else peak / 0.95
+
+
+def level_rule(sampling_rate: int, lufs: float | None) -> Callable[[Samples], float]:
+    """The divisor of clips at a sampling rate: L3AC's, or TAAE's where a loudness is given."""
+    if lufs is None:
+        return level_divisor
+    return functools.partial(loudness_divisor, sampling_rate=sampling_rate, lufs=lufs)
+
+
 def level(audio: Samples, divisor: float) -> Samples:
-    """Divide by the clip's `level_divisor` and clip to [-1, 1]."""
+    """Divide by the clip's divisor and clip to [-1, 1]."""
     return np.clip(audio / np.float32(divisor), -1.0, 1.0)
 
 

@@ -67,7 +67,9 @@ class Augment:
     """What happens to a clip between the corpus and the batch, in this order."""
 
     level: bool = True
-    """The published rule: the loudest thousandth of the clip averages 0.75 (on the whole clip)."""
+    """L3AC's published rule: the loudest thousandth of the clip averages 0.75 (on the whole clip)."""
+    lufs: float | None = None
+    """Instead of `level`: integrated loudness (ITU-R BS.1770) to which every clip is brought (TAAE: -20)."""
     speed: list[float] = field(default_factory=lambda: [1.0, 1.0])
     """Range of the playback speed, by resampling: pitch and tempo together."""
     equalise_db: float = 0.0
@@ -76,6 +78,11 @@ class Augment:
     """Share of items to which a second clip, 0 to 20 dB weaker, is added."""
     gain_db: list[float] = field(default_factory=lambda: [0.0, 0.0])
     polarity: bool = False
+
+    @property
+    def levelled(self) -> bool:
+        """Whether a clip is brought to a level at all."""
+        return self.level or self.lufs is not None
 
 
 @dataclass
@@ -86,6 +93,8 @@ class DiscriminatorOptions:
     """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge."""
     every: int = 22
     """Updates of the codec to one of the discriminator."""
+    own_batches: bool = False
+    """The discriminator is trained on batches of its own, between those of the codec (TAAE), not on the codec's."""
     start: float = 0.0
     """Share of the run, 0 to 1, before which there is neither its loss nor its training."""
     lr: float = 5e-5
@@ -109,6 +118,10 @@ class DiscriminatorOptions:
             raise ConfigError(f"discriminator.schedule is {self.schedule!r}; it must be constant or one_cycle.")
         if self.every < 1:
             raise ConfigError(f"discriminator.every is {self.every}; it must be at least 1.")
+
+    def is_due(self, step: int) -> bool:
+        """Whether the discriminator is trained before this update of the codec."""
+        return step % self.every == 0
 
 
 @dataclass

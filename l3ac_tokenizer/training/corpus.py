@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ..atomic import atomic_write
 from ..audio import AudioError
-from .augment import Samples, level, level_divisor, random_crop
+from .augment import Samples, level, level_rule, random_crop
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Corpus(Protocol):
     """Gives the audio of clips: mono float32 at one sampling rate."""
 
     def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
-        """At most `length` samples from a random place, after the published level rule on the whole clip.
+        """At most `length` samples from a random place, after the level rule on the whole clip.
 
         Raises:
             AudioError, OSError: the clip is not usable.
@@ -116,17 +116,23 @@ def read_clip(
 
 
 class AudioFiles:
-    """Reads clips from their files; of one longer than `LONGEST_ITEM` seconds a random part is the item."""
+    """Reads clips from their files; of one longer than `LONGEST_ITEM` seconds a random part is the item.
 
-    def __init__(self, sampling_rate: int):
+    Args:
+        sampling_rate: In Hz.
+        lufs: Loudness to which clips are levelled; None: L3AC's rule.
+    """
+
+    def __init__(self, sampling_rate: int, lufs: float | None = None):
         self.sampling_rate = sampling_rate
+        self.divisor = level_rule(sampling_rate, lufs)
 
     def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
         """See `Corpus`."""
         longest = max(LONGEST_ITEM, length / self.sampling_rate)
         audio = read_clip(clip, self.sampling_rate, longest=longest, rng=rng)
         if levelled:
-            audio = level(audio, level_divisor(audio))
+            audio = level(audio, self.divisor(audio))
         return random_crop(audio, length, rng)
 
     def beginning(self, clip: Clip, seconds: float) -> Samples:
@@ -145,7 +151,7 @@ class Place:
     start: int
     length: int
     divisor: float
-    """Of the published level rule, taken over the whole clip."""
+    """Of the level rule, taken over the whole clip."""
 
 
 class DecodedAudio:
@@ -172,39 +178,45 @@ class DecodedAudio:
         return self.places[clip].length / self.sampling_rate / 60
 
 
-def decode(clips: Sequence[Clip], cache: Path, sampling_rate: int, max_unusable: float) -> DecodedAudio:
+def decode(
+    clips: Sequence[Clip], cache: Path, sampling_rate: int, max_unusable: float, lufs: float | None = None
+) -> DecodedAudio:
     """Decode all clips into `cache`, or open what lies there if files and settings are the same.
 
-    A clip that cannot be used is logged, counted and left out of `places`.
+    A clip that cannot be used is logged, counted and left out of `places`. `lufs` as for `AudioFiles`.
 
     Raises:
         DataError: more than the share `max_unusable` of the clips cannot be used.
     """
     index_path, samples_path = cache / "index.json", cache / "samples.int16"
-    fingerprint = _fingerprint(clips, sampling_rate)
+    fingerprint = _fingerprint(clips, sampling_rate, lufs)
     index = json.loads(index_path.read_text()) if index_path.is_file() else {}
     if index.get("fingerprint") != fingerprint:
         cache.mkdir(parents=True, exist_ok=True)
-        index = {"fingerprint": fingerprint} | _decode_into(samples_path, clips, sampling_rate, max_unusable)
+        index = {"fingerprint": fingerprint} | _decode_into(
+            samples_path, clips, sampling_rate, max_unusable, level_rule(sampling_rate, lufs)
+        )
         with atomic_write(index_path) as file:
             file.write(json.dumps(index).encode())
     places = {clips[number]: Place(*facts) for number, *facts in index["places"]}
     return DecodedAudio(np.memmap(samples_path, dtype=np.int16, mode="r"), places, sampling_rate)
 
 
-def _decode_into(path: Path, clips: Sequence[Clip], sampling_rate: int, max_unusable: float) -> dict[str, list]:
+def _decode_into(
+    path: Path, clips: Sequence[Clip], sampling_rate: int, max_unusable: float, divisor: Callable[[Samples], float]
+) -> dict[str, list]:
     """Write the samples; the index entries `places` (clip number, start, length, divisor) and `unusable`."""
     places, unusable, position = [], [], 0
     with ThreadPoolExecutor() as pool, atomic_write(path) as file:
-        pending = pool.map(lambda clip: _decoded(clip, sampling_rate), clips)
+        pending = pool.map(lambda clip: _decoded(clip, sampling_rate, divisor), clips)
         for number, result in enumerate(tqdm(pending, total=len(clips), desc="decoding", unit="clip")):
             if isinstance(result, str):
                 logger.warning("skipped: %s", result)
                 unusable.append(result)
                 continue
-            samples, divisor = result
+            samples, divided_by = result
             file.write(samples.tobytes())
-            places.append((number, position, len(samples), divisor))
+            places.append((number, position, len(samples), divided_by))
             position += len(samples)
         if len(unusable) > max_unusable * len(clips):
             raise DataError(
@@ -214,23 +226,23 @@ def _decode_into(path: Path, clips: Sequence[Clip], sampling_rate: int, max_unus
     return {"places": places, "unusable": unusable}
 
 
-def _decoded(clip: Clip, sampling_rate: int) -> tuple[np.ndarray, float] | str:
+def _decoded(clip: Clip, sampling_rate: int, divisor: Callable[[Samples], float]) -> tuple[np.ndarray, float] | str:
     """Samples (T,) int16 with their level divisor, or the reason why the clip is not usable."""
     try:
         audio = read_clip(clip, sampling_rate)
     except (AudioError, OSError) as error:
         return str(error).rstrip(". ")
     samples = np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
-    return samples, level_divisor(_to_float(samples))
+    return samples, divisor(_to_float(samples))
 
 
 def _to_float(samples: np.ndarray) -> Samples:
     return samples.astype(np.float32) / 32768
 
 
-def _fingerprint(clips: Sequence[Clip], sampling_rate: int) -> str:
-    """Changes with any clip, any file's size or time, and the rate."""
-    digest = hashlib.sha256(str(sampling_rate).encode())
+def _fingerprint(clips: Sequence[Clip], sampling_rate: int, lufs: float | None) -> str:
+    """Changes with any clip, any file's size or time, the rate, and the level rule."""
+    digest = hashlib.sha256((f"{sampling_rate}" if lufs is None else f"{sampling_rate} {lufs}").encode())
     for clip in clips:
         path = Path(clip.path)
         facts = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None

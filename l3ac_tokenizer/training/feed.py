@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
+from itertools import count, islice
 
 from accelerate import Accelerator
 
@@ -48,8 +48,8 @@ class Feed:
         stream = batches(self.stream, requests, workers=self.config.workers, pin=on_gpu)
         first = position.items
         skipped: set[str] = set()
-        while True:
-            group = list(islice(stream, self.config.accumulation))
+        for step in count(position.step):
+            group = list(islice(stream, self._micro_batches(step)))
             for reason in {reason for batch in group for reason in batch.unusable} - skipped:
                 logger.warning("skipped: %s", reason)
                 skipped.add(reason)
@@ -66,7 +66,13 @@ class Feed:
             number = next((n for n, p in enumerate(self.config.phases) if progress < p.until), -1)
             phase = self.config.phases[number]
             size, length = phase.batch_size, round(phase.crop_seconds * self.sampling_rate)
-            for _ in range(self.config.accumulation):
+            for _ in range(self._micro_batches(step)):
                 yield Request(number, items + process * size, size, length)
                 items += processes * size
             step += 1
+
+    def _micro_batches(self, step: int) -> int:
+        """Micro-batches of an update: the discriminator's come first where it has its own."""
+        options = self.config.discriminator
+        own = options is not None and options.own_batches and options.is_due(step)
+        return self.config.accumulation * (2 if own else 1)

@@ -175,23 +175,25 @@ class Run:
     # ------------------------------------------------------------------------------------------- one update
 
     def _update(self, group: list[Batch], figures: Figures) -> None:
-        """The discriminator's step where it is due, then the codec's, both on the same micro-batches."""
+        """The discriminator's step where it is due, then the codec's, on the same micro-batches or on its own."""
         position, progress = self.position, self.progress
         phase = self.config.phases[group[0].request.phase]
         # The first update has one factor already, as published.
         decayed = self.config.reconstruction_decay ** (position.step + 1)
         weights = (phase.weights or self.config.weights).with_reconstruction(decayed)
         audio = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
+        count = self.config.accumulation
         adversary = self.adversary if weights.adversarial_max else None
         if adversary is not None and not adversary.active(progress):
             adversary = None
-        if adversary is not None and adversary.is_due(position.step):
+        if adversary is not None and adversary.options.is_due(position.step):
             self.codec.eval()
-            references = [samples.squeeze(1) for samples in audio]
+            references = [samples.squeeze(1) for samples in audio[:count]]
             figures.add(**adversary.update(references, self._without_noise, progress))
         objective = partial(self.objective, weights=weights, adversary=adversary)
         forward = self.compiled_forward if phase.compile else self.forward
-        self._update_codec(audio, [batch.request.first for batch in group], forward, objective, figures)
+        firsts = [batch.request.first for batch in group[-count:]]
+        self._update_codec(audio[-count:], firsts, forward, objective, figures)
         processes = self.accelerator.num_processes
         position.items += sum(len(samples) for samples in audio) * processes
         position.audio_seconds += sum(samples.numel() for samples in audio) / self.sampling_rate * processes

@@ -36,9 +36,9 @@ def prepare_audio(
     held += find(held_out, training=False)
     held_paths = {clip.path for clip in held}
     train = [clip for clip in train if clip.path not in held_paths]
-    corpus: Corpus = AudioFiles(sampling_rate)
+    corpus: Corpus = AudioFiles(sampling_rate, config.augment.lufs)
     if _gigabytes_within(train + held, config.decode_gigabytes):
-        decoded = decode(train + held, cache, sampling_rate, config.max_unusable)
+        decoded = decode(train + held, cache, sampling_rate, config.max_unusable, config.augment.lufs)
         train, held = ([clip for clip in part if clip in decoded.places] for part in (train, held))
         corpus = decoded
     for name, part in (("training", train), ("held out", held)):

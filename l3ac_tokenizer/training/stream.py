@@ -125,7 +125,7 @@ class BatchStream:
         others = self.clips[self.domains.index(clip.domain)]
         for _ in range(1 + ATTEMPTS):
             try:
-                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, levelled=self.options.level)
+                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, levelled=self.options.levelled)
             except (AudioError, OSError) as error:
                 unusable.append(str(error).rstrip(". "))
                 clip = others[rng.integers(len(others))]

@@ -19,6 +19,7 @@ from l3ac_tokenizer.training.config import (
 )
 from l3ac_tokenizer.training.loop import Run
 from l3ac_tokenizer.training.perceptual import relative_perceptual_loss, speech_features
+from l3ac_tokenizer.training.stream import Request
 
 TINY = {
     "hidden_size": 32,
@@ -75,6 +76,30 @@ def test_pretraining_is_feature_matching_and_decaying_reconstruction(finished):
         assert line["loss"] == pytest.approx(line["feature_matching"] + reconstruction, rel=1e-3)
         assert line["lr"] == pytest.approx(8e-4)
         assert "discriminator" in line and "stft" not in line and "adversarial" not in line
+
+
+def test_a_discriminator_with_batches_of_its_own_sees_others_than_the_codec(corpus_folder, tmp_path, monkeypatch):
+    options = DiscriminatorOptions(kind="taae", every=2, own_batches=True, lr=8e-4, fft_sizes=[78, 206], channels=4)
+    run = Run(tiny(discriminator=options, max_steps=4, accumulation=2), [corpus_folder], tmp_path)
+    seen: list[tuple[str, torch.Tensor]] = []
+    judge, update = run.adversary.update, run._update_codec
+
+    def judged(references, *others):
+        seen.extend(("discriminator", x[:, None]) for x in references)
+        return judge(references, *others)
+
+    def updated(audio, *others):
+        seen.extend(("codec", x) for x in audio)
+        update(audio, *others)
+
+    monkeypatch.setattr(run.adversary, "update", judged)
+    monkeypatch.setattr(run, "_update_codec", updated)
+    run.train()
+    two = {"d": ["discriminator"] * 2, "c": ["codec"] * 2}
+    assert [who for who, _ in seen] == [who for part in "dccdcc" for who in two[part]]
+    batches = [run.stream[Request(0, 2 * number, 2, 3200)].samples for number in range(len(seen))]
+    assert all(torch.equal(x, batch) for (_, x), batch in zip(seen, batches, strict=True))
+    assert run.position.items == 2 * len(seen)
 
 
 def test_the_export_loads_and_its_card_names_what_trained_it(finished):
@@ -150,11 +175,6 @@ def test_the_relative_perceptual_loss_is_that_of_all_layers_and_does_not_know_th
     assert len(terms) == (2 if encoder == "tiny_wavlm" else 1)
     assert float(relative_perceptual_loss(features, y, x)) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
     assert float(relative_perceptual_loss(features, x, x)) == 0
-
-
-def test_latents_without_a_projection_are_not_whitened(corpus_folder, tmp_path):
-    with pytest.raises(ConfigError, match="whiten_latents"):
-        Run(tiny(whiten_latents=True), [corpus_folder], tmp_path)
 
 
 @pytest.mark.parametrize(
