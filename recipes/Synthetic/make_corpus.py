@@ -45,25 +45,18 @@ class Voice(NamedTuple):
     pitch: int
 
 
+AMERICAN = (
+    "m1 m2 m3 m4 m6 f1 f2 f3 f4 adam Alex Andrea Andy anika Annie antonio aunty boris david Denis Diogo ed edward "
+    "edward2 Gene Henrique Hugo iven Jacky john Lee marcelo Marco Mario Michael Mike norbert pablo paul pedro quincy "
+    "robert sandro victor"
+).split()
+BRITISH = "m1 m3 m4 f1 f2 f4 Andrea Annie adam anika ed Gene".split()
 TRAIN_VOICES = [
-    Voice("en-us", 50),
-    Voice("en-us+m1", 45),
-    Voice("en-us+m3", 40),
-    Voice("en-us+m4", 55),
-    Voice("en-us+m6", 50),
-    Voice("en-us+f1", 50),
-    Voice("en-us+f2", 55),
-    Voice("en-us+f3", 45),
-    Voice("en-gb+m2", 50),
-    Voice("en-gb+f4", 50),
-    Voice("en-us+Andy", 45),
-    Voice("en-us+Annie", 50),
-    Voice("en-us+adam", 40),
-    Voice("en-us+anika", 55),
-    Voice("en-gb-x-rp+steph", 50),
-    Voice("en-us+edward", 50),
+    *(Voice(f"en-us+{variant}", 50) for variant in AMERICAN),
+    *(Voice(f"en-gb+{variant}", 50) for variant in BRITISH),
+    *(Voice(f"en-gb-x-rp+{variant}", 50) for variant in ("steph", "edward", "f3", "m4")),
 ]
-DEV_VOICES = [Voice("en-us+m5", 50), Voice("en-us+Alicia", 50)]
+DEV_VOICES = [Voice("en-us+m5", 50), Voice("en-us+Alicia", 50), Voice("en-us+max", 50), Voice("en-us+shelby", 50)]
 TEST_VOICES = [Voice("en-us+m7", 45), Voice("en-us+f5", 50), Voice("en-us+linda", 50), Voice("en-us+benjamin", 50)]
 SINGLE_VOICE = Voice("en-us+f3", 50)
 
@@ -107,7 +100,7 @@ def speak(text: str, voice: Voice, speed: int, pitch: int, path: Path) -> None:
 
 
 def make_librispeech(out: Path, counts: dict[str, int], random_numbers: random.Random) -> None:
-    """Subsets of several voices each, of so many utterances a voice."""
+    """Subsets of several voices each, of so many utterances a voice; those made first do not depend on the others."""
     texts = sentences(random_numbers)
     voices = {"train": TRAIN_VOICES, "dev": DEV_VOICES, "test": TEST_VOICES}
     speaker = 0
@@ -120,7 +113,7 @@ def make_librispeech(out: Path, counts: dict[str, int], random_numbers: random.R
             for number in tqdm(range(count), desc=f"{part} {voice.name}", file=sys.stderr, disable=None):
                 text = next(texts)
                 name = f"{speaker}-1-{number:04d}"
-                speed, pitch = random_numbers.randint(140, 190), voice.pitch + random_numbers.randint(-8, 8)
+                speed, pitch = random_numbers.randint(140, 190), voice.pitch + random_numbers.randint(-15, 15)
                 speak(text, voice, speed, pitch, folder / f"{name}.flac")
                 lines.append(f"{name} {text.upper()}\n")
             (folder / f"{speaker}-1.trans.txt").write_text("".join(lines), "utf-8")
@@ -152,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to make")
     parser.add_argument("--layout", choices=["librispeech", "ljspeech"], required=True)
-    parser.add_argument("--utterances", type=int, help="a training voice (50), or in all for ljspeech (800)")
+    parser.add_argument("--utterances", type=int, help="a training voice (40), or in all for ljspeech (800)")
     parser.add_argument(
         "--held-out", type=int, default=15, help="utterances a dev or test voice (default: %(default)s)"
     )
@@ -164,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.layout == "ljspeech":
         make_ljspeech(options.out, options.utterances or 800, random_numbers)
     else:
-        counts = {"train": options.utterances or 50, "dev": options.held_out, "test": options.held_out}
+        counts = {"dev": options.held_out, "test": options.held_out, "train": options.utterances or 40}
         make_librispeech(options.out, counts, random_numbers)
 
 
