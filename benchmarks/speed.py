@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from benchmarks.codecs import BUILD, CODECS, Codec, build
 from benchmarks.report import add_output, machine, machine_line, record, recorded, table
-from benchmarks.timing import gemm_peaks, seconds_in_products
+from benchmarks.timing import gemm_peaks, profiled, seconds_in_products
 from l3ac_tokenizer.evaluation import memory
 from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
 
@@ -32,6 +32,9 @@ BUDGET_S = 150.0
 
 WARM_UP_S = 10.0
 """Longest clip that is run once before the clock starts, and that products are counted on."""
+
+OPERATIONS = 8
+"""The most expensive ones of each codec that the page shows."""
 
 Row = dict[str, Any]
 
@@ -81,6 +84,7 @@ def merged(result: dict[str, Any], before: dict[str, Any] | None) -> dict[str, A
         return result
     new = {(row["seconds"], row["batch"]) for row in result["rows"]}
     rows = result["rows"] + [row for row in before["rows"] if (row["seconds"], row["batch"]) not in new]
+    rows.sort(key=lambda row: (row["seconds"], row["batch"]))
     return {**result, "rows": rows, "growth": growth(rows, list(dict.fromkeys(row["codec"] for row in rows)))}
 
 
@@ -143,7 +147,9 @@ def products_of(name: str, codec: Codec, seconds: float) -> Row:
     for direction, call in (("encode", lambda: codec.encode(*inputs)), ("decode", lambda: codec.decode(codes))):
         row[f"{direction}_gflop"] = flops(call) * 1e-9
         row[f"{direction}_s"] = timed(call)[1].wall
-        row[f"{direction}_products_s"], row[f"{direction}_profiled_s"] = seconds_in_products(call)
+        operations, row[f"{direction}_profiled_s"] = profiled(call)
+        row[f"{direction}_products_s"] = seconds_in_products(operations)
+        row[f"{direction}_operations_s"] = dict(itertools.islice(operations.items(), OPERATIONS))
     return row
 
 
@@ -174,6 +180,10 @@ def markdown(result: dict[str, Any]) -> str:
         + ". Share of the peak: of the best float32 figure; first over all time, then over the time that a profile "
         "gives to products and convolutions.\n",
         table(_product_rows(result)) + "\n",
+        "### Profile\n",
+        "What the same calls spend most time on: operations of torch and their share of the time of the call, under "
+        "the profiler.\n",
+        table(_profile_rows(result)) + "\n",
     ]
     return "\n".join(parts)
 
@@ -238,6 +248,17 @@ def _product_rows(result: dict[str, Any]) -> list[list[str]]:
                 f"{gflop / inside / peak:.0%}" if inside else "–",
             ]
         )
+    return cells
+
+
+def _profile_rows(result: dict[str, Any]) -> list[list[str]]:
+    cells = [["", "operations"]]
+    for row, direction in itertools.product(result["products"], ("encode", "decode")):
+        shares = (
+            f"{name.removeprefix('aten::')} {seconds / row[f'{direction}_profiled_s']:.0%}"
+            for name, seconds in row[f"{direction}_operations_s"].items()
+        )
+        cells.append([f"{CODECS[row['codec']][0]}, {direction}", ", ".join(shares)])
     return cells
 
 

@@ -89,7 +89,7 @@ def markdown(result: dict[str, Any]) -> str:
     )
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,9 +51,14 @@ _PRODUCTS = frozenset(
 """Operations, by their names in a profile, that are matrix products or convolutions."""
 
 
-def seconds_in_products(call: Callable[[], Any]) -> tuple[float, float]:
-    """CPU seconds of matrix products and convolutions in a profiled call, and wall seconds of that call in all."""
+def profiled(call: Callable[[], Any]) -> tuple[dict[str, float], float]:
+    """CPU seconds that each operation of a call takes itself, the most expensive first, and wall seconds in all."""
     with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as record:
         _, timing = timed(call)
     own = {event.key: event.self_cpu_time_total * 1e-6 for event in record.key_averages()}
-    return sum(own[key] for key in _PRODUCTS & own.keys()), timing.wall
+    return dict(sorted(own.items(), key=lambda item: -item[1])), timing.wall
+
+
+def seconds_in_products(operations: Mapping[str, float]) -> float:
+    """Those of matrix products and convolutions."""
+    return sum(seconds for name, seconds in operations.items() if name in _PRODUCTS)

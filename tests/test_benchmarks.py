@@ -104,6 +104,7 @@ def test_the_page_has_a_row_for_every_codec_length_and_batch(two_codecs, tmp_pat
     assert published["encode_mib"] is None
     (counted, _) = result["products"]
     assert counted["encode_gflop"] == pytest.approx(2e-9 * 64_000 * 64)
+    assert "aten::mm" in counted["encode_operations_s"] and "### Profile" in page
 
 
 def test_tables_of_other_lengths_stay_if_they_are_of_the_same_machine(two_codecs, tmp_path):
