@@ -128,27 +128,18 @@ class LocalAttention(nn.Module):
         past_k, past_v = span.state.get(self, (zeros, zeros))
         k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
         span.state[self] = (k[:, :, length:], v[:, :, length:])
-        positions = span.positions(past + length, past, q.device)
-        pieces = []
-        for first in range(0, length, self.window):
-            count = min(self.window, length - first)
-            keys = slice(first, first + past + count)
-            at_query, at_key = (
-                positions[:, first + past : first + past + count, None],
-                positions[:, None, keys],
-            )
-            block = torch.div(at_query, self.window, rounding_mode="floor") - 1
-            allowed = (at_key >= 0) & (at_key >= block * self.window) & (at_key <= at_query)
-            # Columns before the clip see themselves, so that they stay finite; nobody sees them.
-            allowed = allowed | (at_key == at_query)
-            distances = bias.new_full((heads, past + count), float("-inf"))
-            distances[:, : bias.shape[1]] = bias[:, : past + count]
-            biases = reversed_bands(distances, count, past + count).flip(1)
-            scores = biases.masked_fill(~allowed[:, None], float("-inf"))
-            pieces.append(
-                F.scaled_dot_product_attention(q[:, :, first : first + count], k[:, :, keys], v[:, :, keys], scores)
-            )
-        return torch.cat(pieces, dim=2)
+        together = len(set(span.starts)) == 1
+        attended = torch.zeros_like(q)  # columns before the clip stay so; nobody sees them
+        for row in [slice(None)] if together else [slice(index, index + 1) for index in range(batch)]:
+            start = span.starts[row.start or 0]
+            first = max(0, -start)
+            while first < length:
+                block = (start + first) // self.window
+                last = min(length, (block + 1) * self.window - start)
+                seen = slice(past + max(0, block - 1) * self.window - start, past + last)
+                attended[row, :, first:last] = attend(q[row, :, first:last], k[row, :, seen], v[row, :, seen], bias)
+                first = last
+        return attended
 
 
 class FeedForward(nn.Module):
