@@ -44,6 +44,11 @@ class TAAEConfig(CodecConfig):
         """Samples for each frame of ids."""
         return self.patch_size * math.prod(self.strides)
 
+    @property
+    def attention_span(self) -> int:
+        """Both sides of the window and its middle."""
+        return sum(self.attention_window) + 1
+
     def validate_architecture(self) -> None:
         """Refuse values that describe no network; called whenever a config is made.
 

@@ -2,8 +2,9 @@
 
     python -m l3ac_tokenizer.onnx l3ac-1k -o FOLDER [--int8]
 
-`encoder.onnx` takes `input_values` (B, 1, T) float32 and gives `audio_codes` (B, 1, N) int64, N = ceil(T / hop);
-`decoder.onnx` takes `audio_codes` and gives `audio_values` (B, 1, N · hop) float32. B, T and N are free. The clips of a
+`encoder.onnx` takes `input_values` (B, 1, T) float32 and gives `audio_codes` (B, K, N) int64, N = ceil(T / hop), K = 1
+unless the model's ids are decomposed; `decoder.onnx` takes `audio_codes` and gives `audio_values` (B, 1, N · hop)
+float32. B, T and N are free. The clips of a
 batch have one length: there is no mask. The metadata `l3ac` of both says which tokenizer it is, and its precision.
 """
 
@@ -23,16 +24,16 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import atomic_write
-from .modeling import L3ACModel
+from .modeling import CodecModel
 
 FOLD_LIMIT = 1 << 26
 """Bytes of the largest constant that is worked out beforehand: above any weight of the network."""
 
 
 class _Encoding(nn.Module):
-    """Audio (B, 1, T) → ids (B, 1, N)."""
+    """Audio (B, 1, T) → ids (B, K, N)."""
 
-    def __init__(self, model: L3ACModel):
+    def __init__(self, model: CodecModel):
         super().__init__()
         self.model = model
 
@@ -41,9 +42,9 @@ class _Encoding(nn.Module):
 
 
 class _Decoding(nn.Module):
-    """Ids (B, 1, N) → audio (B, 1, N · hop), normalised over the clip as published."""
+    """Ids (B, K, N) → audio (B, 1, N · hop), normalised over the clip as published."""
 
-    def __init__(self, model: L3ACModel):
+    def __init__(self, model: CodecModel):
         super().__init__()
         self.model = model
 
@@ -52,7 +53,7 @@ class _Decoding(nn.Module):
 
 
 @torch.no_grad()
-def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
+def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
     """Write `encoder.onnx` and `decoder.onnx` of a float32 model to `folder`, which is made where it is missing.
 
     The model is in evaluation mode afterwards.
@@ -78,9 +79,9 @@ def export_onnx(model: L3ACModel, folder: str | os.PathLike[str]) -> None:
         "precision": "float32",
     }
     # Only the shapes of the examples count: an axis that is 1, or less than a window, could be taken for a constant.
-    ids = 2 * config.attention_window + 3
+    ids = 2 * config.attention_span + 3
     audio = torch.zeros(2, 1, ids * config.hop_length, device=model.device)
-    codes = torch.zeros(2, 1, ids, dtype=torch.int64, device=model.device)
+    codes = torch.zeros(2, config.num_quantizers, ids, dtype=torch.int64, device=model.device)
     graphs = {
         "encoder": (_Encoding(model), audio, ("input_values", "samples"), "audio_codes"),
         "decoder": (_Decoding(model), codes, ("audio_codes", "ids"), "audio_values"),
@@ -143,12 +144,10 @@ def quantize_int8(folder: str | os.PathLike[str]) -> None:
 
 
 def _products_of_quantizer(model: Any) -> list[str]:
-    """Names of the matrix products of a graph to whose results the quantizer's biases are added."""
+    """Names of the matrix products of a graph to whose results the quantizer's biases are added; TAAE has none."""
     nodes = model.graph.node
     summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
-    products = [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
-    assert products, "the quantizer has one product in each graph"
-    return products
+    return [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
 
 
 def _missing(error: ImportError) -> ImportError:
@@ -165,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        export_onnx(L3ACModel.from_pretrained(options.model).eval(), options.output)
+        export_onnx(CodecModel.from_pretrained(options.model).eval(), options.output)
         if options.int8:
             quantize_int8(options.output)
     except (ImportError, OSError, ValueError) as error:

@@ -53,6 +53,15 @@ def tiny(name: str) -> CodecModel:
     return with_varied_ids(model)
 
 
+def tiny_streams() -> TAAEModel:
+    """The tiny TAAE with two streams of 27 different ids each."""
+    model = tiny("tiny-taae")
+    assert isinstance(model, TAAEModel)
+    model.set_levels([5, 5, 5])
+    model.decompose(2)
+    return model
+
+
 @torch.no_grad()
 def with_varied_ids(model: CodecModel) -> CodecModel:
     """Spread the latents of a randomly initialised model over the levels: by default they hardly leave one id."""
