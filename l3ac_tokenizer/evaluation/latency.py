@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 from ..streaming import StreamingDecoder, StreamingEncoder
 from .receptive_field import (
     Field,
@@ -81,13 +81,14 @@ class Analysis:
         return (self.id_reach.after, self.sample_reach.after) == (self.stated_id, self.stated_sample)
 
 
-def analyze(model: L3ACModel, title: str, pushes: int = 30) -> tuple[Analysis, dict[str, Field]]:
+def analyze(model: CodecModel, title: str, pushes: int = 30) -> tuple[Analysis, dict[str, Field]]:
     """Measure a model; also the fields that the picture shows, `encoder` and `decoder`.
 
-    A model without statistics for the frozen time normalisation is calibrated on noise, which no reach depends on. Its
-    parameters no longer take gradients afterwards.
+    A model without statistics for the frozen time normalisation is calibrated on noise, which no reach depends on.
+    Afterwards its parameters no longer take gradients, and its ids are one stream.
     """
     model.eval().requires_grad_(False)
+    model.decompose(1)
     config = model.config
     if not all(int(norm.num_clips_tracked) for norm in model._time_norms()):
         clip = noise(round(CALIBRATION_S * config.sampling_rate))[0, 0]
@@ -111,7 +112,7 @@ def analyze(model: L3ACModel, title: str, pushes: int = 30) -> tuple[Analysis, d
     return analysis, fields
 
 
-def _push_ms(model: L3ACModel, pushes: int) -> tuple[float, float]:
+def _push_ms(model: CodecModel, pushes: int) -> tuple[float, float]:
     hop, size = model.config.hop_length, model.config.codebook_size
     encoder, decoder = StreamingEncoder(model), StreamingDecoder(model)
     audio = noise(hop * pushes)[0].to(model.device)

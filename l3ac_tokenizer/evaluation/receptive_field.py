@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..configuration import L3ACConfig
-from ..modeling import L3ACModel, layers
+from ..modeling import CodecModel, layers
 from ..modeling.span import TimeNormMode
 
 FRAMES = 64
@@ -77,41 +76,51 @@ def noise(samples: int, rows: int = 1, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(rows, 1, samples, generator=torch.Generator().manual_seed(seed))
 
 
-def look_back_ids(config: L3ACConfig) -> tuple[int, int]:
-    """Ids before a frame that attention can reach in the encoder, and after it in the decoder: a block a layer."""
-    window = config.attention_window
-    return tuple((sum(layers) + 1) * window for layers in (config.encoder_layers, config.decoder_layers))  # type: ignore[return-value]
+@contextmanager
+def _in_float64(model: CodecModel) -> Iterator[None]:
+    """Inside, the model computes in float64: a derivative through many layers of attention may be below 1e-45."""
+    dtype = model.dtype
+    model.double()
+    try:
+        yield
+    finally:
+        nn.Module.to(model, dtype)
 
 
-def encoder_field(model: L3ACModel) -> Field:
+def encoder_field(model: CodecModel) -> Field:
     """How much one latent depends on each sample: the gradient of a random projection of it.
 
-    The frame is the last of an attention block, whose look-back is the longest.
+    Where attention has blocks, the frame is the last of one, whose look-back is the longest.
     """
-    config, hop = model.config, model.config.hop_length
-    # What convolutions see before the first block that attention sees is about what they see after a frame.
-    frame = _whole_blocks(model, model.encoder_lookahead) + look_back_ids(config)[0] - 1
-    wave = noise((frame + model.encoder_lookahead // hop + 3) * hop).to(model.device, model.dtype).requires_grad_()
-    with means_for_maxima(), torch.enable_grad():
+    hop = model.config.hop_length
+    frame = _whole_blocks(model, model.encoder.lookback + hop) - 1
+    wave = noise((frame + model.encoder_lookahead // hop + 3) * hop).to(model.device).double().requires_grad_()
+    with means_for_maxima(), torch.enable_grad(), _in_float64(model):
         latent = model.encode(wave).latents[0, frame]
         (gradient,) = torch.autograd.grad((latent * _direction(latent)).sum(), wave)
     return Field(-frame * hop, gradient[0, 0].abs())
 
 
-def decoder_field(model: L3ACModel, time_norm: TimeNormMode = "frozen") -> Field:
+def decoder_field(model: CodecModel, time_norm: TimeNormMode = "frozen") -> Field:
     """How much each decoded sample depends on one latent: the derivative along a random direction.
 
-    The frame is the first of an attention block, which is seen for the longest time.
+    Where attention has blocks, the frame is the first of one, which is seen for the longest time.
     """
     config, hop = model.config, model.config.hop_length
     lead = _whole_blocks(model, model.decoder_lookahead)
     generator = torch.Generator().manual_seed(0)
-    shape = (1, lead + look_back_ids(config)[1] + model.decoder_lookahead // hop + 3, len(config.levels))
-    latents = torch.randn(shape, generator=generator).to(model.device, model.dtype)
+    shape = (1, lead + model.decoder.lookback // hop + 3, len(config.levels))
+    latents = torch.randn(shape, generator=generator).to(model.device)
     tangent = torch.zeros_like(latents)
     tangent[0, lead] = _direction(tangent[0, lead])
     # The fused attention of CPUs has no derivative in this direction.
-    with means_for_maxima(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+    with (
+        means_for_maxima(),
+        torch.enable_grad(),
+        _in_float64(model),
+        sdpa_kernel(SDPBackend.MATH),
+        forward_ad.dual_level(),
+    ):
         dual = forward_ad.make_dual(latents, tangent)
         derivative = forward_ad.unpack_dual(model.decode(latents=dual, time_norm=time_norm).audio_values).tangent
     return Field(-lead * hop, derivative[0, 0].abs())
@@ -130,7 +139,7 @@ def reach_of_sample(field: Field) -> Reach:
 
 
 @torch.no_grad()
-def perturbed_reach_of_id(model: L3ACModel, found: Reach, frames: int = FRAMES) -> int:
+def perturbed_reach_of_id(model: CodecModel, found: Reach, frames: int = FRAMES) -> int:
     """Largest look-ahead at which a changed sample changed a latent, over so many frames.
 
     In each row the sample `found.after` after another frame gets a click; where no latent of its frame moves, the
@@ -153,7 +162,7 @@ def perturbed_reach_of_id(model: L3ACModel, found: Reach, frames: int = FRAMES) 
 
 
 @torch.no_grad()
-def perturbed_reach_of_sample(model: L3ACModel, time_norm: TimeNormMode, frames: int = FRAMES) -> int | None:
+def perturbed_reach_of_sample(model: CodecModel, time_norm: TimeNormMode, frames: int = FRAMES) -> int | None:
     """Largest look-ahead at which a changed id changed a sample, over so many frames; None: the whole clip."""
     config, hop = model.config, model.config.hop_length
     lead = model.decoder_lookahead // hop + 3
@@ -172,10 +181,10 @@ def perturbed_reach_of_sample(model: L3ACModel, time_norm: TimeNormMode, frames:
     return None if farthest >= lead * hop else farthest
 
 
-def _whole_blocks(model: L3ACModel, samples: int) -> int:
-    """Ids of as many whole attention blocks as are longer than `samples`."""
-    window = model.config.attention_window
-    return (samples // (window * model.config.hop_length) + 1) * window
+def _whole_blocks(model: CodecModel, samples: int) -> int:
+    """Ids of as many whole spans of attention as are longer than `samples`."""
+    span = model.config.attention_span
+    return (samples // (span * model.config.hop_length) + 1) * span
 
 
 def _direction(like: Tensor) -> Tensor:

@@ -153,12 +153,19 @@ class Decoder(nn.Module):
         self.transformer = DecoderTransformer(config)
         self.convolutions = ConvDecoder(config)
         self._wave_rate = config.hop_length // config.compress_rate
+        # A block of attention for each layer, and one into which the interpolation between the stacks reaches.
+        self._attended = (sum(config.decoder_layers) + 2) * config.attention_window * config.hop_length
 
     @property
     def lookahead(self) -> int:
         """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
         delay = self.transformer.up.delay if self.transformer.rate > 1 else 0
         return self.convolutions.lookahead + delay * self._wave_rate
+
+    @property
+    def lookback(self) -> int:
+        """Samples from a feature's first to the last that it can change, at most."""
+        return self._attended + self.lookahead
 
     @property
     def output_layer(self) -> TimeConv:

@@ -118,11 +118,18 @@ class Encoder(nn.Module):
         super().__init__()
         self.convolutions = ConvEncoder(config)
         self.transformer = EncoderTransformer(config)
+        # A block of attention for each layer, and what convolutions see before it: they see as far before as after.
+        self._attended = (sum(config.encoder_layers) + 1) * config.attention_window * config.hop_length
 
     @property
     def lookahead(self) -> int:
         """Samples after an id's own that it depends on."""
         return self.convolutions.lookahead
+
+    @property
+    def lookback(self) -> int:
+        """Samples before an id's own that it depends on at most."""
+        return self._attended + self.convolutions.lookahead
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T / hop, D)."""

@@ -26,6 +26,10 @@ class EncoderHalf(Protocol):
     def lookahead(self) -> int:
         """Samples after an id's own that it depends on."""
 
+    @property
+    def lookback(self) -> int:
+        """Samples before an id's own that it depends on at most."""
+
     def __call__(self, x: Tensor, span: Span) -> Tensor:
         """The whole clips, or the next piece of each."""
 
@@ -36,6 +40,10 @@ class DecoderHalf(Protocol):
     @property
     def lookahead(self) -> int:
         """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
+
+    @property
+    def lookback(self) -> int:
+        """Samples from a feature's first to the last that it can change, at most."""
 
     def __call__(self, x: Tensor, span: Span) -> Tensor:
         """The whole clips, or the next piece of each."""

@@ -76,7 +76,7 @@ class Stack(nn.Module):
     def __init__(self, config: TAAEConfig, depth: int):
         super().__init__()
         self.layers: Layers[TAAELayer] = Layers(TAAELayer(config) for _ in range(depth))
-        self.after = depth * config.attention_window[1]
+        self.before, self.after = (depth * frames for frames in config.attention_window)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
@@ -162,6 +162,18 @@ class TAAEEncoder(nn.Module):
             samples += step * block.stack.after
         return samples + step * self.project.after
 
+    @property
+    def lookback(self) -> int:
+        """Samples before an id's own that it depends on."""
+        step = self.patch_size
+        samples = step * self.from_patches.before
+        for block in self.blocks:
+            if block.down is not None:
+                samples += step * block.down.before
+                step *= block.down.stride[0]
+            samples += step * block.stack.before
+        return samples + step * self.project.before
+
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T / hop, L)."""
         x = x.reshape(x.shape[0], -1, self.patch_size)
@@ -193,6 +205,17 @@ class TAAEDecoder(nn.Module):
             if block.up is not None:
                 columns = columns * block.up.rate + block.up.delay
         return self.patch_size * (columns + self.to_patches.after)
+
+    @property
+    def lookback(self) -> int:
+        """Samples from a frame's first to the last that it can change."""
+        columns = self.project.before
+        for block in self.blocks:
+            columns += block.stack.before
+            if block.up is not None:
+                # Of the two strides that a column is answered with, `delay` columns lie before its own.
+                columns = columns * block.up.rate + 2 * block.up.rate - 1 - block.up.delay
+        return self.patch_size * (columns + self.to_patches.before + 1) - 1
 
     @property
     def output_layer(self) -> TimeConv:

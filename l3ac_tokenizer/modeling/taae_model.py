@@ -37,6 +37,9 @@ class TAAEModel(CodecModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["TAAELayer"]  # noqa: RUF012
 
+    encoder: TAAEEncoder
+    decoder: TAAEDecoder
+
     def __init__(self, config: TAAEConfig):
         super().__init__(config)
         self.encoder = TAAEEncoder(config)

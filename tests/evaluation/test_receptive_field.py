@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import TINY, speech_like
+from networks import TINY_NETWORKS, speech_like, tiny
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer import StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.evaluation.field_picture import draw_fields
 from l3ac_tokenizer.evaluation.latency import Analysis, analyze, markdown
 from l3ac_tokenizer.evaluation.receptive_field import (
@@ -22,11 +22,11 @@ from l3ac_tokenizer.evaluation.receptive_field import (
 from l3ac_tokenizer.modeling import layers
 
 
-@pytest.fixture
-def model(tiny_model):
-    tiny_model.double()
-    tiny_model.calibrate_time_norm([speech_like(4000).double()])
-    return tiny_model.requires_grad_(False)
+@pytest.fixture(params=TINY_NETWORKS)
+def model(request):
+    model = tiny(request.param).double()
+    model.calibrate_time_norm([speech_like(4000).double()])
+    return model.requires_grad_(False)
 
 
 def test_the_look_ahead_of_an_id_is_what_streaming_states_by_gradients_and_by_perturbation(model):
@@ -40,16 +40,15 @@ def test_the_look_ahead_of_a_sample_is_what_streaming_states_by_gradients_and_by
     assert perturbed_reach_of_sample(model, "frozen", frames=400) == reach.after
 
 
-def test_look_back_is_attention_s_blocks_and_what_convolutions_see_before_them(model):
-    config, hop = model.config, model.config.hop_length
-    blocks = (sum(config.encoder_layers) + 1) * config.attention_window
-    back = reach_of_id(encoder_field(model), hop).before
-    # A frame and its block's first column lie `blocks - 1` ids apart; before it, convolutions see as far as after.
-    assert (blocks - 1) * hop < back <= (blocks - 1) * hop + model.encoder_lookahead + hop
+def test_look_back_is_attention_s_and_what_convolutions_see_before_it(model):
+    span, hop = model.config.attention_span, model.config.hop_length
+    back, most = reach_of_id(encoder_field(model), hop).before, model.encoder.lookback
+    # Of L3AC's convolutions it is only known that they see no farther before a column than after it.
+    assert back == most if model.config.model_type == "taae" else most - hop - model.encoder_lookahead < back <= most
 
     @torch.no_grad()
     def moves(sample: int) -> bool:
-        frame = 4 * blocks - 1
+        frame = (back // (span * hop) + 2) * span - 1
         wave = speech_like((frame + 20) * hop).double()[None, None]
         changed = wave.clone()
         changed[..., sample + frame * hop] += 1.0
@@ -60,6 +59,12 @@ def test_look_back_is_attention_s_blocks_and_what_convolutions_see_before_them(m
     assert not moves(-back - 1)
 
 
+def test_an_id_changes_no_sample_beyond_what_the_decoder_states(model):
+    back, most = reach_of_sample(decoder_field(model)).before, model.decoder.lookback
+    assert back == most if model.config.model_type == "taae" else most / 2 < back < most
+
+
+@pytest.mark.parametrize("model", ["tiny"], indirect=True)
 def test_published_time_normalisation_sees_the_whole_clip(model):
     assert bool((decoder_field(model, "clip").strength > 0).all())
     assert perturbed_reach_of_sample(model, "clip", frames=8) is None
@@ -73,15 +78,18 @@ def test_maxima_come_back_even_after_an_error():
     assert layers.sliding_maximum is maximum
 
 
-def test_an_uncalibrated_model_is_analysed_and_shown_on_a_page_and_in_a_picture():
-    model = L3ACModel(L3ACConfig(**TINY)).eval()
+@pytest.mark.parametrize("name", TINY_NETWORKS)
+def test_an_uncalibrated_model_is_analysed_and_shown_on_a_page_and_in_a_picture(name):
+    model = TINY_NETWORKS[name]().eval()
     analysis, fields = analyze(model, "tiny", pushes=3)
-    assert analysis.agrees and analysis.perturbed_sample_clip is None
+    assert analysis.agrees
+    normalises = model.config.model_type == "l3ac"
+    assert (analysis.perturbed_sample_clip is None) == normalises
     hop, rate = model.config.hop_length, model.config.sampling_rate
     assert analysis.algorithmic == hop + model.encoder_lookahead + model.decoder_lookahead
     page = markdown([analysis], "a command")
     assert f"{analysis.id_reach.after} ({1e3 * analysis.id_reach.after / rate:.0f} ms)" in page
-    assert "whole clip" in page and "| yes |" in page
+    assert ("| whole clip |" in page) == normalises and "| yes |" in page
     assert draw_fields(analysis, fields).startswith(b"\x89PNG")
 
 
