@@ -37,9 +37,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import CausalLMOutput
 
-from l3ac_tokenizer import FSQEmbedding, FSQHead, L3ACModel, join_ids
+from l3ac_tokenizer import CodecModel, FSQEmbedding, FSQHead, join_ids
 from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.audio import read_audio, write_audio
+from l3ac_tokenizer.clips import decode_clips, encode_clips
 from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
@@ -267,7 +268,7 @@ def measure(model: SpeechLM, parts: dict[str, Dataset], facts: Facts, batch_size
     }
 
 
-def prompt_and_count(codec: L3ACModel, options: argparse.Namespace, context: int) -> tuple[int, int]:
+def prompt_and_count(codec: CodecModel, options: argparse.Namespace, context: int) -> tuple[int, int]:
     """Ids of the prompt and of what follows.
 
     Raises:
@@ -284,17 +285,15 @@ def prompt_and_count(codec: L3ACModel, options: argparse.Namespace, context: int
     return prompt, count
 
 
-def read_ids(codec: L3ACModel, path: str) -> np.ndarray:
+def read_ids(codec: CodecModel, path: str) -> np.ndarray:
     """The ids (N,) of an audio file."""
     wave, _ = read_audio(path, codec.config.sampling_rate)
-    with torch.no_grad():
-        return codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0, 0].numpy()
+    return encode_clips(codec, [wave])[0]
 
 
-def to_audio(codec: L3ACModel, ids: Tensor) -> np.ndarray:
+def to_audio(codec: CodecModel, ids: Tensor) -> np.ndarray:
     """Ids (1, N) → audio (T,)."""
-    with torch.no_grad():
-        return codec.decode(ids[:, None].to(codec.device)).audio_values[0, 0].float().cpu().numpy()
+    return decode_clips(codec, [ids[0].cpu().numpy()], [ids.shape[1] * codec.config.hop_length], "clip")[0]
 
 
 def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
@@ -308,11 +307,13 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     config, arguments = load_config(options.config, run)
     corpus = TokenizedCorpus(options.corpus)
     facts = corpus.facts
-    codec = L3ACModel.from_pretrained(options.model).eval()
-    if codec.weights_digest() != facts.weights_digest:
+    codec = CodecModel.from_pretrained(options.model).eval()
+    made_by, loaded = (facts.weights_digest, facts.levels), (codec.weights_digest(), codec.config.frame_levels)
+    if made_by != loaded:
+        told, own = (f"{digest[:12]}…, levels {','.join(map(str, levels))}" for digest, levels in (made_by, loaded))
         raise ValueError(
-            f"The corpus was made by {facts.model} ({facts.weights_digest[:12]}…) and {options.model} is another "
-            f"codec ({codec.weights_digest()[:12]}…): give --model the one that made it, or tokenize again."
+            f"The corpus was made by {facts.model} ({told}) and {options.model} is another codec ({own}): give --model "
+            "the one that made it, or tokenize again."
         )
     length, count = prompt_and_count(codec, options, config.context)
     parts = split_corpus(corpus, config, run / "cache")

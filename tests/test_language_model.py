@@ -12,7 +12,7 @@ from l3ac_tokenizer import FSQEmbedding, FSQHead
 from l3ac_tokenizer.language_model import EMBEDDING_MODES, HEAD_MODES, IGNORED_ID
 from l3ac_tokenizer.quantization import digits_to_codes, digits_to_ids, ids_to_digits
 
-SMALL_LEVELS = [(5, 3, 3), (3, 5), (7, 3, 5, 3)]
+SMALL_LEVELS = [(5, 3, 3), (3, 5), (7, 3, 5, 3), (6, 4)]
 WIDTH = 12
 
 

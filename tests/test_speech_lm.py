@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from networks import speech_like
+from networks import speech_like, tiny
 
 pytest.importorskip("datasets")
 
@@ -167,9 +167,11 @@ def test_saving_and_loading_keeps_every_weight(recipe, tiny_lm, tmp_path):
 
 
 @pytest.fixture
-def codec(tiny_model, tmp_path):
-    tiny_model.save_pretrained(tmp_path / "codec")
-    return tiny_model
+def codec(request, tmp_path):
+    """L3AC's tiny network, or the one that a test names."""
+    model = tiny(getattr(request, "param", "tiny"))
+    model.save_pretrained(tmp_path / "codec")
+    return model
 
 
 def options_for(tmp_path: Path, **values) -> Namespace:
@@ -206,7 +208,7 @@ def options_for(tmp_path: Path, **values) -> Namespace:
     return Namespace(**defaults | values)
 
 
-@pytest.mark.parametrize("split", [1, 2])
+@pytest.mark.parametrize(("codec", "split"), [("tiny", 1), ("tiny", 2), ("tiny-taae", 1)], indirect=["codec"])
 def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
     from l3ac_tokenizer import split_ids
 
@@ -257,6 +259,15 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
         codec.quantizer.project_in.bias.add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
     with pytest.raises(ValueError, match="give --model the one that made it"):
+        recipe.run_recipe(options_for(tmp_path))
+
+
+@pytest.mark.parametrize("codec", ["tiny-taae"], indirect=True)
+def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_path):
+    corpus_of(codec, tmp_path / "corpus")
+    codec.set_levels([3, 3, 5])
+    codec.save_pretrained(tmp_path / "codec")
+    with pytest.raises(ValueError, match=r"levels 5,3,3\) .* levels 3,3,5\)"):
         recipe.run_recipe(options_for(tmp_path))
 
 

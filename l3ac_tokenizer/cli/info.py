@@ -80,6 +80,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "weights_digest": model.weights_digest(),
         "parameters": model.num_parameters(),
         **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
+        "streams": config.num_quantizers,
         **_latency(config),
     }
 
@@ -124,6 +125,7 @@ _LABELS = {
     "codebook_size": ("codebook", "{} ids"),
     "ids_per_second": ("rate", "{:.2f} ids/s"),
     "bits_per_second": ("bit rate", "{:.1f} bits/s"),
+    "streams": ("streams", "{}"),
     "coding": ("coding", "{}"),
     "bytes": ("size", "{} bytes"),
     "file_bits_per_second": ("size as a rate", "{:.1f} bits/s"),

@@ -15,8 +15,8 @@ from .tokenizer import L3ACTokenizer
 
 
 def levels_of(codec: str) -> list[int]:
-    """The FSQ levels of a codec, from its configuration: `!apply:l3ac_tokenizer.speechbrain.levels_of [l3ac-1k]`."""
-    return list(AutoConfig.from_pretrained(codec).levels)
+    """FSQ levels of a codec's ids, from its configuration: `!apply:l3ac_tokenizer.speechbrain.levels_of [l3ac-1k]`."""
+    return list(AutoConfig.from_pretrained(codec).frame_levels)
 
 
 class CodecEmbedding(nn.Module):

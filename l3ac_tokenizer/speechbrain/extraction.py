@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 from ..tokenization.listing import Listing
 from ..tokenization.run import tokenize_corpus
 from .manifests import DATA_ROOT, read_manifest
@@ -47,5 +47,5 @@ def extract_ids(
             for row in rows.values()
         ],
     )
-    model = L3ACModel.from_pretrained(codec).eval()
+    model = CodecModel.from_pretrained(codec).eval()
     return tokenize_corpus(source, model, tokens_folder, device=device, chunk_seconds=chunk_seconds)

@@ -139,7 +139,8 @@ def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> Non
     if model.config.frame_levels != facts.levels:
         raise CorpusError(
             f"{folder} has ids of the levels {_listed(facts.levels)} ({facts.model}) and the codec {codec} has "
-            f"{_listed(model.config.frame_levels)}: give the codec that made them, or run extract.py into another folder."
+            f"{_listed(model.config.frame_levels)}: give the codec that made them, or run extract.py into another "
+            "folder."
         )
     if model.weights_digest() != facts.weights_digest:
         raise CorpusError(

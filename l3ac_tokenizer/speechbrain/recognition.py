@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..clips import encode_clips
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 
 
 class TokenRecogniser:
@@ -53,7 +53,7 @@ class TokenRecogniser:
         self._blank = hparams["blank_index"]
         units = Path(hparams["cached_data_folder"], f"{hparams['output_neurons']}_{hparams['token_type']}.model")
         self._units = SentencePieceProcessor(model_file=os.fspath(units))
-        self._codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(self._device)
+        self._codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(self._device)
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""

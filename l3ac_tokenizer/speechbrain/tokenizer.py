@@ -1,7 +1,7 @@
 """The codec with the interfaces that SpeechBrain and its benchmark DASB give to audio tokenizers.
 
-Axes: B batch, T samples, N ids, H features of the codec. Lengths are SpeechBrain's: parts (B,) of the longest clip,
-from 0 to 1.
+Axes: B batch, T samples, N ids of a stream, K streams of ids (one, unless the codec's ids are decomposed), H features
+of the codec. Lengths are SpeechBrain's: parts (B,) of the longest clip, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..modeling import L3ACModel
+from ..modeling import CodecModel
 
 
 class L3AC(nn.Module):
-    """L3AC in the form of SpeechBrain's `integrations.audio_tokenizers`, as `WavTokenizer` there has it.
+    """A codec in the form of SpeechBrain's `integrations.audio_tokenizers`, as `WavTokenizer` there has it.
 
-    Source paper: https://arxiv.org/abs/2504.04949
+    Source papers: https://arxiv.org/abs/2504.04949 (L3AC), https://arxiv.org/abs/2411.19842 (TAAE)
 
     Args:
         source: Preset (`"l3ac-1k"`), folder, or name on the Hugging Face hub.
@@ -41,7 +41,7 @@ class L3AC(nn.Module):
         self, source: str = "l3ac-1k", save_path: str | None = None, sample_rate: int = 16_000, freeze: bool = True
     ):
         super().__init__()
-        self.model = L3ACModel.from_pretrained(source, cache_dir=save_path).eval()
+        self.model: CodecModel = CodecModel.from_pretrained(source, cache_dir=save_path).eval()
         rate = self.model.config.sampling_rate
         if sample_rate != rate:
             raise ValueError(f"`sample_rate` is {sample_rate} and the codec {source} works at {rate} Hz: resample.")
@@ -52,7 +52,7 @@ class L3AC(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Number of different ids."""
+        """Number of different ids of a stream."""
         return self.model.config.codebook_size
 
     def train(self, mode: bool = True) -> L3AC:
@@ -63,7 +63,7 @@ class L3AC(nn.Module):
         return self
 
     def forward(self, inputs: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids (B, 1, N), embeddings (B, N, H) and decoded audio (B, T) of audio (B, T)."""
+        """Ids (B, K, N), embeddings (B, N, H) and decoded audio (B, T) of audio (B, T)."""
         tokens, embeddings = self.encode(inputs, length)
         return tokens, embeddings, self.decode(tokens, length)[:, : inputs.shape[-1]]
 
@@ -76,18 +76,19 @@ class L3AC(nn.Module):
             length: Relative lengths (B,); None: no padding.
 
         Returns:
-            Ids (B, 1, N), int64, and features (B, N, H). The ids of a clip are those of the clip alone, whatever
+            Ids (B, K, N), int64, and features (B, N, H). The ids of a clip are those of the clip alone, whatever
             follows it in the batch; from its own ceil(samples / hop) on, ids and features are 0.
         """
         wave = inputs[:, None] if inputs.ndim == 2 else inputs
         mask = None if length is None else _mask(length, wave.shape[-1])
         output: Any = self.model.encode(wave, padding_mask=mask)
-        features = self.model.quantizer.ids_to_features(output.audio_codes[:, 0])
+        quantizer = self.model.quantizer
+        features = quantizer.ids_to_features(quantizer.streams_to_ids(output.audio_codes))
         return output.audio_codes, features.masked_fill(~output.audio_codes_mask[:, 0, :, None], 0.0)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, length: Tensor | None = None) -> Tensor:
-        """Ids (B, 1, N) to audio (B, T), 0 after the end of a clip.
+        """Ids (B, K, N) to audio (B, T), 0 after the end of a clip.
 
         Args:
             tokens: Ids.
@@ -98,12 +99,12 @@ class L3AC(nn.Module):
         return output.audio_values[:, 0]
 
     def num_tokens(self, num_samples: int) -> int:
-        """Ids of a clip of so many samples."""
+        """Frames of ids of a clip of so many samples."""
         return -(-num_samples // self.model.config.hop_length)
 
 
 class L3ACTokenizer(L3AC):
-    """L3AC for DASB: the methods of its `BaseTokenizer`, with one codebook.
+    """A codec for DASB: the methods of its `BaseTokenizer`.
 
     Example:
         >>> model = L3ACTokenizer("l3ac-1k")
@@ -115,22 +116,22 @@ class L3ACTokenizer(L3AC):
     def sig_to_tokens(
         self, signal: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, **kwargs: Any
     ) -> Tensor:
-        """Audio (B, T) to ids (B, N, 1), int64; padding becomes no ids but 0.
+        """Audio (B, T) to ids (B, N, K), int64; padding becomes no ids but 0.
 
         Args:
             signal: Waveforms.
             lengths: Relative lengths (B,); None: no padding.
-            num_codebooks: 1 or None: there is one.
+            num_codebooks: K or None.
             kwargs: What DASB passes to other tokenizers; without effect.
 
         Raises:
-            ValueError: More codebooks are asked for.
+            ValueError: Another number of codebooks is asked for.
         """
-        _check_one(num_codebooks)
+        self._check_codebooks(num_codebooks)
         return self.encode(signal, lengths)[0].movedim(1, 2)
 
     def tokens_to_sig(self, tokens: Tensor, length: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Ids (B, N, 1) to audio (B, T).
+        """Ids (B, N, K) to audio (B, T).
 
         Args:
             tokens: Ids.
@@ -147,25 +148,26 @@ class L3ACTokenizer(L3AC):
 
         Args:
             vocab_size: C or None.
-            num_codebooks: 1 or None.
+            num_codebooks: K or None.
             kwargs: What DASB passes to other tokenizers; without effect.
 
         Raises:
-            ValueError: Another number is asked for.
+            ValueError: Another number is asked for, or ids of several streams make a feature together.
         """
-        _check_one(num_codebooks)
+        self._check_codebooks(num_codebooks)
+        if self.model.config.num_quantizers > 1:
+            raise ValueError("Ids of several streams have no features of their own: call model.decompose(1) first.")
         if vocab_size not in (None, self.vocab_size):
             raise ValueError(f"`vocab_size` is {vocab_size} and the codec has {self.vocab_size} ids: give that.")
-        quantizer = self.model.quantizer
-        return quantizer.ids_to_features(torch.arange(self.vocab_size, device=quantizer.project_out.weight.device))
+        return self.model.quantizer.ids_to_features(torch.arange(self.vocab_size, device=self.model.device))
+
+    def _check_codebooks(self, num_codebooks: int | None) -> None:
+        streams = self.model.config.num_quantizers
+        if num_codebooks not in (None, streams):
+            raise ValueError(f"`num_codebooks` is {num_codebooks} and the codec has {streams}: give that or None.")
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
     """Relative lengths (B,) → True (B, size) where there is no padding."""
     ends = (lengths * size).round().long()
     return torch.arange(size, device=lengths.device) < ends[:, None]
-
-
-def _check_one(num_codebooks: int | None) -> None:
-    if num_codebooks not in (None, 1):
-        raise ValueError(f"`num_codebooks` is {num_codebooks} and L3AC has one codebook: give 1 or None.")

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import soxr
 import torch
-from networks import TINY, speech_like, with_varied_ids
+from networks import TINY, speech_like, tiny, tiny_streams
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation.anchors import Codec2, Opus, opus_payload_bytes
 from l3ac_tokenizer.evaluation.codecs import (
     SCORING_RATE,
@@ -29,11 +29,11 @@ CLIP = speech_like(24_000).numpy()
 needs_codec2 = pytest.mark.skipif(not shutil.which("c2enc"), reason="the Debian package codec2 is not installed")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+@pytest.fixture(scope="module", params=["tiny", "tiny-taae"])
+def checkpoint(request, tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval()).save_pretrained(folder)
+    tiny(request.param).save_pretrained(folder)
     return folder
 
 
@@ -108,7 +108,7 @@ def test_codec2_comes_back_without_its_delay():
 
 
 def test_our_checkpoint_gives_its_ids_and_its_audio(checkpoint):
-    model = L3ACModel.from_pretrained(checkpoint).eval()
+    model = CodecModel.from_pretrained(checkpoint).eval()
     codec = open_codec(str(checkpoint))
     code = codec.encode(CLIP)
     with torch.inference_mode():
@@ -117,6 +117,16 @@ def test_our_checkpoint_gives_its_ids_and_its_audio(checkpoint):
     np.testing.assert_allclose(reconstruct(codec, code, CLIP.size), expected.audio_values[0, 0], atol=1e-5)
     assert codec.name == "tiny" and codec.digest == model.weights_digest()
     assert codec.rates == Rates(16_000 / 12, (45,), (5, 3, 3))
+
+
+def test_streams_of_small_ids_are_codebooks(tmp_path):
+    model = tiny_streams()
+    model.save_pretrained(tmp_path / "streams")
+    codec = open_codec(str(tmp_path / "streams"))
+    assert codec.rates == Rates(16_000 / 12, (27, 27))
+    assert codec.rates.bits_per_second == pytest.approx(model.config.bits_per_second)
+    code = codec.encode(CLIP)
+    assert code.ids.shape == (2, CLIP.size // 12) and reconstruct(codec, code, CLIP.size).shape == CLIP.shape
 
 
 def test_a_codec_at_another_rate_is_resampled(tmp_path):
@@ -129,7 +139,7 @@ def test_a_codec_at_another_rate_is_resampled(tmp_path):
 
 
 def test_frozen_statistics_are_a_setting(checkpoint, tmp_path):
-    model = L3ACModel.from_pretrained(checkpoint).eval()
+    model = CodecModel.from_pretrained(checkpoint).eval()
     model.calibrate_time_norm([speech_like(4000)])
     model.save_pretrained(tmp_path / "streams")
     shutil.copytree(tmp_path / "streams", tmp_path / "copy")
@@ -137,6 +147,7 @@ def test_frozen_statistics_are_a_setting(checkpoint, tmp_path):
     assert clip.time_norm == "clip" and frozen.time_norm == "frozen" and frozen.name == "l3ac-1k@frozen"
 
 
+@pytest.mark.parametrize("checkpoint", ["tiny"], indirect=True)
 def test_a_checkpoint_without_frozen_statistics_is_unavailable_at_once(checkpoint):
     with pytest.raises(CodecUnavailable, match="no statistics for time_norm='frozen'"):
         open_codec(f"{checkpoint}@frozen")
@@ -156,7 +167,7 @@ def test_rates_of_several_streams():
         ("opus@fast", "6 to 256"),
         ("codec2@9600", "one of 3200"),
         ("l3ac-1k@chunks", "write @frozen"),
-        ("l3ac-3k", "no bundled weights"),
+        ("l3ac-0k75", "no bundled weights"),
         ("nobody/no-codec", "out of reach or has no such model"),
     ],
 )

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from networks import TINY, speech_like, with_varied_ids
+from networks import speech_like, tiny, tiny_streams
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.evaluation import metrics
 from l3ac_tokenizer.evaluation.data import open_data
@@ -25,7 +25,7 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Clips with a corrupt and a silent file among them, and a checkpoint."""
+    """Clips with a corrupt and a silent file among them, and a checkpoint of either family."""
     root = tmp_path_factory.mktemp("evaluation")
     for number in range(3):
         write(root / "speech" / f"{number}.wav", speech_like(RATE, seed=number).numpy())
@@ -33,7 +33,8 @@ def root(tmp_path_factory) -> Path:
     (root / "speech" / "broken.wav").write_bytes(b"not audio")
     write(root / "music" / "deep" / "noise.flac", 0.1 * np.random.default_rng(0).standard_normal(RATE).clip(-5, 5))
     torch.manual_seed(0)
-    with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval()).save_pretrained(root / "tiny")
+    tiny("tiny").save_pretrained(root / "tiny")
+    tiny_streams().save_pretrained(root / "streams")
     return root
 
 
@@ -51,8 +52,8 @@ def evaluate(root: Path, output: Path, *options: object) -> tuple[int, dict]:
 
 @pytest.fixture(scope="module")
 def results(root) -> tuple[Path, dict]:
-    codecs = ("tiny", "opus", "original", "nobody/no-codec")
-    names = [str(root / name) if name == "tiny" else name for name in codecs]
+    codecs = ("tiny", "opus", "original", "nobody/no-codec", "streams")
+    names = [str(root / name) if (root / name).is_dir() else name for name in codecs]
     output = root / "results"
     status, summary = evaluate(root, output, *(word for name in names for word in ("--codec", name)))
     assert status == 0
@@ -63,7 +64,7 @@ def test_every_clip_is_measured_or_counted(results):
     _, summary = results
     assert summary["datasets"]["speech"] == {"domain": "speech", "clips": 5, "seconds": 4.0}
     assert summary["datasets"]["music"]["domain"] == "audio"
-    for codec in summary["codecs"][:3]:
+    for codec in (summary["codecs"][number] for number in (0, 1, 2, 4)):
         speech = codec["datasets"]["speech"]
         assert speech["clips"] == 3
         assert speech["failed"]["not readable"] == 1 and speech["failed"]["silent"] == 1
@@ -73,6 +74,15 @@ def test_every_clip_is_measured_or_counted(results):
             missing = speech["failed"].get(summary["metrics"][name]["title"], 0)
             if mean["count"]:
                 assert mean["count"] + missing == 3, name
+
+
+def test_small_ids_of_taae_are_counted_stream_by_stream(results):
+    _, summary = results
+    ids = summary["codecs"][4]["datasets"]["speech"]["ids"]
+    assert [stream["size"] for stream in ids["streams"]] == [27, 27] and ids["levels"] == []
+    rates = ids["bits_per_second"]
+    assert rates["nominal"] == pytest.approx(2 * np.log2(27) * RATE / 12)
+    assert 0 < rates["entropy"] <= rates["huffman"] <= rates["whole_bits"]
 
 
 def test_a_codec_that_cannot_be_had_keeps_its_row(results):
@@ -111,7 +121,7 @@ def test_files_hold_what_the_summary_says(results):
     table = (output / "table.md").read_text()
     mean = summary["codecs"][1]["domains"]["speech"]["values"]["pesq_wb"]
     assert f"{mean['mean']:.2f} [{mean['interval'][0]:.2f}, {mean['interval'][1]:.2f}]" in table
-    assert pq.read_table(output / "clips.parquet").num_rows == 3 * 6
+    assert pq.read_table(output / "clips.parquet").num_rows == 4 * 6
     ids = summary["codecs"][0]["datasets"]["speech"]["ids"]
     assert ids["count"] == 3 * int(np.ceil(RATE / 12))
     assert [level["size"] for level in ids["levels"]] == [5, 3, 3]

@@ -9,8 +9,9 @@ import pytest
 import soundfile
 import torch
 from made_speech import RATE, make_librispeech, speak
+from networks import tiny
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.speechbrain import (
     BiLSTM,
@@ -27,9 +28,9 @@ from l3ac_tokenizer.speechbrain.manifests import audio_by_id, utterances
 from l3ac_tokenizer.tokenization.errors import CorpusError
 
 
-@pytest.fixture
-def codec(tiny_model, tmp_path) -> str:
-    tiny_model.save_pretrained(tmp_path / "codec")
+@pytest.fixture(params=["tiny", "tiny-taae"])
+def codec(request, tmp_path) -> str:
+    tiny(request.param).save_pretrained(tmp_path / "codec")
     return str(tmp_path / "codec")
 
 
@@ -89,7 +90,7 @@ def test_ids_are_found_by_name_and_are_those_of_the_clip(manifest, codec, tmp_pa
     extract_ids([path, path], folder, tmp_path / "ids", codec)
     store = IdStore(tmp_path / "ids", codec)
     assert len(store) == 3
-    model = L3ACModel.from_pretrained(codec).eval()
+    model = CodecModel.from_pretrained(codec).eval()
     for row in read_manifest(path):
         wave = torch.from_numpy(soundfile.read(row.wav.replace("$data_root", str(folder)), dtype="float32")[0])
         with torch.no_grad():
@@ -99,13 +100,13 @@ def test_ids_are_found_by_name_and_are_those_of_the_clip(manifest, codec, tmp_pa
 def test_ids_of_other_weights_or_levels_are_refused(manifest, codec, tmp_path):
     path, folder = manifest
     extract_ids([path], folder, tmp_path / "ids", codec)
-    other = L3ACModel.from_pretrained(codec)
+    other = CodecModel.from_pretrained(codec)
     with torch.no_grad():
-        other.quantizer.project_in.bias.add_(0.5)
+        other.latent_layer.bias.add_(0.5)
     other.save_pretrained(tmp_path / "weights")
     with pytest.raises(CorpusError, match=r"with the weights .* has .*: give the codec that made them"):
         IdStore(tmp_path / "ids", str(tmp_path / "weights"))
-    L3ACModel(L3ACConfig(**{**other.config.to_dict(), "levels": [3, 3, 5]})).save_pretrained(tmp_path / "levels")
+    CodecModel.from_pretrained(codec, levels=[3, 3, 5]).save_pretrained(tmp_path / "levels")
     with pytest.raises(CorpusError, match=r"levels 5,3,3 .* has 3,3,5"):
         IdStore(tmp_path / "ids", str(tmp_path / "levels"))
     assert len(IdStore(tmp_path / "ids", None)) == 3
@@ -138,7 +139,9 @@ def test_every_embedding_goes_from_ids_to_features_and_learns(codec, mode):
 
 def test_the_table_of_the_codec_starts_as_its_features(codec):
     layer = id_embedding(codec, 10, "codec")
-    assert torch.equal(layer.table.weight, L3ACModel.from_pretrained(codec).quantizer.ids_to_features(torch.arange(45)))
+    assert torch.equal(
+        layer.table.weight, CodecModel.from_pretrained(codec).quantizer.ids_to_features(torch.arange(45))
+    )
 
 
 def test_an_unknown_embedding_is_named(codec):

@@ -1,19 +1,19 @@
-"""The codec behind the interfaces of DASB and of SpeechBrain."""
+"""Codecs of both families behind the interfaces of DASB and of SpeechBrain."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from networks import speech_like
+from networks import speech_like, tiny, tiny_streams
 
 from l3ac_tokenizer.speechbrain import L3AC, L3ACTokenizer
 
 SAMPLES = [700, 1203, 40]
 
 
-@pytest.fixture
-def codec(tiny_model, tmp_path) -> str:
-    tiny_model.save_pretrained(tmp_path / "codec")
+@pytest.fixture(params=["tiny", "tiny-taae"])
+def codec(request, tmp_path) -> str:
+    tiny(request.param).save_pretrained(tmp_path / "codec")
     return str(tmp_path / "codec")
 
 
@@ -54,8 +54,8 @@ def test_audio_of_a_clip_is_its_own(codec, batch):
 def test_embeddings_are_what_the_codec_decodes_the_ids_from(codec):
     tokenizer = L3ACTokenizer(codec)
     rows = tokenizer.get_pretrained_embeddings()
-    config = tokenizer.model.config
-    assert rows.shape == (config.codebook_size, config.feature_dim) == (45, 16)
+    width = {"l3ac": 16, "taae": 3}[tokenizer.model.config.model_type]  # TAAE decodes the digits' values themselves
+    assert rows.shape == (tokenizer.vocab_size, width) == (45, width)
     ids = torch.tensor([0, 7, 44])
     assert torch.equal(rows[ids], tokenizer.model.quantizer.ids_to_features(ids))
     assert torch.equal(rows, tokenizer.get_pretrained_embeddings(vocab_size=45, num_codebooks=1))
@@ -83,12 +83,25 @@ def test_a_frozen_codec_stays_as_it_is_in_training(codec, batch):
 
 def test_what_one_codebook_cannot_do_is_refused(codec, batch):
     tokenizer = L3ACTokenizer(codec)
-    with pytest.raises(ValueError, match="has one codebook"):
+    with pytest.raises(ValueError, match="`num_codebooks` is 2 and the codec has 1"):
         tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
     with pytest.raises(ValueError, match="the codec has 45 ids"):
         tokenizer.get_pretrained_embeddings(vocab_size=1024)
     with pytest.raises(ValueError, match="works at 16000 Hz"):
         L3ACTokenizer(codec, sample_rate=24_000)
+
+
+def test_streams_of_small_ids_are_codebooks(batch, tmp_path):
+    tiny_streams().save_pretrained(tmp_path)
+    wave, lengths = batch
+    tokenizer = L3ACTokenizer(str(tmp_path))
+    tokens = tokenizer.sig_to_tokens(wave, lengths, num_codebooks=2)
+    assert tokens.shape == (3, tokenizer.num_tokens(max(SAMPLES)), 2) and tokens.max() < tokenizer.vocab_size == 27
+    assert tokenizer.tokens_to_sig(tokens).shape == (3, tokens.shape[1] * 12)
+    _, features, _ = tokenizer(wave, lengths)
+    assert features.shape == (3, tokens.shape[1], 3)
+    with pytest.raises(ValueError, match=r"call model.decompose\(1\) first"):
+        tokenizer.get_pretrained_embeddings()
 
 
 def test_the_bundled_codec_has_the_shapes_of_the_docstrings():

@@ -21,7 +21,7 @@ from ljspeech_prepare import prepare_ljspeech
 from speechbrain.dataio.dataset import DynamicItemDataset, add_dynamic_item, set_output_keys
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import write_audio
 from l3ac_tokenizer.clips import decode_clips
 from l3ac_tokenizer.speechbrain import IdStore
@@ -192,7 +192,7 @@ def main(argv):
     )
     parameters = sum(parameter.numel() for parameter in brain.modules.parameters())
     hparams["train_logger"].log_stats({"million parameters": f"{parameters / 1e6:.2f}"})
-    brain.codec = L3ACModel.from_pretrained(hparams["codec"]).eval().to(brain.device)
+    brain.codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(brain.device)
     brain.samples = [datasets["valid"][i] for i in range(min(hparams["num_samples"], len(datasets["valid"])))]
     brain.fit(
         brain.hparams.epoch_counter,

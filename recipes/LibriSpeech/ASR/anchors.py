@@ -24,7 +24,7 @@ from librispeech_prepare import prepare_librispeech
 from speechbrain.lobes.features import Fbank
 from tqdm import tqdm
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.speechbrain import FrameStore, read_manifest
 
@@ -77,7 +77,7 @@ def main(argv):
     prepare_librispeech(**hparams["prepare"])
     manifests = [read_manifest(path) for path in (hparams["train_csv"], hparams["valid_csv"], *hparams["test_csv"])]
     rows = {row.ID: row for manifest in manifests for row in manifest}
-    codec = L3ACModel.from_pretrained(hparams["codec"]).eval()
+    codec = CodecModel.from_pretrained(hparams["codec"]).eval()
     frames_of = latents if kind == "latents" else log_mel
     frames = {}
     for row in tqdm(rows.values(), disable=None):
@@ -85,7 +85,7 @@ def main(argv):
         frames[row.ID] = frames_of(read_audio(path, codec.config.sampling_rate)[0], codec)
     training_names = [row.ID for row in manifests[0]]
     if kind == "pca_fsq":
-        frames = pca_fsq(frames, training_names, codec.config.levels)
+        frames = pca_fsq(frames, training_names, codec.config.grid_levels)
     else:
         frames = normalized(frames, training_names)
     FrameStore.write(hparams["frames_file"], frames)
