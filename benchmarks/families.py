@@ -1,23 +1,44 @@
-"""Both families in one table: rates, parameters, and multiply-adds for a second of audio.
+"""Both families in one table: rates, parameters, multiply-adds for a second of audio, and real-time factors.
 
-    python -m benchmarks.families
+    python -m benchmarks.families [--rounds N] [PRESET ...]
 
-Multiply-adds are those of matrix products, convolutions and attention, counted on ten seconds with random weights.
+Multiply-adds are those of matrix products, convolutions and attention; real-time factors are seconds of processor time
+on one thread, medians. Both of ten seconds and random weights, on which neither depends. Presets that do not fit in
+memory are not timed.
 """
 
 from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from statistics import median
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from l3ac_tokenizer import preset_config
+from l3ac_tokenizer import CodecModel, preset_config
+from l3ac_tokenizer.evaluation.memory import MEMORY_SHARE, available_bytes
+from l3ac_tokenizer.evaluation.timing import timed
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import TAAE_PRESETS
 
 PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
 SECONDS = 10
+BYTES_A_PARAMETER = 6
+"""Weights in float32, and room for what is computed."""
+COLUMNS = (
+    "preset",
+    "bits a second",
+    "ids a second",
+    "different ids",
+    "M parameters",
+    "G to encode",
+    "G to decode",
+    "RTF to encode",
+    "RTF to decode",
+)
 
 
 def billions_a_second(half: nn.Module, x: torch.Tensor) -> float:
@@ -30,7 +51,20 @@ def billions_a_second(half: nn.Module, x: torch.Tensor) -> float:
     return counter.get_total_flops() / 2 / SECONDS / 1e9
 
 
-def row(preset: str) -> list[str]:
+@torch.inference_mode()
+def real_time_factors(model: CodecModel, rounds: int) -> tuple[float, float]:
+    """Processor seconds of encoding and of decoding for a second of audio, after a pass that is not counted."""
+    wave = 0.1 * torch.randn(1, 1, SECONDS * model.config.sampling_rate)
+    codes = model.encode(wave).audio_codes
+    model.decode(codes)
+    encoding, decoding = [], []
+    for _ in range(rounds):
+        encoding.append(timed(lambda: model.encode(wave))[1].cpu / SECONDS)
+        decoding.append(timed(lambda: model.decode(codes))[1].cpu / SECONDS)
+    return median(encoding), median(decoding)
+
+
+def row(preset: str, rounds: int) -> list[str]:
     """Cells of the table."""
     config = preset_config(preset)
     of_taae = preset in TAAE_PRESETS
@@ -40,6 +74,9 @@ def row(preset: str) -> list[str]:
         width = len(config.levels) if of_taae else config.feature_dim
         encoding = billions_a_second(model.encoder, torch.zeros(1, frames * config.hop_length, 1))
         decoding = billions_a_second(model.decoder, torch.zeros(1, frames, width))
+    times = ["–", "–"]
+    if BYTES_A_PARAMETER * model.num_parameters() < MEMORY_SHARE * available_bytes():
+        times = [f"{factor:.3f}" for factor in real_time_factors(AutoModel.from_config(config).eval(), rounds)]
     return [
         preset,
         f"{config.bits_per_second:.0f}",
@@ -48,15 +85,20 @@ def row(preset: str) -> list[str]:
         f"{model.num_parameters() / 1e6:.1f}",
         f"{encoding:.2f}",
         f"{decoding:.2f}",
+        *times,
     ]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table in Markdown."""
-    header = ("preset", "bits a second", "ids a second", "different ids", "M parameters", "G to encode", "G to decode")
-    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
-    for preset in PRESETS:
-        print("| " + " | ".join(row(preset)) + " |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help="default: the published ones and all of TAAE")
+    parser.add_argument("--rounds", type=int, default=3, help="timed passes, of which the median counts (default: 3)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for preset in options.presets or PRESETS:
+        print("| " + " | ".join(row(preset, options.rounds)) + " |", flush=True)
 
 
 if __name__ == "__main__":
