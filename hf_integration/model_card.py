@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.evaluation.tables import COUNTED, mean_cell, metric_title, table
 
@@ -35,7 +35,7 @@ def write_measured(checkpoint: str | Path, results: str | Path) -> None:
     """
     card = Path(checkpoint) / "README.md"
     summary = json.loads((Path(results) / "summary.json").read_text(encoding="utf-8"))
-    digest = L3ACModel.from_pretrained(checkpoint).weights_digest()
+    digest = CodecModel.from_pretrained(checkpoint).weights_digest()
     section = measured(summary, digest)
     with atomic_write(card) as file:
         file.write(_inserted(card.read_text(encoding="utf-8"), section).encode())
@@ -55,10 +55,11 @@ def measured(summary: Summary, digest: str) -> str:
         f"{name} {facts['clips']} clips of {facts['seconds'] / 60:.1f} minutes"
         for name, facts in summary["datasets"].items()
     )
+    frozen = '; `@frozen` decodes with `time_norm="frozen"`, as streams do'
     parts = [
         _quality(summary, codecs),
-        f"Means over clips ({seconds}) with 95 % bootstrap intervals, by `l3ac evaluate`; `@frozen` decodes with "
-        f'`time_norm="frozen"`, as streams do. Weights digest: `{digest}`.',
+        f"Means over clips ({seconds}) with 95 % bootstrap intervals, by `l3ac evaluate`"
+        f"{frozen if len(codecs) > 1 else ''}. Weights digest: `{digest}`.",
         _ids(summary, codecs[0]),
         "Entropies as shares of even use; the plain and the corrected (Miller–Madow) one of single ids are biased low, "
         "as there are fewer ids than the codebook has.",

@@ -60,7 +60,7 @@ def main() -> None:
         summaries = {}
         models = options.models
         for name, codecs, settings in (
-            ("signal", [*models, *(f"{model}@frozen" for model in models), *ANCHORS, *PEERS], Options()),
+            ("signal", [*models, *ANCHORS, *PEERS], Options()),
             ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
         ):
             data = open_data([str(manifests[name])], options.limit)

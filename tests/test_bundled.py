@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import speech_like
 
-from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer import CodecModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.hub import CHECKPOINTS, bundled_presets
 
@@ -15,7 +15,7 @@ EXACT = 1e-5
 
 @pytest.fixture(scope="module", params=bundled_presets())
 def model(request):
-    return L3ACModel.from_pretrained(request.param).eval()
+    return CodecModel.from_pretrained(request.param).eval()
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def _worse(summaries: Mapping[str, Summary], model: str) -> str:
         others = [
             codec
             for codec in summary["codecs"]
-            if codec["unavailable"] is None and codec["title"].partition("@")[0] not in ("original", model)
+            if codec["unavailable"] is None and codec["title"] not in ("original", model)
         ]
         for domain in ours["domains"]:
             for name, metric in summary["metrics"].items():
