@@ -51,9 +51,8 @@ def run(options: argparse.Namespace) -> int:
         import pesq  # noqa: F401
         import pystoi  # noqa: F401
 
-    from ..evaluation import latency, lengths
+    from ..evaluation import latency, lengths, sensitivity
     from ..evaluation.field_picture import draw_fields
-    from ..training import sensitivity
 
     analyses, pages, facts = [], [], []
     pictures: dict[str, bytes] = {}  # by title

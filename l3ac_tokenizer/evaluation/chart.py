@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .papers import L3AC_FIGURE_1, Point
+from .pictures import open_axis
 
 PANELS = {"stoi": "STOI", "pesq_wb": "PESQ-WB"}
 _COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#b91c1c", "#0f766e", "#a16207", "#1d4ed8")
@@ -46,8 +47,7 @@ def draw_chart(summary: Mapping[str, Any], papers: Sequence[Point] = L3AC_FIGURE
             axis.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
             axis.margins(x=0.12, y=0.12)
-            axis.grid(alpha=0.25)
-            axis.spines[["top", "right"]].set_visible(False)
+            open_axis(axis)
         _draw_legend(figure)
         pictures = {}
         for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 
 from .latency import Analysis
+from .pictures import as_png, open_axis
 from .receptive_field import Field
 
 BINS = 400
@@ -65,12 +65,9 @@ def draw_fields(analysis: Analysis, fields: Mapping[str, Field]) -> bytes:
         axis.set(
             xlim=(low, high), ylim=(FLOOR_DB, 5), ylabel="derivative, dB", title=_TITLES[side].format(analysis.title)
         )
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axis(axis)
     figure.supxlabel("time from the first sample of the id's frame (shaded)")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return as_png(figure)
 
 
 def _symlog_edges(first: float, last: float) -> np.ndarray:

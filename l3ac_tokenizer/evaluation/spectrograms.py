@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .codecs import SCORING_RATE
+from .pictures import as_png
 
 SECONDS = 5.0
 """What is shown of a longer clip."""
@@ -47,9 +47,7 @@ def draw_spectrograms(rows: Mapping[str, Sequence[np.ndarray | None]], columns: 
         axis.set_title(title, fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("seconds", fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    return picture.getvalue()
+    return as_png(figure)
 
 
 def _decibels(clip: np.ndarray) -> np.ndarray:

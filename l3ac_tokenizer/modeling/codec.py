@@ -75,8 +75,8 @@ class CodecModel(CodecPreTrainedModel):
 
     @property
     def latent_layer(self) -> nn.Linear | nn.Conv1d:
-        """The layer whose answers are the latents."""
-        raise NotImplementedError(f"{type(self).__name__} must say which layer gives the latents.")
+        """The layer whose answers are the latents: the quantizer's projection, unless a family says otherwise."""
+        return self.quantizer.project_in  # type: ignore[return-value]
 
     def decompose(self, num_quantizers: int) -> None:
         """Cut ids into residual stages of fewer levels each, by the same grid, or join them again (1).

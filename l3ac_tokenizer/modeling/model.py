@@ -64,12 +64,6 @@ class L3ACModel(CodecModel):
             init.ones_(module.running_var)
             init.zeros_(module.num_clips_tracked)
 
-    @property
-    def latent_layer(self) -> nn.Linear:
-        """The projection to the latents."""
-        assert isinstance(self.quantizer.project_in, nn.Linear)
-        return self.quantizer.project_in
-
     def _weight_normed_layers(self) -> Iterator[nn.Module]:
         yield from super()._weight_normed_layers()
         for module in self.modules():

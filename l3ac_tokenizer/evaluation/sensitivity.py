@@ -7,7 +7,6 @@ lengths in the golden ratio). Axes: B batch, T samples, F frequency bins.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..modeling import CodecModel
-from .discriminator import Discriminator
-from .losses import (
+from ..training.discriminator import Discriminator
+from ..training.losses import (
     cosine_loss,
     feature_matching_loss,
     l1_loss,
@@ -26,7 +25,9 @@ from .losses import (
     relative_feature_matching_loss,
     stft_l1_loss,
 )
-from .stft_discriminator import STFTDiscriminator
+from ..training.stft_discriminator import STFTDiscriminator
+from .pictures import as_png, open_axis
+from .tables import table
 
 SECONDS = 0.75
 """Of each clip, from its middle."""
@@ -121,8 +122,6 @@ def measure(model: CodecModel, recordings: Iterable[np.ndarray], losses: dict[st
 
 def markdown(found: Sequence[Sensitivity], title: str) -> str:
     """A table, a row a loss."""
-    from ..evaluation.tables import table
-
     rows = [["gradient of", "samples, dB", "bins, dB", "strongest period"]]
     for one in found:
         rows.append([one.loss, *(f"{unevenness(p):.2f}" for p in (one.samples, one.bins)), f"{one.period:.1f} samples"])
@@ -147,12 +146,9 @@ def draw(found: Sequence[Sensitivity], sampling_rate: int) -> bytes:
         right.set_title("bins, kHz", fontsize=9)
         for axis in (left, right):
             axis.set_ylim(-12, 12)
-            axis.grid(alpha=0.25)
-            axis.spines[["top", "right"]].set_visible(False)
+            open_axis(axis)
     figure.supylabel("dB of the neighbourhood")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return as_png(figure)
 
 
 def _deviation(profile: np.ndarray) -> np.ndarray:

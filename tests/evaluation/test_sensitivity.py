@@ -7,8 +7,8 @@ import pytest
 import torch
 from networks import speech_like, tiny
 
+from l3ac_tokenizer.evaluation.sensitivity import markdown, measure, unevenness
 from l3ac_tokenizer.training.losses import l1_loss
-from l3ac_tokenizer.training.sensitivity import markdown, measure, unevenness
 
 
 @pytest.fixture(scope="module")
