@@ -65,6 +65,13 @@ def torch_codec(model: Any) -> Codec:
     )
 
 
+def taae(scratch: Path) -> Codec:
+    """The bundled TAAE."""
+    from l3ac_tokenizer import TAAEModel
+
+    return torch_codec(TAAEModel.from_pretrained("taae-small"))
+
+
 def ours_in_chunks(scratch: Path) -> Codec:
     """The same in pieces, for bounded memory, with stored statistics: those of the whole clip take five passes."""
     from l3ac_tokenizer import L3ACModel
@@ -195,6 +202,7 @@ def _with_mel_features(model: Any, sampling_rate: int, hop_length: int) -> Codec
 
 CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
     "ours": (PRESET, ours),
+    "taae": ("taae-small", taae),
     "ours-chunks": (f"{PRESET}, chunks of {CHUNK_SECONDS:g} s, stored norm", ours_in_chunks),
     "ours-onnx": (f"{PRESET}, onnxruntime", ours_in_onnx),
     "published": ("L3AC 1 kb/s, published code", published),

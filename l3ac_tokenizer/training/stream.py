@@ -150,7 +150,7 @@ def _turns(shares: np.ndarray, cycle: int = 60) -> np.ndarray:
 def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of endless `requests`, in order; with workers some of them are made ahead.
 
-    What goes wrong in a worker may come up in this process at any time; `why_audio_stopped` tells it apart.
+    What goes wrong in a worker comes up when the next batch is asked for; `why_audio_stopped` tells it apart.
     """
     loader: DataLoader[Any] = DataLoader(
         stream,  # type: ignore[arg-type]  # a map without length
@@ -161,7 +161,15 @@ def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, p
         pin_memory=pin,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    yield from loader
+    made = iter(loader)
+    # The loader's handler raises wherever this process is when a worker dies, inside an update too. Without it
+    # the death is noticed when batches run out.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield from made
+    finally:
+        del made  # ends the workers
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def why_audio_stopped(error: Exception) -> str | None:
@@ -169,7 +177,7 @@ def why_audio_stopped(error: Exception) -> str | None:
     text = str(error).strip()
     if isinstance(error, DataError):
         return text.rpartition("DataError: ")[2]
-    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+    if "DataLoader worker" in text and "exited unexpectedly" in text:
         return f"A process that reads audio died ({text.splitlines()[0].rstrip('. ')})"
     return None
 
