@@ -41,7 +41,7 @@ from .preparation import prepare_audio
 from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
 from .snapshot import Snapshots
 from .state import Position, load_state, save_state
-from .stream import Batch, BatchStream, why_audio_stopped
+from .stream import Batch, BatchStream
 from .tracking import Figures, RunLog
 
 logger = logging.getLogger(__name__)
@@ -110,10 +110,8 @@ class Run:
         previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._train()
-        except (RuntimeError, DataError) as error:
-            reason = why_audio_stopped(error)
-            if reason is None:
-                raise
+        except DataError as error:
+            reason = str(error).strip().rpartition("DataError: ")[2]  # torch puts a worker's traceback before it
             raise TrainingError(f"{reason}: {self._last_state()} see to the audio, or try fewer --workers.") from error
         finally:
             for number, handler in previous.items():

@@ -150,7 +150,8 @@ def _turns(shares: np.ndarray, cycle: int = 60) -> np.ndarray:
 def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of endless `requests`, in order; with workers some of them are made ahead.
 
-    What goes wrong in a worker comes up when the next batch is asked for; `why_audio_stopped` tells it apart.
+    Raises:
+        DataError: a worker died, or one was raised in it; never before the next batch is asked for.
     """
     loader: DataLoader[Any] = DataLoader(
         stream,  # type: ignore[arg-type]  # a map without length
@@ -162,24 +163,22 @@ def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, p
         worker_init_fn=_leave_signals_to_the_main_process,
     )
     made = iter(loader)
-    # The loader's handler raises wherever this process is when a worker dies, inside an update too. Without it
-    # the death is noticed when batches run out.
+    # The loader's handler raises wherever this process is when a worker dies, inside an update or the garbage collector
+    # too. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    died = ""
     try:
         yield from made
+    except (ConnectionError, EOFError, RuntimeError) as error:
+        # The first two: it died while it handed over a batch, and does not yet count as dead.
+        if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
+            raise
+        died = str(error).strip().rstrip(".") or type(error).__name__
     finally:
-        del made  # ends the workers
+        del made  # ends the workers, and must be before that handler is back
         signal.signal(signal.SIGCHLD, handler)
-
-
-def why_audio_stopped(error: Exception) -> str | None:
-    """What an error says about the workers, in the first half of a sentence; None for one that is not theirs."""
-    text = str(error).strip()
-    if isinstance(error, DataError):
-        return text.rpartition("DataError: ")[2]
-    if "DataLoader worker" in text and "exited unexpectedly" in text:
-        return f"A process that reads audio died ({text.splitlines()[0].rstrip('. ')})"
-    return None
+    if died:  # not in the clause above, where the error keeps the workers
+        raise DataError(f"A process that reads audio died ({died})")
 
 
 def _as_it_is(batch: Batch) -> Batch:
