@@ -304,6 +304,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
+    elif hint is str and value is False:  # YAML 1.1 reads no as that
+        return "no"
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ConfigError(f"{key} is {value!r}; expected {getattr(hint, '__name__', hint)}.")

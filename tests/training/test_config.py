@@ -53,10 +53,13 @@ def test_command_line_overrides(tmp_path):
         "3",
         "--augment.speed",
         "[0.9,1.1]",
+        "--mixed-precision",
+        "no",
     ]
     config = load_config(tmp_path / "c.yaml", parse_overrides(arguments))
     assert (config.lr, config.max_minutes) == (1e-4, 3.0)
     assert config.augment.polarity is True and config.augment.speed == [0.9, 1.1]
+    assert config.mixed_precision == "no"
 
 
 @pytest.mark.parametrize(
