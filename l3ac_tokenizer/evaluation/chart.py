@@ -42,7 +42,7 @@ def draw_chart(summary: Mapping[str, Any], papers: Sequence[Point] = L3AC_FIGURE
             for name in dict.fromkeys(point.codec for point in papers):
                 _draw_paper(axis, [point for point in papers if point.codec == name], metric)
             for codec, colour in zip(measured, _COLOURS * len(measured), strict=False):
-                _draw_measured(axis, codec, metric, colour)
+                _draw_measured(axis, codec, metric, colour, name_left=_is_just_left_of_another(codec, measured, metric))
             axis.set(xscale="log", xlabel="kb/s", ylabel=title)
             axis.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
@@ -81,7 +81,22 @@ def _draw_paper(axis: Any, points: Sequence[Point], metric: str) -> None:
     )
 
 
-def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str) -> None:
+def _place(codec: Mapping[str, Any], metric: str) -> tuple[float, float | None]:
+    """kb/s and mean."""
+    speech = codec["domains"]["speech"]
+    return speech["bits_per_second"]["mean"] / 1000, speech["values"][metric]["mean"]
+
+
+def _is_just_left_of_another(codec: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], metric: str) -> bool:
+    """Whether a name on the right would lie on another codec."""
+    rate, mean = _place(codec, metric)
+    others = (_place(other, metric) for other in measured if other is not codec)
+    return mean is not None and any(
+        other is not None and rate < at < 1.5 * rate and abs(other - mean) < 0.05 * mean for at, other in others
+    )
+
+
+def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str, name_left: bool) -> None:
     speech = codec["domains"]["speech"]
     rate, value = speech["bits_per_second"]["mean"] / 1000, speech["values"][metric]
     if value["mean"] is None:
@@ -104,8 +119,9 @@ def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str
     axis.annotate(
         codec["title"],
         (rate, value["mean"]),
-        xytext=(_radius(gmacs) + 3, 0),
+        xytext=((-1 if name_left else 1) * (_radius(gmacs) + 3), 0),
         textcoords="offset points",
+        ha="right" if name_left else "left",
         va="center",
         fontsize=8,
         color=colour,
