@@ -2,7 +2,7 @@
 # make test               the suite without its slow part
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
-# make latency            what ids and samples must wait for, every preset, into docs/latency.md; ten minutes
+# make latency            what ids and samples must wait for, every preset, into docs/latency.md; half an hour
 # make report             quality of the bundled weights beside anchors and the papers, into docs/results.md; needs L3AC_SHARED
 # make env                .venv with every extra (demo and test make .venv with what they need themselves)
 

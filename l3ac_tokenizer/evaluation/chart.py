@@ -97,8 +97,7 @@ def _is_just_left_of_another(codec: Mapping[str, Any], measured: Sequence[Mappin
 
 
 def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str, name_left: bool) -> None:
-    speech = codec["domains"]["speech"]
-    rate, value = speech["bits_per_second"]["mean"] / 1000, speech["values"][metric]
+    (rate, _), value = _place(codec, metric), codec["domains"]["speech"]["values"][metric]
     if value["mean"] is None:
         return
     gmacs = None if codec["gmacs"] is None else sum(codec["gmacs"].values())

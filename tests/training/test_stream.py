@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from corpora import RATE, write_corpus
 
+from l3ac_tokenizer.training import stream
 from l3ac_tokenizer.training.config import Augment
 from l3ac_tokenizer.training.corpus import AudioFiles, DataError
 from l3ac_tokenizer.training.sources import find_clips
@@ -100,3 +102,21 @@ def test_nothing_but_unusable_clips_is_an_error(tmp_path):
         Path(clip.path).unlink()
     with pytest.raises(DataError, match=r"9 clips in a row are unusable, the last: .*No such file"):
         BatchStream(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0).item(0, 4000, [])
+
+
+def test_a_worker_that_dies_while_it_hands_over_is_named_and_the_signal_handler_comes_back(monkeypatch):
+    class Loader:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise ConnectionResetError("reset")
+
+    monkeypatch.setattr(stream, "DataLoader", Loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(DataError, match=r"^A process that reads audio died \(reset\)$"):
+        next(batches(None, [], workers=1, pin=False))
+    assert signal.getsignal(signal.SIGCHLD) == before
