@@ -3,8 +3,8 @@
     python recipes/ablations.py --data DIR... --held-out DIR... --runs FOLDER --minutes 20 [--key value ...]
 
 Further `--key value` pairs are configuration values of every run, for example crops and batches that fit the machine:
-`--phases "[{crop_seconds: 1, batch_size: 8}]" --accumulation 1`. A run that has ended is not repeated. Add `--cpu` to
-train on the CPU, otherwise the configuration of `accelerate config` holds.
+`--phases "[{crop_seconds: 1, batch_size: 8}]" --accumulation 1`. A run that has ended is not repeated, one that was
+stopped goes on. Add `--cpu` to train on the CPU, otherwise the configuration of `accelerate config` holds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,32 @@ def table(runs: dict[str, Path], minutes: float) -> str:
     for name, folder in runs.items():
         records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         last = {key: value for record in records for key, value in record.items()}
-        cells = [name, f"{last['step']:.0f}", f"{last['hours_of_audio']:.2f}"]
+        cells = [name, _cell(last, "step", 0), _cell(last, "hours_of_audio", 2)]
         for measure in COLUMNS.values():
             values = [value for key, value in last.items() if key.startswith("held_out/") and key.endswith(measure)]
             cells.append(f"{sum(values) / len(values):.3f}" if values else "–")
-        cells += [f"{last.get('held_out/ids', 0):.0f}", f"{last['l1']:.4f}", f"{last['stft']:.3f}"]
+        cells += [_cell(last, "held_out/ids", 0), _cell(last, "l1", 4), _cell(last, "stft", 3)]
         rows.append(f"| {' | '.join(cells)} |")
     head = ["run", "updates", "hours of audio", *COLUMNS, "ids in use", "training L1", "training STFT"]
     title = f"Short runs: {minutes:g} minutes each, one seed. They compare beginnings, not trained codecs."
     return "\n".join([title, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|", *rows])
 
 
+def _cell(figures: dict[str, float], name: str, digits: int) -> str:
+    return f"{figures[name]:.{digits}f}" if name in figures else "–"
+
+
+def _share_corpus(folder: Path) -> None:
+    """Let all runs decode the audio into one folder beside theirs, which the first fills."""
+    shared = folder.parent / "corpus"
+    shared.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    if not (folder / "corpus").exists():
+        (folder / "corpus").symlink_to(Path("..", "corpus"))
+
+
 def main() -> int:
-    """Run what has not ended yet, then print the table; 1 if a run failed."""
+    """Run what has not ended yet, then print the table; 1 if a run failed or was stopped, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, nargs="+", help="as for train_codec.py")
     parser.add_argument("--held-out", nargs="+", default=[], help="as for train_codec.py")
@@ -55,8 +68,13 @@ def main() -> int:
             continue
         command = [*launch, RECIPES / "train_codec.py", "--config", config, "--data", *arguments.data, *held_out]
         limits = ["--run", folder, "--max-minutes", str(arguments.minutes), "--max-steps", "null"]
-        if subprocess.run([*map(str, command), *map(str, limits), *rest]).returncode:
-            print(f"error: the run {config.stem} failed; its messages are above.", file=sys.stderr)
+        _share_corpus(folder)
+        try:
+            status = subprocess.run([*map(str, command), *map(str, limits), *rest]).returncode
+        except KeyboardInterrupt:
+            return 130
+        if status or not (folder / "export").is_dir():
+            print(f"error: the run {config.stem} has not ended; its messages are above.", file=sys.stderr)
             return 1
     print(table(runs, arguments.minutes))
     return 0

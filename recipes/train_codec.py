@@ -44,13 +44,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        Run(config, arguments.data, arguments.run, arguments.held_out).train()
+        ended = Run(config, arguments.data, arguments.run, arguments.held_out).train()
     except (TrainingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if ended else 130
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..folders import files_below
 from .options import UsageError
 
 
@@ -40,7 +41,7 @@ def plan_jobs(
     jobs: list[Job] = []
     for source in inputs:
         if os.path.isdir(source):
-            names = _files_below(source, source_suffixes)
+            names = sorted(os.path.relpath(path, source) for path in files_below(source, source_suffixes))
             if not names:
                 kinds = ", ".join(sorted(source_suffixes))
                 raise ValueError(f"{source} holds no files to read: it needs files in {kinds}.")
@@ -79,16 +80,6 @@ def _names_file(output: str, suffixes: Sequence[str]) -> bool:
     if suffix and suffix not in suffixes:
         raise UsageError(f"{output} must end in {' or '.join(suffixes)}, or in / where a folder is meant.")
     return bool(suffix)
-
-
-def _files_below(folder: str, suffixes: Collection[str]) -> list[str]:
-    """Sorted paths relative to `folder` of its files with these suffixes."""
-    return sorted(
-        os.path.relpath(os.path.join(where, name), folder)
-        for where, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in suffixes
-    )
 
 
 def _refuse_equal_targets(jobs: Sequence[Job]) -> None:

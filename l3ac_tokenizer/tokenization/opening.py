@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..folders import files_below
 from .errors import CorpusError
 from .hub_dataset import open_hub
 from .layouts import open_layout
@@ -45,12 +46,7 @@ def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "tr
 
 def _open_folder(folder: str) -> Source:
     for suffix in (".parquet", ".tar"):
-        files = sorted(
-            os.path.join(where, name)
-            for where, _, names in os.walk(folder)
-            for name in names
-            if name.endswith(suffix) and not name.startswith(".")
-        )
+        files = sorted(path for path in files_below(folder, {suffix}) if not os.path.basename(path).startswith("."))
         if files and suffix == ".parquet":
             return ParquetSource(files)
         if files:

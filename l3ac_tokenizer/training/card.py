@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..configuration import CodecConfig
-from .config import TrainingConfig
+from .config import LossWeights, TrainingConfig
 from .corpus import Clip, Corpus
 
 PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
@@ -18,30 +19,51 @@ PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
 FROZEN = ' The statistics of `time_norm="frozen"` come from training clips.'
 
 
-def _losses(config: TrainingConfig) -> Iterator[str]:
-    """Every loss that the run had, with its weight."""
-    weights = config.weights
+def _losses(config: TrainingConfig) -> str:
+    """Every loss that the run had, with its weight, phase by phase where they differ."""
+    parts: list[tuple[float, str]] = []
+    for phase in config.phases:
+        losses = ", ".join(_of_phase(config, phase.weights or config.weights))
+        if parts and parts[-1][1] == losses:
+            parts.pop()
+        parts.append((phase.until, losses))
+    if len(parts) == 1:
+        return f"Losses: {parts[0][1]}."
+    return f"Losses {'; '.join(f'up to {until:.0%} of the run: {losses}' for until, losses in parts)}."
+
+
+def _of_phase(config: TrainingConfig, weights: LossWeights) -> Iterator[str]:
     decay = f" x {config.reconstruction_decay:g}^update" if config.reconstruction_decay < 1 else ""
-    yield f"L1 x {weights.l1:g}{decay}"
+    if weights.l1:
+        yield f"L1 x {weights.l1:g}{decay}"
     if weights.stft:
         scales = ", ".join(map(str, config.stft_scales))
         yield f"multi-scale STFT (windows 2^i, i = {scales}) x {weights.stft:g}{decay}"
     if weights.stft_l1:
         yield f"L1 of one STFT's magnitudes x {weights.stft_l1:g}{decay}"
     if config.perceptual_encoder and weights.perceptual_max:
-        yield f"perceptual loss on a frozen speech encoder clamped at {weights.perceptual_max:g}"
+        yield f"perceptual loss on {_encoder(config)} {_clamp(weights.perceptual_max)}"
     if config.perceptual_encoder and weights.perceptual_relative:
-        yield f"relative L1 over all layers of a frozen speech encoder x {weights.perceptual_relative:g}"
+        yield f"relative L1 over all layers of {_encoder(config)} x {weights.perceptual_relative:g}"
     if weights.cosine:
         yield f"1 - cosine x {weights.cosine:g}"
     if config.discriminator and weights.adversarial_max:
         matching = "relative" if config.discriminator.kind == "taae" else "adversarial + 2 x"
-        yield f"{matching} feature matching clamped at {weights.adversarial_max:g}"
+        yield f"{matching} feature matching {_clamp(weights.adversarial_max)}"
+
+
+def _encoder(config: TrainingConfig) -> str:
+    window = "the crop alone" if config.perceptual_seconds is None else f"a window of {config.perceptual_seconds:g} s"
+    return f"the frozen speech encoder `{config.perceptual_encoder}` (a Whisper sees {window})"
+
+
+def _clamp(most: float) -> str:
+    return "without clamp" if math.isinf(most) else f"clamped at {most:g}"
 
 
 def _adversary(config: TrainingConfig) -> str:
     judge = config.discriminator
-    if judge is None or not config.weights.adversarial_max:
+    if judge is None or not any((phase.weights or config.weights).adversarial_max for phase in config.phases):
         return "No discriminator."
     sizes = (
         f"STFTs of {judge.fft_sizes} samples, {judge.channels} channels"
@@ -51,6 +73,20 @@ def _adversary(config: TrainingConfig) -> str:
     return (
         f"Discriminator: {sizes}, one update of it to {judge.every} of the codec from {judge.start:.0%} of the run on."
     )
+
+
+def _measured(scores: Mapping[str, float]) -> str:
+    """The section of the held-out scores, or what stands in its place."""
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
+    if not rows:
+        return "Nothing was held out in training, and nothing was measured."
+    return f"""## Measured on the held-out clips
+
+Clips kept out of training; the run chose its best weights by them, so they flatter these a little.
+
+| measure | value |
+|---|---:|
+{rows}"""
 
 
 def model_card(
@@ -69,39 +105,33 @@ def model_card(
         training: One sentence on steps, hours and minutes.
         sources: Markdown table of the training audio, from `source_table`.
     """
-    losses, adversary = ", ".join(_losses(config)), _adversary(config)
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
+    changes = ", ".join(f"{name} = {value}" for name, value in config.model.items())
+    start = f"from `{config.init_from}`, as far as its tensors fit" if config.init_from else "from random weights"
     return f"""---
 library_name: l3ac_tokenizer
 license: other
 license_name: training-audio
 tags: [audio, codec, audio-tokenizer]
 ---
-# {config.preset}
+# {config.preset}, trained with l3ac_tokenizer
 
-{PAPERS[network.model_type]}, trained with `recipes/train_codec.py` of l3ac_tokenizer: audio at
-{network.sampling_rate} Hz as one stream of {network.frame_rate:.2f} ids a second out of
-{network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
+{PAPERS[network.model_type]}, the network `{config.preset}`{f" with {changes}" if changes else ""}, trained with
+`recipes/train_codec.py` of l3ac_tokenizer: audio at {network.sampling_rate} Hz as one stream of
+{network.frame_rate:.2f} ids a second out of {network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
 
 ```python
 import l3ac_tokenizer
 from transformers import AutoModel
-model = AutoModel.from_pretrained("{config.preset}")
+model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name of its repository
 ```
 
-## Measured on the held-out clips
-
-Whole speakers and pieces kept out of training; they chose the checkpoint, so they flatter it a little.
-
-| measure | value |
-|---|---:|
-{rows}
+{_measured(scores)}
 
 ## Training
 
-{training}
+{training} It began {start}.
 
-Losses: {losses}. {adversary}{FROZEN if network.model_type == "l3ac" else ""}
+{_losses(config)} {_adversary(config)}{FROZEN if network.model_type == "l3ac" else ""}
 
 ## Training audio
 

@@ -1,6 +1,7 @@
 """Training configuration: YAML files that inherit with `base:`, and command-line values over them.
 
-Every key is a field of `TrainingConfig`; nested ones are written with a dot (`--augment.speed "[0.9, 1.1]"`).
+Every key is a field of `TrainingConfig`; nested ones are written with a dot (`--augment.speed "[0.9, 1.1]"`). Groups of
+values are merged key by key wherever they come from (`--weights "{l1: 5}"` changes that weight alone), lists replaced.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
+from ..hub import preset_config
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
 from .stft_discriminator import CHANNELS, FFT_SIZES
@@ -57,7 +62,7 @@ class Phase:
     until: float = 1.0
     """Share of the run, 0 to 1, at which the phase ends."""
     weights: LossWeights | None = None
-    """Replaces the configuration's weights during the phase."""
+    """During the phase, in the place of the configuration's; a file names those alone that differ."""
     compile: bool = False
     """Compile the network (torch.compile); on a CPU that takes minutes for each crop length, once."""
 
@@ -174,8 +179,9 @@ class TrainingConfig:
     axes, with a gain of 0.03 of 0.27 to 0.06. At 0 digital silence has infinite gradients."""
     output_gain: float = 1.0
     """Factor on the initial gain of the decoder's last convolution."""
-    mixed_precision: str = "no"
-    """`no`, `bf16` or `fp16`, as Accelerate has them; losses, STFTs and the quantizer stay in float32."""
+    mixed_precision: str | None = None
+    """`no`, `bf16` or `fp16`, as Accelerate has them; null: what Accelerate is configured for (`accelerate launch
+    --mixed_precision`). Losses, STFTs and the quantizer stay in float32."""
 
     domains: dict[str, float] = field(default_factory=dict)
     """Share of each domain; a file belongs to the innermost folder that bears a domain's name. Without any, every
@@ -203,6 +209,13 @@ class TrainingConfig:
     evaluate_every_minutes: float = 30.0
 
     def __post_init__(self) -> None:
+        self._check_network()
+        for name in ("max_steps", "accumulation", "log_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1.")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ConfigError(f"max_minutes is {self.max_minutes:g}; it must be above 0.")
         if self.schedule not in ("constant", "one_cycle"):
             raise ConfigError(f"schedule is {self.schedule!r}; it must be constant or one_cycle.")
         if not 0.0 < self.reconstruction_decay <= 1.0:
@@ -216,6 +229,20 @@ class TrainingConfig:
         if self.domains and self.default_domain not in self.domains:
             raise ConfigError(f"default_domain {self.default_domain!r} is not one of {sorted(self.domains)}.")
 
+    def _check_network(self) -> None:
+        """Refuse what `model` cannot say: transformers takes unknown fields for attributes without effect."""
+        try:
+            network = type(preset_config(self.preset))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        fields = {field.name for field in dataclasses.fields(network)}
+        _require_known(self.model, fields - {field.name for field in dataclasses.fields(PreTrainedConfig)}, "model.")
+        try:
+            preset_config(self.preset, **self.model)
+        except StrictDataclassError as error:
+            reason = str(error).strip().rpartition("\n")[2].partition("Error: ")[2].rstrip(".")
+            raise ConfigError(f"model: {reason}.") from None
+
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
     """Read a YAML file with the files it names under `base:`, then put `overrides` (dotted keys) over it.
@@ -225,16 +252,10 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
     """
     values = _read_with_base(Path(path))
     for key, value in (overrides or {}).items():
-        target = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            if target.get(parent) is None:  # missing, or switched off with null
-                target[parent] = {}
-            target = target[parent]
-            if not isinstance(target, dict):
-                raise ConfigError(f"--{key}: {parent} is not a group of values.")
-        target[last] = value
-    return _build(TrainingConfig, values, "")
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        values = _merge(values, value)
+    return _build(TrainingConfig, _with_whole_weights(values), "")
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
@@ -250,18 +271,27 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigError(f"--{name} has no value.")
             text = rest.pop(0)
-        overrides[name.replace("-", "_")] = yaml.safe_load(text)
+        overrides[name.replace("-", "_")] = _yaml(text, f"--{name} {text}")
     return overrides
 
 
 def _read_with_base(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"No configuration file {path}.")
-    values = yaml.safe_load(path.read_text()) or {}
+    values = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a mapping of keys to values.")
     base = values.pop("base", None)
     return values if base is None else _merge(_read_with_base(path.parent / base), values)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where} is not YAML ({getattr(error, 'problem', None) or error}{line}).") from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -272,13 +302,31 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _with_whole_weights(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with weights of the configuration in each phase that has weights of its own, but not these."""
+    phases, weights = values.get("phases"), values.get("weights")
+    if not isinstance(phases, list) or not isinstance(weights, dict):
+        return values
+    own = [isinstance(phase, dict) and isinstance(phase.get("weights"), dict) for phase in phases]
+    return values | {
+        "phases": [
+            phase | {"weights": _merge(weights, phase["weights"])} if differs else phase
+            for phase, differs in zip(phases, own, strict=True)
+        ]
+    }
+
+
+def _require_known(names: Iterable[str], known: Collection[str], prefix: str) -> None:
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
+            raise ConfigError(f"Unknown key {prefix}{name}; the nearest is {prefix}{nearest}.")
+
+
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
     """Make the dataclass `kind` from a mapping, checking names and kinds."""
     hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            nearest = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"Unknown key {prefix}{name}; the nearest is {prefix}{nearest}.")
+    _require_known(values, hints, prefix)
     try:
         return kind(**{name: _convert(hints[name], value, prefix + name) for name, value in values.items()})
     except TypeError as error:  # a field without default that was not given

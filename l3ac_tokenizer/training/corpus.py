@@ -87,7 +87,8 @@ def read_clip(
         rng: Draws where these begin; without one they are the first.
 
     Raises:
-        AudioError: the file is not audio, is damaged, holds NaN, or has nothing at that place.
+        AudioError: the file is not audio, is damaged, holds NaN, or has nothing at that place, or less than a sample
+            at `sampling_rate`.
         OSError: there is no such file.
     """
     Path(clip.path).stat()
@@ -112,11 +113,16 @@ def read_clip(
         raise AudioError(f"{clip.path} holds no audio at {clip.start:g} s.")
     if not np.isfinite(mono).all():
         raise AudioError(f"{clip.path} holds NaN or infinite samples.")
-    return mono if rate == sampling_rate else soxr.resample(mono, rate, sampling_rate, quality="VHQ")
+    audio = mono if rate == sampling_rate else soxr.resample(mono, rate, sampling_rate, quality="VHQ")
+    if len(audio) == 0:
+        raise AudioError(f"{clip.path} has not one sample at {sampling_rate} Hz from {clip.start:g} s on.")
+    return audio
 
 
 class AudioFiles:
     """Reads clips from their files; of one longer than `LONGEST_ITEM` seconds a random part is the item.
+
+    That part alone is levelled, where the published rule takes the whole item, which would have to be read for it.
 
     Args:
         sampling_rate: In Hz.

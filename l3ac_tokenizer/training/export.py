@@ -27,6 +27,14 @@ def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> C
     return model
 
 
+def recover_export(folder: Path) -> None:
+    """Clear away what a killed `export_checkpoint` left beside `folder`; the old folder comes back where none is."""
+    for workplace in folder.parent.glob(f".{folder.name}-*"):
+        if not folder.exists() and (workplace / "old").is_dir():  # killed between the two renames
+            os.replace(workplace / "old", folder)
+        shutil.rmtree(workplace)
+
+
 def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
     """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
 

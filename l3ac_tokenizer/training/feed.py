@@ -46,14 +46,14 @@ class Feed:
         on_gpu = self.accelerator.device.type == "cuda"
         requests = self._requests(position.step, position.items, progress_at)
         stream = batches(self.stream, requests, workers=self.config.workers, pin=on_gpu)
-        first = position.items
+        read = 0  # by this process, as what is skipped
         skipped: set[str] = set()
         for step in count(position.step):
             group = list(islice(stream, self._micro_batches(step)))
             for reason in {reason for batch in group for reason in batch.unusable} - skipped:
                 logger.warning("skipped: %s", reason)
                 skipped.add(reason)
-            read = group[-1].request.first + group[-1].request.size - first
+            read += sum(batch.request.size for batch in group)
             if len(skipped) > max(FEW_UNUSABLE, self.config.max_unusable * read):
                 raise DataError(f"{len(skipped)} files among {read} items are unusable, one of them: {min(skipped)}")
             yield group

@@ -1,7 +1,8 @@
 """The training loop, from configuration and audio to a checkpoint directory.
 
-A run folder holds `state/` (to resume from), `log.jsonl`, `tensorboard/`, `corpus/` (a small corpus decoded), `best/`
-(the checkpoint directory that scored best on the held-out clips) and, once the run has ended, `export/`.
+A run folder holds `config.yaml` (what was run), `state/` (to resume from), `log.jsonl`, `tensorboard/`, `corpus/` (a
+small corpus decoded), `best/` (the checkpoint directory that scored best on the held-out clips, where there are any)
+and, once the run has ended, `export/`.
 
 Several processes share an update's items: each has its own micro-batches, gradients are averaged, and everything else
 (Adam, schedule, averaged weights) is the same in all of them. What a micro-batch alone decides, its process decides:
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -24,15 +26,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
 from .adversary import Adversary
 from .card import source_table
-from .config import TrainingConfig
+from .config import ConfigError, TrainingConfig
 from .corpus import DataError
 from .ema import AveragedWeights
+from .export import recover_export
 from .feed import Feed
 from .network import TrainableCodec, build_codec
 from .objective import Objective
@@ -40,11 +43,14 @@ from .optimiser import Optimiser
 from .preparation import prepare_audio
 from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
 from .snapshot import Snapshots
-from .state import Position, load_state, save_state
-from .stream import Batch, BatchStream
-from .tracking import Figures, RunLog
+from .state import Position, load_state, remove_unfinished, save_state, saved_states
+from .stream import Batch, BatchStream, WorkerDied
+from .tracking import Figures, RunLog, keep_settings, plain_settings
 
 logger = logging.getLogger(__name__)
+
+MOST_SKIPPED = 50
+"""Updates in a row that may overflow in float16 and be left out; each halves the loss scale, which begins at 2^16."""
 
 
 class TrainingError(RuntimeError):
@@ -59,6 +65,11 @@ class Run:
         sources: Roots of data sets, folders and manifests of audio to train on.
         run_folder: Where everything goes; a run that has a state there is resumed.
         held_out: The same as `sources`, of audio to choose by, beside what `config.holdout` keeps out of `sources`.
+
+    Raises:
+        ConfigError: Accelerate is configured for what the loop does not do.
+        DataError: a source is missing, empty or mostly unusable.
+        TrainingError: the state in the folder is of other networks.
     """
 
     def __init__(
@@ -68,6 +79,7 @@ class Run:
         run_folder: str | Path,
         held_out: Sequence[str | Path] = (),
     ):
+        _refuse_sharding()
         self.config = config
         self.folder = Path(run_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +87,8 @@ class Run:
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision, log_with=config.tracker, project_config=project
         )
+        if self._is_main:
+            self._clear_up()
         self.objective = Objective(config).to(self.accelerator.device)  # first: it may not be loadable
         self.codec: TrainableCodec = build_codec(config).to(self.accelerator.device)
         self.sampling_rate = self.codec.model.config.sampling_rate
@@ -93,64 +107,69 @@ class Run:
         self.position = Position()
         self.log = RunLog(self.accelerator, self.folder)
         self._resume()
+        values, audio = dataclasses.asdict(config), {"data": _absolute(sources), "held_out": _absolute(held_out)}
+        if self._is_main:
+            changed = keep_settings(self.folder / "config.yaml", values, audio)
+            if changed and self.position.step:
+                logger.warning("resumed with other values than before: %s", ", ".join(changed))
         self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log)
         self.forward = self.accelerator.prepare_model(self.codec)
         self.compiled_forward = torch.compile(self.forward, dynamic=False)
-        self.accelerator.init_trackers("l3ac")
+        self.accelerator.init_trackers("l3ac", config=plain_settings(audio | values))
 
     # ---------------------------------------------------------------------------------------------- the run
 
-    def train(self) -> None:
-        """Run to the end of the schedule, then export; an interrupt or SIGTERM saves the state first.
+    def train(self) -> bool:
+        """Run to the end of the schedule, then export; an interrupt or SIGTERM saves the state and ends it before.
+
+        Returns:
+            Whether the run has ended; False: it was interrupted.
 
         Raises:
             TrainingError: a loss is not finite, a worker died, too many files are unusable.
         """
         self._stop = self._asked_to_stop = False
+        self._session_start = time.monotonic() - self.position.minutes * 60
+        self._saved = self.position.minutes
         previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._train()
+            return self._train()
         except DataError as error:
             reason = str(error).strip().rpartition("DataError: ")[2]  # torch puts a worker's traceback before it
-            raise TrainingError(f"{reason}: {self._last_state()} see to the audio, or try fewer --workers.") from error
+            remedy = "try fewer --workers" if isinstance(error, WorkerDied) else "see to the audio"
+            raise TrainingError(f"{reason}: {self._last_state()}; {remedy}.") from error
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             self._leave_the_group()
 
-    def _train(self) -> None:
+    def _train(self) -> bool:
         config, position = self.config, self.position
-        saved = evaluated = position.minutes
-        session_start = time.monotonic() - position.minutes * 60
-        logged_at, logged_seconds = time.monotonic(), position.audio_seconds
-        figures = Figures(self.codec.model.config.frame_levels)
+        figures = Figures(self.codec.model.config.frame_levels, position.audio_seconds)
         bar = tqdm(total=config.max_steps, initial=position.step, unit="step", disable=not self._is_main)
         with closing(self.feed.groups(position, self._progress_at)) as groups, bar:
             while self.progress < 1.0 and not self._stop:
                 self._update(next(groups), figures)
                 bar.update()
-                self._agree((time.monotonic() - session_start) / 60)
+                self._agree()
                 if position.step % config.log_every == 0:
-                    now, record = time.monotonic(), figures.take(self.accelerator)
-                    record["audio_seconds_per_second"] = (position.audio_seconds - logged_seconds) / (now - logged_at)
-                    logged_at, logged_seconds = now, position.audio_seconds
+                    record = figures.take(self.accelerator, position.audio_seconds)
                     self._log(record)
                     hours = f"{position.audio_seconds / 3600:.2f}"
                     bar.set_postfix(loss=f"{record['loss']:.3f}", hours=hours, left=self._time_left())
-                if position.minutes - evaluated >= config.evaluate_every_minutes:
+                if self.snapshots.held_out and position.minutes - position.evaluated >= config.evaluate_every_minutes:
                     self._evaluate()
-                    self._agree((time.monotonic() - session_start) / 60)
-                    evaluated = position.minutes
-                if position.minutes - saved >= config.save_every_minutes:
+                if position.minutes - self._saved >= config.save_every_minutes:
                     self._save()
-                    saved = position.minutes
-        if self._stop:
-            self._save()
-            logger.info("stopped at step %d; the same command resumes it", position.step)
-            return
-        self._evaluate(export_as="export")
+        if figures.values:  # of fewer updates than a line of the log has
+            self._log(figures.take(self.accelerator, position.audio_seconds))
         self._save()
+        if self._stop:
+            logger.info("stopped at step %d; the same command resumes it", position.step)
+            return False
+        self._evaluate(export_as="export")
         self.accelerator.wait_for_everyone()
+        return True
 
     @property
     def progress(self) -> float:
@@ -162,13 +181,19 @@ class Run:
         by_minutes = self.position.minutes / self.config.max_minutes if self.config.max_minutes else 0.0
         return min(1.0, max(by_steps, by_minutes))
 
-    def _agree(self, minutes: float) -> None:
+    def _agree(self) -> None:
         """Set the clock, and stop if any process was asked to: all processes must go the same way."""
-        facts = torch.tensor([minutes, float(self._asked_to_stop)], dtype=torch.float64)
+        minutes = (time.monotonic() - self._session_start) / 60
+        self.position.minutes, stop = self._greatest(minutes, float(self._asked_to_stop))
+        self._stop = bool(stop)
+
+    def _greatest(self, *facts: float) -> list[float]:
+        """Each of the numbers as it is greatest among the processes."""
+        numbers = torch.tensor(facts, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
-            facts = facts.to(self.accelerator.device)
-            torch.distributed.all_reduce(facts, op=torch.distributed.ReduceOp.MAX)
-        self.position.minutes, self._stop = facts[0].item(), bool(facts[1])
+            numbers = numbers.to(self.accelerator.device)
+            torch.distributed.all_reduce(numbers, op=torch.distributed.ReduceOp.MAX)
+        return numbers.tolist()
 
     # ------------------------------------------------------------------------------------------- one update
 
@@ -231,17 +256,25 @@ class Run:
             checked += [loss.detach(), norm] if self.accelerator.scaler is None else [loss.detach()]
         self._require_finite(torch.stack(checked))
         self.optimiser.step()
+        if self.optimiser.skipped >= MOST_SKIPPED:
+            raise TrainingError(
+                f"The gradients overflowed in float16 at {self.optimiser.skipped} updates in a row: "
+                f"{self._last_state()}; try a lower --lr or --mixed-precision bf16."
+            )
         self.average.update(self.codec)
 
     def _require_finite(self, values: Tensor) -> None:
-        if not values.isfinite().all():
+        """Stop all processes where one has a number that is not finite: the others would wait for it."""
+        (spoilt,) = self._greatest(float(not values.isfinite().all()))
+        if spoilt:
             raise TrainingError(
-                f"The loss or its gradient is not finite at step {self.position.step}: {self._last_state()} resume "
-                "with a lower --lr or another --seed."
+                f"The loss or its gradient is not finite at step {self.position.step}: {self._last_state()}; try a "
+                "lower --lr or another --seed."
             )
 
     def _last_state(self) -> str:
-        return f"the last good state is in {self.folder / 'state'};"
+        folder = self.folder / "state"
+        return f"the last good state is in {folder}" if saved_states(folder) else "no state had been saved yet"
 
     # ------------------------------------------------------------------------------------- score, save, log
 
@@ -250,12 +283,12 @@ class Run:
         position = self.position
         model = self.snapshots.averaged(self.codec, self.average)
         scores = self.snapshots.score(position.step, model)
-        if self.snapshots.held_out:
+        if scores:
             self._log({f"held_out/{name}": value for name, value in scores.items()})
-        names = [export_as] if export_as else []
-        if scores["score"] > position.best:
-            position.best = scores["score"]
-            names.append("best")
+        self._agree()
+        position.evaluated = position.minutes
+        better = scores.get("score", -math.inf) > position.best
+        names = [*([export_as] if export_as else []), *(["best"] if better else [])]
         training = (
             f"{position.step} updates on {position.audio_seconds / 3600:.2f} hours of crops, repetitions counted, in "
             f"{position.minutes:.0f} minutes on {self.accelerator.num_processes} x {self.accelerator.device.type}; "
@@ -263,8 +296,12 @@ class Run:
         )
         for name in names:
             self.snapshots.write(self.folder / name, model, scores, training, self.sources)
+        if better:
+            position.best = scores["score"]
+            self._save()  # or what is resumed would take worse ones for better
 
     def _save(self) -> None:
+        self._saved = self.position.minutes
         if self._is_main:
             state = {
                 "codec": self.codec.state_dict(),
@@ -280,8 +317,22 @@ class Run:
 
     def _resume(self) -> None:
         state = load_state(self.folder / "state")
-        if state is None:
-            return
+        if state is not None:
+            try:
+                self._take_up(state)
+            except RuntimeError as error:
+                if "loading state_dict" not in str(error):
+                    raise
+                raise TrainingError(
+                    f"The state in {self.folder / 'state'} is of other networks than the configuration's: resume with "
+                    "the values of preset, model, whiten_latents and discriminator that it began with, or name another "
+                    "--run."
+                ) from error
+            logger.info("resumed at step %d", self.position.step)
+        if self._is_main:
+            self.log.forget_after(self.position.step)
+
+    def _take_up(self, state: dict[str, Any]) -> None:
         self.codec.load_state_dict(state["codec"])
         self.optimiser.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
@@ -293,9 +344,6 @@ class Run:
                 logger.warning("the state has no discriminator: it starts with fresh weights")
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self._is_main:
-            self.log.forget_after(self.position.step)
-        logger.info("resumed at step %d", self.position.step)
 
     def _log(self, record: dict[str, float]) -> None:
         position = self.position
@@ -303,6 +351,13 @@ class Run:
         self.log.write(position.step, where | record)
 
     # ---------------------------------------------------------------------------------------------- helpers
+
+    def _clear_up(self) -> None:
+        """Remove or mend what a killed session left half done."""
+        for folder in (self.folder, self.folder / "state", self.folder / "corpus"):
+            remove_unfinished(folder)
+        for name in ("best", "export"):
+            recover_export(self.folder / name)
 
     def _leave_the_group(self) -> None:
         """End trackers and process group; the run cannot train any further.
@@ -326,3 +381,17 @@ class Run:
     @property
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
+
+
+def _refuse_sharding() -> None:
+    """Optimiser, clip and averages take whole tensors; what `accelerate launch` passes on says how it is configured."""
+    for flag, name in (("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
+        if parse_flag_from_env(f"ACCELERATE_USE_{flag}"):
+            raise ConfigError(
+                f"Accelerate is configured for {name}, with which this recipe does not train: run `accelerate config` "
+                "without it, or `accelerate launch --multi_gpu`."
+            )
+
+
+def _absolute(paths: Sequence[str | Path]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]

@@ -5,25 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..hub import preset_config
 from .adversary import Adversary
-from .config import LossWeights, TrainingConfig
+from .config import ConfigError, LossWeights, TrainingConfig
 from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, stft_l1_loss
-from .perceptual import perceptual_loss, relative_perceptual_loss, speech_features
+from .perceptual import SAMPLING_RATE, perceptual_loss, relative_perceptual_loss, speech_features
 
 
 class Objective(nn.Module):
     """Weighted sum of the reconstruction losses, in float32 whatever the autocast state.
 
     The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
-    Clamps act on the micro-batch of one process, as published.
+    Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
+    weight for it.
+
+    Raises:
+        ConfigError: the codec's audio has not the speech encoder's sampling rate.
+        SpeechEncoderError: the speech encoder cannot be loaded.
     """
 
     def __init__(self, config: TrainingConfig):
         super().__init__()
         self.scales, self.floor = config.stft_scales, config.stft_floor
-        self.features = (
-            speech_features(config.perceptual_encoder, config.perceptual_seconds) if config.perceptual_encoder else None
-        )
+        self.features = _features(config)
 
     def forward(
         self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
@@ -51,3 +55,18 @@ class Objective(nn.Module):
             terms |= parts
             weighted.append(clamp_max(judged, weights.adversarial_max))
         return torch.stack(weighted).sum(), terms
+
+
+def _features(config: TrainingConfig) -> nn.Module | None:
+    """The speech encoder, where there is one and a phase asks for it."""
+    of_phases = [phase.weights or config.weights for phase in config.phases]
+    asked_for = any(weights.perceptual_max or weights.perceptual_relative for weights in of_phases)
+    if not (config.perceptual_encoder and asked_for):
+        return None
+    rate = preset_config(config.preset, **config.model).sampling_rate
+    if rate != SAMPLING_RATE:
+        raise ConfigError(
+            f"The perceptual loss takes audio at {SAMPLING_RATE} Hz and the codec's is at {rate} Hz: train without it "
+            "with --perceptual-encoder null."
+        )
+    return speech_features(config.perceptual_encoder, config.perceptual_seconds)

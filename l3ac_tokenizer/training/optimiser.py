@@ -22,12 +22,15 @@ class Optimiser:
         network: Whose parameters are trained.
         weight_decay: Decoupled (AdamW); with 0 this is Adam.
         clip_norm: Largest global L2 norm of the gradient.
+
+    `skipped` counts the updates in a row that were left out because their float16 gradients overflowed.
     """
 
     def __init__(self, accelerator: Accelerator, network: nn.Module, *, weight_decay: float, clip_norm: float):
         self.accelerator = accelerator
         self.parameters = list(network.parameters())
         self.clip_norm = clip_norm
+        self.skipped = 0
         self.adam = torch.optim.AdamW(self.parameters, eps=1e-8, weight_decay=weight_decay, fused=True)
 
     def begin(self, point: CyclePoint) -> None:
@@ -48,9 +51,11 @@ class Optimiser:
         scaler = self.accelerator.scaler
         if scaler is None:
             self.adam.step()
-        else:
-            scaler.step(self.adam)
-            scaler.update()
+            return
+        scale = scaler.get_scale()
+        scaler.step(self.adam)
+        scaler.update()
+        self.skipped = self.skipped + 1 if scaler.get_scale() < scale else 0
 
     def state_dict(self) -> dict[str, Any]:
         """Adam's moments."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -26,7 +28,7 @@ def prepare_audio(
     """The corpus, its clips to train on, and the held-out audio.
 
     Held out are the clips of `sources` that match `config.holdout`, and the parts to choose by of `held_out`; no file
-    of either is trained on.
+    of either is trained on, however its path is spelt.
 
     Raises:
         DataError: a source is missing, empty or mostly unusable.
@@ -34,8 +36,9 @@ def prepare_audio(
     find = partial(find_clips, domains=list(config.domains), default_domain=config.default_domain)
     train, held = split(find(sources), config.holdout)
     held += find(held_out, training=False)
-    held_paths = {clip.path for clip in held}
-    train = [clip for clip in train if clip.path not in held_paths]
+    real = functools.cache(os.path.realpath)  # many clips may be pieces of one file
+    held_files = {real(clip.path) for clip in held}
+    train = [clip for clip in train if real(clip.path) not in held_files]
     corpus: Corpus = AudioFiles(sampling_rate, config.augment.lufs)
     if _gigabytes_within(train + held, config.decode_gigabytes):
         decoded = decode(train + held, cache, sampling_rate, config.max_unusable, config.augment.lufs)

@@ -69,9 +69,12 @@ class Snapshots:
         return plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0]))
 
     def score(self, step: int, model: CodecModel) -> dict[str, float]:
-        """Held-out scores by name, `score` the one that chooses; sounds are logged. Called on all processes."""
+        """Held-out scores by name, `score` the one that chooses; sounds are logged. Called on all processes.
+
+        Without held-out clips there are none.
+        """
         if not self.held_out:
-            return {"score": 0.0}
+            return {}
         scores = validate(model, self.held_out, self.sampling_rate, self.accelerator)
         if self.accelerator.is_main_process:
             for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // SOUNDS)]):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..audio import AUDIO_SUFFIXES
+from ..folders import files_below
 from .corpus import Clip, DataError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def librispeech(root: Path, training: bool) -> list[Clip] | None:
     train, dev = ("train-clean-100", "train-clean-360"), ("dev-clean",)
     if not any((root / name).is_dir() for name in train + dev):
         return None
-    paths = [path for name in (train if training else dev) for path in sorted((root / name).rglob("*.flac"))]
+    paths = [path for name in (train if training else dev) for path in _below(root / name, {".flac"})]
     return [Clip(path.as_posix(), "librispeech") for path in paths]
 
 
@@ -38,7 +40,7 @@ def common_voice(root: Path, training: bool) -> list[Clip] | None:
     tables = [root / "dev.tsv", root / "train.tsv"]
     if not (root / "clips").is_dir() or not any(table.is_file() for table in tables):
         return None
-    names = (row["path"] for row in _rows(tables[training], "path"))
+    names = (row["path"] for _, row in _rows(tables[training], "path"))
     return [Clip((root / "clips" / name).as_posix(), "common_voice") for name in names]
 
 
@@ -58,7 +60,7 @@ def mtg_jamendo(root: Path, training: bool) -> list[Clip] | None:
         raise DataError(f"{root} has MTG-Jamendo's tables but no folder 00 with audio: unpack the audio into it.")
     low = any((places[0] / "00").glob("*.low.mp3"))
     clips = []
-    for row in _rows(home / names[training], "PATH", "DURATION"):
+    for _, row in _rows(home / names[training], "PATH", "DURATION"):
         track = places[0] / row["PATH"]
         path = (track.with_suffix(".low.mp3") if low else track).as_posix()
         starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_PIECE))))
@@ -67,30 +69,37 @@ def mtg_jamendo(root: Path, training: bool) -> list[Clip] | None:
 
 
 def fsd50k(root: Path, training: bool) -> list[Clip] | None:
-    """`FSD50K.dev_audio`, as published; to choose: `FSD50K.eval_audio`."""
-    parts = [root / "FSD50K.eval_audio", root / "FSD50K.dev_audio"]
-    if not any(part.is_dir() for part in parts):
-        return None
-    return [Clip(path.as_posix(), "fsd50k") for path in sorted(parts[training].glob("*.wav"))]
+    """The part `train` of `FSD50K.dev_audio` (to choose: `val`), as `FSD50K.ground_truth/dev.csv` splits it.
+
+    Without that table all of it is trained on, as published. `FSD50K.eval_audio` is the test split and not taken.
+    """
+    audio, table = root / "FSD50K.dev_audio", root / "FSD50K.ground_truth" / "dev.csv"
+    if not audio.is_dir():
+        return [] if (root / "FSD50K.eval_audio").is_dir() else None
+    if table.is_file():
+        wanted = "train" if training else "val"
+        rows = _rows(table, "fname", "split")
+        paths = [audio / f"{row['fname']}.wav" for _, row in rows if row["split"] == wanted]
+    elif training:
+        paths = sorted(audio.glob("*.wav"))
+    else:
+        raise DataError(f"{table} is missing, which says what of FSD50K is to choose by: put it there.")
+    return [Clip(path.as_posix(), "fsd50k") for path in paths]
 
 
 def manifest(file: Path, training: bool) -> list[Clip] | None:
     """Rows of a CSV, TSV or JSON-lines file: `path` (relative to it), and if wanted `start`, `seconds`, `domain`."""
     if file.suffix not in (".csv", ".tsv", ".jsonl"):
         return None
-    if file.suffix == ".jsonl":
-        rows: Iterator[dict] = map(json.loads, file.read_text().splitlines())
-    else:
-        rows = _rows(file, "path")
-    return [
-        Clip(
-            (file.absolute().parent / row["path"]).as_posix(),
-            row.get("domain") or file.stem,
-            float(row.get("start") or 0),
-            float(row["seconds"]) if row.get("seconds") else None,
-        )
-        for row in rows
-    ]
+    clips = []
+    for line, row in _json_rows(file) if file.suffix == ".jsonl" else _rows(file, "path"):
+        try:
+            start, seconds = float(row.get("start") or 0), float(row["seconds"]) if row.get("seconds") else None
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{file}, line {line}: start and seconds must be numbers ({error}).") from error
+        path = file.absolute().parent / row["path"]
+        clips.append(Clip(path.as_posix(), row.get("domain") or file.stem, start, seconds))
+    return clips
 
 
 def folder(root: Path, training: bool) -> list[Clip] | None:
@@ -98,8 +107,7 @@ def folder(root: Path, training: bool) -> list[Clip] | None:
     if not root.is_dir():
         return None
     name = root.absolute().name
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    return [Clip(path.as_posix(), name) for path in paths]
+    return [Clip(path.as_posix(), name) for path in _below(root, AUDIO_SUFFIXES)]
 
 
 READERS: tuple[Reader, ...] = (librispeech, common_voice, mtg_jamendo, fsd50k, manifest, folder)
@@ -145,9 +153,13 @@ def _domain(clip: Clip, domains: Sequence[str], default: str) -> str:
     return next((name for name in (*folders, clip.domain) if name in domains), default)
 
 
-def _rows(table: Path, *needed: str) -> Iterator[dict[str, str]]:
-    """Rows of a TSV (which quotes nothing) or CSV as its header names their columns."""
-    with open(table, newline="", encoding="utf-8") as file:
+def _below(root: Path, suffixes: Collection[str]) -> list[Path]:
+    return sorted(map(Path, files_below(root, suffixes)))
+
+
+def _rows(table: Path, *needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbers of the lines of a TSV (which quotes nothing) or CSV, and their values as the header names the columns."""
+    with open(table, newline="", encoding="utf-8-sig") as file:
         if table.suffix == ".tsv":
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
@@ -155,4 +167,22 @@ def _rows(table: Path, *needed: str) -> Iterator[dict[str, str]]:
         missing = [name for name in needed if name not in (rows.fieldnames or [])]
         if missing:
             raise DataError(f"{table} has no column {missing[0]!r}; its header is {rows.fieldnames}.")
-        yield from rows
+        for row in rows:
+            if empty := [name for name in needed if not row[name]]:
+                raise DataError(f"{table}, line {rows.line_num}, has no {empty[0]}: give it one, or remove the line.")
+            yield rows.line_num, row
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same of JSON lines, each with a path; blank ones are passed over."""
+    with open(file, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file}, line {number}, is not JSON ({error.msg}): repair or remove it.") from error
+            if not (isinstance(row, dict) and isinstance(row.get("path"), str) and row["path"]):
+                raise DataError(f"{file}, line {number}, has no path: give it one, or remove the line.")
+            yield number, row

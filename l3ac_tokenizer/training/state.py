@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from ..atomic import atomic_write
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Position:
     """Wall time spent in training, over all sessions."""
     best: float = -math.inf
     """Highest score on the held-out clips."""
+    evaluated: float = 0.0
+    """`minutes` at the last evaluation."""
 
 
 _NAME = re.compile(r"state-(\d+)\.pt")
@@ -37,16 +42,34 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep: int = 2) ->
     path = folder / f"state-{step:08d}.pt"
     with atomic_write(path) as file:
         torch.save(state, file)
-    for old in _states(folder)[:-keep]:
+    for old in saved_states(folder)[:-keep]:
         old.unlink()
     return path
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint in the folder, on the CPU, or None where there is none."""
-    states = _states(folder)
-    return torch.load(states[-1], map_location="cpu", weights_only=True) if states else None
+    """The newest checkpoint in the folder that can be read, on the CPU, or None where there is none.
+
+    Raises:
+        OSError: there are checkpoints, and none can be read.
+    """
+    states = saved_states(folder)
+    for path in reversed(states):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file has many: of the system, of zip archives, of pickle, of torch
+            logger.warning("%s cannot be read: %s", path, str(error).partition("\n")[0])
+    if states:
+        raise OSError(f"No state in {folder} can be read: mend one of them, or remove the folder to begin anew.")
+    return None
 
 
-def _states(folder: Path) -> list[Path]:
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `atomic_write` leaves in the folder when the process is killed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """The checkpoints in the folder, oldest first."""
     return sorted(path for path in folder.glob("state-*.pt") if _NAME.fullmatch(path.name))

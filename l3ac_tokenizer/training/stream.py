@@ -24,8 +24,18 @@ from .corpus import Clip, Corpus, DataError
 ATTEMPTS = 8
 """Other clips of the domain that are tried in the place of one that cannot be used."""
 
+SHORTEST_CYCLE = 60
+"""Items after which the turns of the domains may begin anew."""
+LONGEST_CYCLE = 100_000
+SHARE_TOLERANCE = 1 / 8
+"""How far, as a part of its share, a domain's turns in a cycle may be off it."""
+
 SECONDS_TO_SAVE = 15
 """How long workers outlive a SIGTERM."""
+
+
+class WorkerDied(DataError):
+    """A process that reads audio died."""
 
 
 class Request(NamedTuple):
@@ -51,7 +61,8 @@ class Batch(NamedTuple):
 class BatchStream:
     """Random crops whose domains take turns in fixed shares.
 
-    Within a domain every clip comes once before any comes again.
+    Within a domain every clip comes once before any comes again. Clips shorter than a crop are padded with zeros to it;
+    the published training pads to the longest item of the batch.
 
     Args:
         corpus: Reads the clips.
@@ -61,7 +72,7 @@ class BatchStream:
         seed: Of the order, the crops and the augmentation.
 
     Raises:
-        DataError: a domain with a share has no clip.
+        DataError: a domain with a share has no clip, or too small a share for a turn; no domain has one.
     """
 
     def __init__(self, corpus: Corpus, clips: Sequence[Clip], shares: Mapping[str, float], options: Augment, seed: int):
@@ -70,6 +81,8 @@ class BatchStream:
         self.seed = seed
         shares = shares or dict.fromkeys(sorted({clip.domain for clip in clips}), 1.0)
         self.domains = [name for name, share in shares.items() if share > 0]
+        if not self.domains:
+            raise DataError("No audio is left to train on: hold out less of it, or give a domain a share above 0.")
         by_domain: dict[str, list[Clip]] = {name: [] for name in self.domains}
         for clip in clips:
             if clip.domain in by_domain:
@@ -78,8 +91,11 @@ class BatchStream:
             if not members:
                 raise DataError(f"No training audio in domain {name!r}: add a folder of it or set its share to 0.")
         self.clips = list(by_domain.values())
-        self._turns = _turns(np.array([shares[name] for name in self.domains], dtype=np.float64))
-        self._rank = np.array([(self._turns[:i] == d).sum() for i, d in enumerate(self._turns)])
+        self._turns = _turns({name: shares[name] for name in self.domains})
+        self._rank = np.empty_like(self._turns)  # of a turn among those of its domain
+        for domain in range(len(self.domains)):
+            own = self._turns == domain
+            self._rank[own] = np.arange(own.sum())
         self._per_cycle = np.bincount(self._turns, minlength=len(self.domains))
         self._order = functools.lru_cache(maxsize=2 * len(self.domains))(self._permutation)
 
@@ -136,22 +152,37 @@ class BatchStream:
         raise DataError(f"{1 + ATTEMPTS} clips in a row are unusable, the last: {unusable[-1]}")
 
 
-def _turns(shares: np.ndarray, cycle: int = 60) -> np.ndarray:
-    """Domain of each place in a cycle, as evenly spread as the shares allow (smooth weighted round-robin)."""
-    shares = shares / shares.sum()
-    credit, turns = np.zeros_like(shares), np.empty(cycle, dtype=np.int64)
-    for place in range(cycle):
-        credit += shares
-        turns[place] = credit.argmax()
-        credit[turns[place]] -= 1
-    return turns
+def _turns(shares: Mapping[str, float]) -> np.ndarray:
+    """Domain of each place in a cycle, as evenly spread as the shares allow (smooth weighted round-robin).
+
+    The cycle is a multiple of the number of domains, which gives equal shares exactly, and long enough for all shares.
+    """
+    wanted = np.array(list(shares.values()), dtype=np.float64)
+    wanted /= wanted.sum()
+    credit = np.zeros_like(wanted)  # turns that a domain should have had, less those that it had
+    turns: list[int] = []
+    while (
+        len(turns) < SHORTEST_CYCLE
+        or len(turns) % len(wanted)
+        or (np.abs(credit) > len(turns) * wanted * SHARE_TOLERANCE).any()
+    ):
+        if len(turns) == LONGEST_CYCLE:
+            rarest = min(shares, key=lambda name: shares[name])
+            raise DataError(
+                f"Domain {rarest!r} has too small a share for a turn in {LONGEST_CYCLE:,} items: raise its share or "
+                "set it to 0."
+            )
+        credit += wanted
+        turns.append(int(credit.argmax()))
+        credit[turns[-1]] -= 1
+    return np.array(turns, dtype=np.int64)
 
 
 def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of endless `requests`, in order; with workers some of them are made ahead.
 
     Raises:
-        DataError: a worker died, or one was raised in it; never before the next batch is asked for.
+        WorkerDied: a worker died; DataError: one was raised in it; neither before the next batch is asked for.
     """
     loader: DataLoader[Any] = DataLoader(
         stream,  # type: ignore[arg-type]  # a map without length
@@ -178,7 +209,7 @@ def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, p
         del made  # ends the workers, and must be before that handler is back
         signal.signal(signal.SIGCHLD, handler)
     if died:  # not in the clause above, where the error keeps the workers
-        raise DataError(f"A process that reads audio died ({died})")
+        raise WorkerDied(f"A process that reads audio died ({died})")
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -1,20 +1,23 @@
-"""What a run tells about itself: `log.jsonl`, Accelerate's trackers, sounds and spectrograms on TensorBoard."""
+"""What a run tells of itself: settings, `log.jsonl`, Accelerate's trackers, sounds and spectrograms on TensorBoard."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from accelerate import Accelerator
 from torch import Tensor
 
 from ..atomic import atomic_write
 from ..quantization import ids_to_digits
 from ..usage import usage
+from .augment import fit
 from .losses import stft_modulus
 
 PICTURE_SCALE = 9
@@ -22,13 +25,58 @@ PICTURE_SCALE = 9
 PICTURE_RANGE_DB = 80.0
 
 
-class Figures:
-    """What is measured on the micro-batches since the last log; stays on the device until it is taken."""
+def keep_settings(path: Path, config: Mapping[str, Any], audio: Mapping[str, Any]) -> list[str]:
+    """Write a configuration file whose first line, a comment, says which audio the run has.
 
-    def __init__(self, levels: Sequence[int]) -> None:
+    Returns:
+        The keys, dotted, of what differs from what was written before.
+    """
+    text = f"# {json.dumps(audio, ensure_ascii=False)}\n{yaml.safe_dump(config, sort_keys=False, allow_unicode=True)}"
+    now = _settings(text)
+    before = _settings(path.read_text(encoding="utf-8")) if path.exists() else now
+    with atomic_write(path) as file:
+        file.write(text.encode())
+    return list(_differing(before, now))
+
+
+def _settings(text: str) -> dict[str, Any]:
+    head = text.partition("\n")[0]
+    return (json.loads(head[2:]) if head.startswith("# {") else {}) | yaml.safe_load(text)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differing(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield prefix + name
+
+
+def plain_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Settings as trackers take them: keys dotted, every value a number, a truth value or text."""
+    plain: dict[str, bool | int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            plain |= plain_settings(value, f"{prefix}{name}.")
+        else:
+            plain[prefix + name] = value if isinstance(value, bool | int | float) else str(value)
+    return plain
+
+
+class Figures:
+    """What is measured on the micro-batches since the last log; stays on the device until it is taken.
+
+    Args:
+        levels: Of the digits of a frame.
+        audio_seconds: What all processes had trained on before.
+    """
+
+    def __init__(self, levels: Sequence[int], audio_seconds: float = 0.0) -> None:
         self.levels = tuple(levels)
         self.values: dict[str, list[Tensor]] = {}
         self.ids: list[Tensor] = []
+        self.began, self.audio_seconds = time.monotonic(), audio_seconds
 
     def add(self, **values: Tensor | float) -> None:
         """Numbers to be averaged."""
@@ -44,16 +92,18 @@ class Figures:
         )
         self.ids.append(ids.flatten())
 
-    def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Averages over micro-batches and processes, and the use of the codebook; starts anew.
+    def take(self, accelerator: Accelerator, audio_seconds: float) -> dict[str, float]:
+        """Averages over micro-batches and processes, the use of the codebook, and the speed; starts anew.
 
-        The use is the number of different ids among how many, and for each dimension the entropy of its levels, 1 for
-        even use.
+        `audio_seconds` is what all processes have trained on by now. The use is the number of different ids among how
+        many, and for each dimension the entropy of its levels, 1 for even use.
         """
         means = torch.stack([torch.stack(values).mean().to(accelerator.device) for values in self.values.values()])
         record = dict(zip(self.values, accelerator.reduce(means, "mean").tolist(), strict=True))
         ids = accelerator.gather(torch.cat(self.ids))
-        self.values, self.ids = {}, []
+        now = time.monotonic()
+        record["audio_seconds_per_second"] = (audio_seconds - self.audio_seconds) / (now - self.began)
+        self.values, self.ids, self.began, self.audio_seconds = {}, [], now, audio_seconds
         digits = ids_to_digits(ids, self.levels).cpu().numpy()
         entropies = {
             f"entropy/dimension_{number}": usage(digits[:, number - 1], size).normalized_entropy
@@ -81,8 +131,10 @@ class RunLog:
                 file.write(json.dumps({"step": step, **rounded}) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines that an interrupted session wrote after the state that is resumed."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        """Drop the lines that an interrupted session wrote after the state that is resumed, if there is one."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text().splitlines()
         whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         with atomic_write(self.path) as file:
             file.write("".join(f"{line}\n" for line in whole).encode())
@@ -102,6 +154,7 @@ class RunLog:
 
 def spectrogram_picture(audio: np.ndarray) -> np.ndarray:
     """Grey levels (F, frames) uint8 of the magnitudes of (T,) audio, 80 dB below the loudest black, low ones last."""
+    audio = fit(audio, max(len(audio), 2**PICTURE_SCALE))  # a shorter one cannot be reflected at its ends
     modulus = stft_modulus(torch.from_numpy(audio)[None], PICTURE_SCALE)[0]
     decibels = 20 * (modulus.clamp_min(1e-8) / modulus.max().clamp_min(1e-8)).log10()
     return (decibels / PICTURE_RANGE_DB + 1).clamp(0, 1).mul(255).byte().flip(0).numpy()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from ..audio import AudioError
+from ..evaluation import metrics
+from ..evaluation.metrics import MetricError
 from .corpus import Clip, Corpus
 
 logger = logging.getLogger(__name__)
@@ -38,7 +41,7 @@ def held_out_clips(corpus: Corpus, clips: Sequence[Clip], most: int) -> list[Hel
     Raises:
         ValueError: there are clips, but not the packages that score them.
     """
-    missing = [name for name in ("pesq", "pystoi") if find_spec(name) is None]
+    missing = [name for name in ("pesq", "pystoi", "torchmetrics") if find_spec(name) is None]
     if clips and missing:
         raise ValueError(
             f"Held-out clips cannot be scored without {' and '.join(missing)}: pip install l3ac-tokenizer[eval], or "
@@ -65,57 +68,57 @@ def decoded(model: nn.Module, clip: HeldOut) -> tuple[np.ndarray, set[int]]:
 def validate(
     model: nn.Module, clips: Sequence[HeldOut], sampling_rate: int, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Mean scores `<domain>/stoi`, `/si_sdr` (dB), `/pesq_wb` and `ids`, the number of different ids used.
+    """Mean scores `<domain>/stoi`, `/si_sdr` (dB), `/pesq_wb`; `ids`, the number of different ids used; `unscored`.
 
-    STOI (Taal et al. 2011), SI-SDR (Le Roux et al. 2019), PESQ-WB (ITU-T P.862.2) where the clip allows it;
-    STOI and PESQ for speech alone. `score` chooses the best weights: STOI + PESQ / 4, means over all speech; the mean
-    SI-SDR where there is none. The processes share the clips; all get the result.
+    The measures are those of `evaluation.metrics`, STOI and PESQ for speech alone. Where one has no value for a clip
+    (too short, silent), the clip is left out of its mean, and counted in `unscored`. `score` chooses the best weights:
+    STOI + PESQ / 4, means over all speech; the mean SI-SDR where there is none, minus infinity where that has no value.
+    The processes share the clips; all get the result.
     """
     ids: set[int] = set()
     rows: list[dict[str, float]] = []
+    unscored = 0
+    reasons: Counter[str] = Counter()
     for clip in clips[accelerator.process_index :: accelerator.num_processes]:
         output, used = decoded(model, clip)
         ids |= used
-        rows.append({f"{clip.domain}/{name}": value for name, value in _scores(clip, output, sampling_rate).items()})
-    rows, used_ids = gather_object(rows), gather_object([ids])
+        found, without = _scores(clip, output, sampling_rate)
+        rows.append({f"{clip.domain}/{name}": value for name, value in found.items()})
+        unscored += bool(without)
+        reasons.update(without)
+    for reason, times in reasons.items():
+        logger.warning("%d held-out clips: %s", times, reason)
+    rows, used_ids, all_unscored = gather_object(rows), gather_object([ids]), gather_object([unscored])
     scores: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():
             scores.setdefault(name, []).append(value)
     return (
         {name: float(np.mean(values)) for name, values in sorted(scores.items())}
-        | {"ids": float(len(set().union(*used_ids)))}
+        | {"ids": float(len(set().union(*used_ids))), "unscored": float(sum(all_unscored))}
         | {"score": _score(scores)}
     )
 
 
-def _scores(clip: HeldOut, output: np.ndarray, sampling_rate: int) -> dict[str, float]:
-    from pesq import NoUtterancesError, pesq
-    from pystoi import stoi
-
-    found = {"si_sdr": si_sdr(output, clip.audio)}
+def _scores(clip: HeldOut, output: np.ndarray, sampling_rate: int) -> tuple[dict[str, float], list[str]]:
+    """Values by name, and why there are not more of them."""
+    measures: dict[str, Callable[[], float]] = {"si_sdr": lambda: metrics.si_sdr(clip.audio, output)}
     if clip.domain not in WITHOUT_WORDS:
-        found["stoi"] = float(stoi(clip.audio, output, sampling_rate))
-        if sampling_rate == 16_000:
-            try:
-                found["pesq_wb"] = float(pesq(sampling_rate, clip.audio, output, "wb"))
-            except NoUtterancesError as error:
-                logger.warning("PESQ skipped a clip: %s", error)
-    return found
+        measures["stoi"] = lambda: metrics.stoi(clip.audio, output, sampling_rate)
+        measures["pesq_wb"] = lambda: metrics.pesq(clip.audio, output, sampling_rate)
+    found, without = {}, []
+    for name, measure in measures.items():
+        try:
+            found[name] = measure()
+        except MetricError as error:
+            without.append(str(error))
+    return found, without
 
 
 def _score(scores: dict[str, list[float]]) -> float:
-    def mean(measure: str) -> float:
+    def mean(measure: str, of_none: float) -> float:
         values = [value for name, of_one in scores.items() if name.endswith(f"/{measure}") for value in of_one]
-        return float(np.mean(values)) if values else 0.0
+        return float(np.mean(values)) if values else of_none
 
     speech = any(name.endswith("/stoi") for name in scores)
-    return mean("stoi") + mean("pesq_wb") / 4 if speech else mean("si_sdr")
-
-
-def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB, means removed (Le Roux et al. 2019, Eq. 3)."""
-    estimate = estimate.astype(np.float64) - estimate.mean(dtype=np.float64)
-    reference = reference.astype(np.float64) - reference.mean(dtype=np.float64)
-    target = reference * (estimate @ reference) / (reference @ reference + 1e-12)
-    return float(10 * np.log10((target @ target + 1e-12) / (np.square(estimate - target).sum() + 1e-12)))
+    return mean("stoi", 0.0) + mean("pesq_wb", 0.0) / 4 if speech else mean("si_sdr", -np.inf)

@@ -71,7 +71,9 @@ class Whitened(nn.Module):
     def _whitening(self, cov: Tensor) -> Tensor:
         """C^-1 (L, L), lower triangular."""
         identity = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
-        factor = torch.linalg.cholesky(cov + identity * (self.floor * cov.diagonal().mean() + 1e-8))
+        factor, failed = torch.linalg.cholesky_ex(cov + identity * (self.floor * cov.diagonal().mean() + 1e-8))
+        # NaN goes on to the loss, where it stops all processes; an error here would leave the others waiting.
+        factor = factor.masked_fill(failed != 0, torch.nan)
         return torch.linalg.solve_triangular(factor, identity, upper=False)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,40 @@ def test_table_holds_the_last_figures_of_each_run(ablations, tmp_path):
     title, _, _, _, row = ablations.table({"no-clamp": Path(tmp_path)}, 5).splitlines()
     assert title.startswith("Short runs: 5 minutes each")
     assert row == "| no-clamp | 30 | 0.30 | 0.500 | – | -1.500 | 7 | 0.2500 | 2.000 |"
+
+
+def test_table_of_a_run_that_has_no_losses_has_gaps(ablations, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "hours_of_audio": 0.5, "held_out/speech/stoi": 0.25}\n')
+    *_, row = ablations.table({"no-clamp": tmp_path}, 5).splitlines()
+    assert row == "| no-clamp | 1 | 0.50 | 0.250 | – | – | – | – | – |"
+
+
+@pytest.fixture
+def command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ablations.py", "--data", "audio", "--runs", str(tmp_path), "--minutes", "1"])
+
+
+def test_all_runs_share_one_decoded_corpus(ablations, command_line, tmp_path, monkeypatch, capsys):
+    def run(command):
+        folder = Path(command[command.index("--run") + 1])
+        (folder / "corpus" / folder.name).touch()
+        (folder / "export").mkdir()
+        (folder / "log.jsonl").write_text('{"step": 1}\n')
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(ablations.subprocess, "run", run)
+    assert ablations.main() == 0
+    names = {path.stem for path in ablations.CONFIGS}
+    assert {path.name for path in (tmp_path / "corpus").iterdir()} == names
+    assert capsys.readouterr().out.count("| 1 |") == len(names)
+    monkeypatch.setattr(ablations.subprocess, "run", None)  # no run is repeated
+    assert ablations.main() == 0
+
+
+@pytest.mark.parametrize("status", [0, 1, 130])
+def test_a_run_that_was_stopped_is_not_taken_for_one_that_has_ended(
+    ablations, command_line, monkeypatch, capsys, status
+):
+    monkeypatch.setattr(ablations.subprocess, "run", lambda command: subprocess.CompletedProcess(command, status))
+    assert ablations.main() == 1
+    assert "the run l3ac-1k has not ended" in capsys.readouterr().err

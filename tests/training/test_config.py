@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from l3ac_tokenizer.training.config import ConfigError, TrainingConfig, load_config, parse_overrides
+from l3ac_tokenizer.training.config import (
+    ConfigError,
+    LossWeights,
+    Phase,
+    TrainingConfig,
+    load_config,
+    parse_overrides,
+)
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
@@ -43,6 +51,34 @@ def test_a_group_that_was_switched_off_can_be_switched_on_by_one_value(tmp_path)
     assert load_config(tmp_path / "c.yaml", {"discriminator.every": 2}).discriminator.every == 2
 
 
+def test_groups_on_the_command_line_merge_as_those_of_files_do(tmp_path):
+    (tmp_path / "c.yaml").write_text("weights: {l1: 10, perceptual_max: 0}\ndomains: {speech: 4, music: 1}\n")
+    arguments = ["--weights", "{l1: 5, stft: 8}", "--weights.cosine", "1", "--domains", "{music: 0}", "--phases"]
+    config = load_config(tmp_path / "c.yaml", parse_overrides([*arguments, "[{crop_seconds: 1, batch_size: 2}]"]))
+    assert config.weights == LossWeights(l1=5, stft=8, cosine=1, perceptual_max=0)
+    assert config.domains == {"speech": 4, "music": 0}
+    assert config.phases == [Phase(1.0, 2)]
+
+
+def test_weights_of_a_phase_are_the_configurations_but_for_what_it_names(tmp_path):
+    phases = "[{crop_seconds: 1, batch_size: 2, until: 0.5}, {crop_seconds: 1, batch_size: 2, weights: {stft: 3}}]"
+    (tmp_path / "c.yaml").write_text(f"weights: {{l1: 10, perceptual_max: 0}}\nphases: {phases}\n")
+    first, second = load_config(tmp_path / "c.yaml").phases
+    assert first.weights is None
+    assert second.weights == LossWeights(l1=10, stft=3, perceptual_max=0)
+
+
+def test_precision_is_what_accelerate_is_configured_for_unless_a_file_says_it():
+    assert load_config(CONFIGS / "l3ac-1k.yaml").mixed_precision is None
+    assert load_config(CONFIGS / "l3ac-1k-cpu.yaml").mixed_precision == "no"
+
+
+def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("lr: 1.0\nweights: {l1: 5\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml is not YAML \(expected ',' or '}', but got .*line 3\)\.$"):
+        load_config(tmp_path / "c.yaml")
+
+
 def test_command_line_overrides(tmp_path):
     (tmp_path / "c.yaml").write_text("lr: 1.0\n")
     arguments = [
@@ -71,6 +107,19 @@ def test_command_line_overrides(tmp_path):
         (["--seed", "1.5"], "seed is 1.5; expected int"),
         (["--whiten_latents", "1"], "whiten_latents is 1; expected bool"),
         (["--lr"], "--lr has no value"),
+        (["--lr.peak", "1"], "lr is {'peak': 1}; expected float"),
+        (["--weights", "{l1: 5"], "--weights {l1: 5 is not YAML"),
+        (
+            ["--model.atention_window", "500"],
+            "key model.atention_window; the nearest is model.attention_window.",
+        ),
+        (["--model", "{attention_window: wide}"], "model: Field 'attention_window' expected int, got str"),
+        (["--model.attention_window", "0"], "model: `attention_window` is 0; it must be at least 1."),
+        (["--preset", "l3ac-2k"], "There is no preset 'l3ac-2k'"),
+        (["--max-steps", "0"], "max_steps is 0; it must be at least 1."),
+        (["--max-minutes", "0"], "max_minutes is 0; it must be above 0."),
+        (["--log-every", "0"], "log_every is 0; it must be at least 1."),
+        (["--accumulation", "0"], "accumulation is 0; it must be at least 1."),
         (["--discriminator.every", "0"], "discriminator.every is 0"),
         (["--discriminator.schedule", "cosine"], "it must be constant or one_cycle"),
         (["--max_steps", "null"], "set at least one"),
@@ -79,5 +128,5 @@ def test_command_line_overrides(tmp_path):
 )
 def test_mistakes_are_named(tmp_path, arguments, message):
     (tmp_path / "c.yaml").write_text("lr: 1.0\n")
-    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(tmp_path / "c.yaml", parse_overrides(arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,15 @@ def test_what_is_not_usable_says_why(tmp_path, content, message):
         read_clip(Clip(path.as_posix(), "speech"), RATE)
 
 
+def test_a_clip_shorter_than_a_sample_at_the_rate_is_skipped(tmp_path):
+    click, tone = Clip(f"{tmp_path}/click.wav", "speech"), Clip(f"{tmp_path}/tone.wav", "speech")
+    soundfile.write(click.path, np.full(1, 0.5), 44_100)
+    soundfile.write(tone.path, np.full(4000, 0.5), 44_100)
+    with pytest.raises(AudioError, match="has not one sample at 16000 Hz"):
+        AudioFiles(RATE).crop(click, 800, np.random.default_rng(0), levelled=True)
+    assert list(decode([click, tone], tmp_path / "cache", RATE, max_unusable=0.5).places) == [tone]
+
+
 def test_held_out_files_are_never_trained_on(corpus_folder, tmp_path):
     config = TrainingConfig(holdout=["*/voice1_*"], decode_gigabytes=0.0)
     one = corpus_folder / "speech"
@@ -142,3 +152,20 @@ def test_held_out_files_are_never_trained_on(corpus_folder, tmp_path):
     paths = {clip.path for clip in train}
     assert len(train) == 6 and not any("voice1_" in path or "/speech/" in path for path in paths)
     assert len(held) == 3 + 4
+
+
+def test_held_out_files_are_known_by_any_spelling_of_their_path(tmp_path, monkeypatch):
+    folder = write_corpus(tmp_path / "audio", clips=2)
+    (tmp_path / "link").symlink_to(folder)
+    manifest = tmp_path / "held.csv"
+    manifest.write_text("path\naudio/speech/voice0_0.wav\nlink/music/voice1_0.wav\n")
+    monkeypatch.chdir(folder)
+    config = TrainingConfig(decode_gigabytes=0.0)
+    _, train, held = prepare_audio(config, ["../audio"], [manifest], tmp_path / "cache", RATE)
+    assert len(held) == 2
+    assert sorted(Path(clip.path).relative_to("../audio").as_posix() for clip in train) == [
+        "general/voice0_0.wav",
+        "general/voice1_0.wav",
+        "music/voice0_0.wav",
+        "speech/voice1_0.wav",
+    ]

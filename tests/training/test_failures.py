@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from corpora import write_corpus
-from test_run import RECIPE, tiny
+from test_processes import SETTINGS
+from test_run import RECIPE, TINY, tiny
 
-from l3ac_tokenizer.training import feed
+from l3ac_tokenizer.training import feed, loop
+from l3ac_tokenizer.training.config import ConfigError, DiscriminatorOptions
 from l3ac_tokenizer.training.loop import Run, TrainingError
+from l3ac_tokenizer.training.optimiser import Optimiser
+from l3ac_tokenizer.training.schedule import CyclePoint
 
 
 def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
@@ -23,9 +30,90 @@ def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
     with torch.no_grad():
         run.codec.model.decoder.convolutions.to_wave.bias.fill_(np.nan)
     with pytest.raises(
-        TrainingError, match="The loss or its gradient is not finite at step 0: the last good state is in"
+        TrainingError,
+        match="The loss or its gradient is not finite at step 0: no state had been saved yet; try a lower",
     ):
         run.train()
+
+
+def test_latents_that_are_not_finite_stop_with_the_same_sentence(corpus_folder, tmp_path):
+    run = Run(tiny(), [corpus_folder], tmp_path)
+    with torch.no_grad():
+        run.codec.whitening.linear.bias.fill_(np.nan)
+    with pytest.raises(TrainingError, match="The loss or its gradient is not finite at step 0"):
+        run.train()
+
+
+def test_a_loss_that_is_not_finite_in_another_process_stops_this_one(corpus_folder, tmp_path, monkeypatch):
+    run = Run(tiny(max_steps=2, discriminator=None), [corpus_folder], tmp_path)
+    run._require_finite(torch.ones(2))
+    monkeypatch.setattr(run, "_greatest", lambda *facts: [1.0] * len(facts))  # as the reduction over both gives it
+    with pytest.raises(TrainingError, match="is not finite"):
+        run._require_finite(torch.ones(2))
+
+
+def test_a_run_whose_gradients_overflow_at_every_step_stops(corpus_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
+    run = Run(tiny(discriminator=None), [corpus_folder], tmp_path)
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    try:
+        with pytest.raises(
+            TrainingError, match=r"overflowed in float16 at 3 updates in a row: .*last good state is in"
+        ):
+            run.train()
+    finally:
+        run.accelerator.scaler = None
+
+
+def test_updates_that_overflow_now_and_then_are_forgotten():
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    accelerator = SimpleNamespace(scaler=scaler, backward=lambda loss: scaler.scale(loss).backward())
+    layer = torch.nn.Linear(2, 1)
+    optimiser = Optimiser(accelerator, layer, weight_decay=0.0, clip_norm=1.0)
+    skipped = []
+    for factor in (1.0, np.inf, np.inf, 1.0, np.inf):
+        optimiser.begin(CyclePoint(1e-3, 0.9))
+        optimiser.add(layer(torch.ones(2)).sum() * factor)
+        optimiser.step()
+        skipped.append(optimiser.skipped)
+    assert skipped == [0, 1, 2, 0, 1]
+
+
+def test_a_state_of_another_network_is_named(corpus_folder, tmp_path):
+    Run(tiny(max_steps=1), [corpus_folder], tmp_path).train()
+    for other in (
+        {"model": TINY | {"feature_dim": 32}},
+        {"whiten_latents": False},
+        {"discriminator": DiscriminatorOptions(periods=[2], windows=[126])},
+    ):
+        with pytest.raises(
+            TrainingError, match="is of other networks than the configuration's: resume with the values"
+        ):
+            Run(tiny(**other), [corpus_folder], tmp_path)
+
+
+@pytest.mark.parametrize(("flag", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_sharded_training_is_refused(corpus_folder, tmp_path, monkeypatch, flag, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{flag}", "true")
+    with pytest.raises(
+        ConfigError, match=f"Accelerate is configured for {name}, with which this recipe does not train"
+    ):
+        Run(tiny(), [corpus_folder], tmp_path)
+
+
+def test_an_interrupted_run_has_saved_its_state_and_ends_with_130(corpus_folder, tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(SETTINGS | {"max_steps": 1000, "holdout": []}))
+    command = [sys.executable, RECIPE, "--config", config, "--data", corpus_folder, "--run", tmp_path / "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "run" / "log.jsonl").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate()
+    assert process.returncode == 130
+    assert "the same command resumes it" in messages and "Traceback" not in messages
+    assert list((tmp_path / "run" / "state").iterdir()) and not (tmp_path / "run" / "export").exists()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +150,9 @@ def test_a_worker_that_dies_ends_the_run(corpus_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Run, "_update", then_kill_the_workers)
     run = Run(tiny(discriminator=None, workers=1), [corpus_folder], tmp_path)
-    with pytest.raises(TrainingError, match=r"A process that reads audio died \(.*the last good state is in"):
+    with pytest.raises(
+        TrainingError, match=r"A process that reads audio died \(.*the last good state is in .*; try fewer --workers\.$"
+    ):
         run.train()
 
 
@@ -75,7 +165,7 @@ def test_too_many_unusable_files_end_the_run(tmp_path, monkeypatch, workers):
     config = tiny(discriminator=None, workers=workers, decode_gigabytes=0.0, holdout=[])
     with pytest.raises(
         TrainingError,
-        match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.*the last good state is in",
+        match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.* state .*; see to the audio\.$",
     ):
         Run(config, [folder], tmp_path / "run").train()
 
@@ -85,5 +175,7 @@ def test_nothing_usable_ends_the_run(tmp_path):
     for path in sorted((folder / "music").iterdir()):
         path.write_bytes(b"broken")
     config = tiny(discriminator=None, workers=1, decode_gigabytes=0.0, holdout=[])
-    with pytest.raises(TrainingError, match=r"^9 clips in a row are unusable, the last: .*the last good state is in"):
+    with pytest.raises(
+        TrainingError, match=r"^9 clips in a row are unusable, the last: .*: no state .*; see to the audio\.$"
+    ):
         Run(config, [folder], tmp_path / "run").train()

@@ -14,6 +14,9 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+from l3ac_tokenizer.training import objective
+from l3ac_tokenizer.training.config import ConfigError, LossWeights, Phase, TrainingConfig
+from l3ac_tokenizer.training.objective import Objective
 from l3ac_tokenizer.training.perceptual import SpeechEncoderError, perceptual_loss, speech_features
 
 
@@ -92,3 +95,20 @@ def test_no_encoder_at_hand_is_one_sentence_with_the_remedy(tmp_path):
             speech_features(source)
         message = str(caught.value)
         assert source in message and "--perceptual-encoder null" in message and "\n" not in message
+
+
+def test_a_codec_at_another_rate_than_the_encoder_is_refused():
+    with pytest.raises(ConfigError, match=r"the codec's is at 24000 Hz: .*--perceptual-encoder null"):
+        Objective(TrainingConfig(model={"sampling_rate": 24_000}))
+    assert Objective(TrainingConfig(model={"sampling_rate": 24_000}, perceptual_encoder=None)).features is None
+
+
+def test_the_encoder_is_loaded_where_a_phase_has_a_weight_for_it(monkeypatch):
+    monkeypatch.setattr(objective, "speech_features", lambda *arguments: torch.nn.Identity())
+    without, last = LossWeights(perceptual_max=0.0), LossWeights(perceptual_max=0.0, perceptual_relative=1.0)
+    assert Objective(TrainingConfig(weights=without)).features is None
+    phases = [Phase(1.0, 1, 0.5, weights=without), Phase(1.0, 1)]
+    assert Objective(TrainingConfig(weights=without, phases=phases)).features is None
+    assert Objective(TrainingConfig(phases=phases)).features is not None
+    phases[1].weights = last
+    assert Objective(TrainingConfig(weights=without, phases=phases)).features is not None

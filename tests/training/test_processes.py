@@ -53,6 +53,26 @@ def train_in_two_processes(config: Path, corpus: Path, run: Path) -> None:
         assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["accelerate.commands.launch", "--cpu"],
+        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"],
+    ],
+    ids=["accelerate", "torchrun"],
+)
+def test_launchers_pass_on_the_command_line(corpus_folder, tmp_path, launcher):
+    (tmp_path / "tiny.yaml").write_text(json.dumps(SETTINGS))
+    arguments = ["--config", tmp_path / "tiny.yaml", "--data", corpus_folder, "--run", tmp_path / "run"]
+    command = [sys.executable, "-m", *launcher, RECIPE, *arguments, "--max-steps", "1", "--mixed-precision", "no"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line["step"] for line in records(tmp_path / "run") if "loss" in line] == [1]
+    assert (tmp_path / "run" / "export" / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_give_the_losses_of_one(corpus_folder, tmp_path, case):
     config = tmp_path / "config.yaml"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +22,21 @@ import torch
 from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.training.config import Augment, DiscriminatorOptions, Phase, TrainingConfig
+from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
+from l3ac_tokenizer.training import loop, snapshot
+from l3ac_tokenizer.training.config import (
+    Augment,
+    DiscriminatorOptions,
+    LossWeights,
+    Phase,
+    TrainingConfig,
+    load_config,
+)
 from l3ac_tokenizer.training.export import plain_model
 from l3ac_tokenizer.training.loop import Run
 from l3ac_tokenizer.training.network import load_fitting
+from l3ac_tokenizer.training.snapshot import Snapshots
+from l3ac_tokenizer.training.state import load_state
 from l3ac_tokenizer.training.stream import Request
 from l3ac_tokenizer.training.tracking import Figures
 
@@ -88,6 +103,138 @@ def test_a_run_logs_every_step_and_keeps_two_states(finished):
         "state-00000011.pt",
         "state-00000012.pt",
     ]
+
+
+def test_a_run_of_fewer_updates_than_a_line_of_the_log_has_logs_them(corpus_folder, tmp_path):
+    run = Run(tiny(max_steps=3, log_every=2, discriminator=None), [corpus_folder], tmp_path)
+    assert run.train() is True
+    assert sorted(losses(tmp_path)) == [2, 3]
+
+
+def test_a_log_without_a_state_is_begun_anew(corpus_folder, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 3.0}\n')  # killed before the first state
+    Run(tiny(max_steps=1), [corpus_folder], tmp_path)
+    assert records(tmp_path) == []
+
+
+def test_minutes_end_a_run_with_its_schedule(corpus_folder, tmp_path, monkeypatch):
+    seconds = count(0, 3)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    config = tiny(max_steps=None, max_minutes=1.0, discriminator=None)
+    run = Run(config, [corpus_folder], tmp_path)
+    assert run.train() is True and run.progress == 1.0
+    rates = [line["lr"] for line in records(tmp_path) if "loss" in line]
+    assert len(rates) == 20 and max(rates) == pytest.approx(config.lr, rel=0.05)
+    assert rates[-1] < rates[0] / 2
+    assert (tmp_path / "export" / "model.safetensors").exists()
+
+
+def test_without_held_out_clips_there_is_no_best(corpus_folder, tmp_path):
+    config = tiny(max_steps=2, discriminator=None, holdout=[], evaluate_every_minutes=0.0)
+    run = Run(config, [corpus_folder], tmp_path)
+    run.train()
+    assert (tmp_path / "export").exists() and not (tmp_path / "best").exists()
+    assert run.position.best == -math.inf and not any("held_out/score" in line for line in records(tmp_path))
+
+
+def test_best_weights_stay_the_best_after_a_kill(corpus_folder, tmp_path, monkeypatch):
+    scores = iter([-2.0, -1.0, -1.5])
+
+    def score(snapshots, step, model):
+        value = next(scores, None)
+        if value is None:
+            raise KeyboardInterrupt  # stands for a kill: nothing more is saved
+        return {"si_sdr": value, "score": value}
+
+    monkeypatch.setattr(Snapshots, "score", score)
+    monkeypatch.setattr(snapshot, "STATISTICS_CLIPS", 2)
+    config = tiny(max_steps=4, discriminator=None, save_every_minutes=1000.0, evaluate_every_minutes=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        Run(config, [corpus_folder], tmp_path).train()
+    state = load_state(tmp_path / "state")
+    assert (state["position"]["step"], state["position"]["best"]) == (2, -1.0)
+    assert "| si_sdr | -1.000 |" in (tmp_path / "best" / "README.md").read_text()
+    monkeypatch.setattr(Snapshots, "score", lambda *_: {"si_sdr": -1.2, "score": -1.2})
+    Run(config, [corpus_folder], tmp_path).train()
+    assert "| si_sdr | -1.000 |" in (tmp_path / "best" / "README.md").read_text()
+
+
+def test_the_last_state_is_saved_before_the_last_evaluation(corpus_folder, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Snapshots, "score", killed)
+    config = tiny(max_steps=2, discriminator=None, save_every_minutes=1000.0)
+    with pytest.raises(KeyboardInterrupt):
+        Run(config, [corpus_folder], tmp_path).train()
+    assert load_state(tmp_path / "state")["position"]["step"] == 2
+
+
+def test_sessions_shorter_than_the_interval_are_evaluated_all_the_same(corpus_folder, tmp_path, monkeypatch):
+    agree, evaluated = Run._agree, []
+
+    def twenty_minutes_later(run):
+        run._session_start -= 20 * 60
+        agree(run)
+        run._stop = run.position.step < 3  # a session is one update
+
+    monkeypatch.setattr(Run, "_agree", twenty_minutes_later)
+    monkeypatch.setattr(Run, "_evaluate", lambda run: evaluated.append(run.position.step))
+    for _ in range(2):
+        config = tiny(discriminator=None, evaluate_every_minutes=30.0)
+        assert Run(config, [corpus_folder], tmp_path).train() is False
+    assert evaluated == [2]
+
+
+def test_a_run_says_what_was_run(finished, corpus_folder):
+    assert load_config(finished / "config.yaml") == tiny()
+    first_line = (finished / "config.yaml").read_text().partition("\n")[0]
+    assert json.loads(first_line[2:]) == {"data": [str(corpus_folder)], "held_out": []}
+    (for_the_tracker,) = {path.read_text() for path in finished.glob("tensorboard/l3ac/*/hparams.yml")}
+    assert "discriminator.every: 3" in for_the_tracker
+
+
+def test_values_that_a_resumed_run_changes_are_named(corpus_folder, tmp_path, caplog):
+    Run(tiny(max_steps=2, discriminator=None), [corpus_folder], tmp_path).train()
+    assert "other values" not in caplog.text
+    Run(tiny(lr=1e-3, max_steps=2, weights=LossWeights(l1=5.0)), [str(corpus_folder), corpus_folder], tmp_path)
+    assert "resumed with other values than before: data, discriminator, lr, weights.l1" in caplog.messages
+    assert load_config(tmp_path / "config.yaml").lr == 1e-3
+
+
+def test_a_run_can_start_from_a_bundled_name(corpus_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "STATISTICS_CLIPS", 2)
+    run = Run(
+        TrainingConfig(
+            init_from="l3ac-1k",
+            max_steps=1,
+            accumulation=1,
+            phases=[Phase(0.1, 1)],
+            perceptual_encoder=None,
+            discriminator=None,
+            workers=0,
+            tracker=None,
+        ),
+        [corpus_folder],
+        tmp_path,
+    )
+    given = CodecModel.from_pretrained("l3ac-1k").state_dict()
+    for name, tensor in run.codec.plain_state().items():
+        torch.testing.assert_close(tensor, given[name], msg=name)
+    assert run.train() is True
+    assert "It began from `l3ac-1k`" in (tmp_path / "export" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_phase_trains_as_one_that_is_not(corpus_folder, tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    # Without the quantizer's noise, which inductor draws with a generator of its own.
+    config = tiny(max_steps=2, discriminator=None, model=TINY | {"noise_probability": 0.0})
+    for compiled in (False, True):
+        phases = [Phase(0.2, 2, compile=compiled)]
+        Run(dataclasses.replace(config, phases=phases), [corpus_folder], tmp_path / str(compiled)).train()
+    eager, fast = losses(tmp_path / "False"), losses(tmp_path / "True")
+    assert [fast[step][0] for step in (1, 2)] == pytest.approx([eager[step][0] for step in (1, 2)], rel=1e-3)
 
 
 def test_discriminator_is_trained_every_so_many_updates_from_its_start_on(finished):
@@ -236,10 +383,13 @@ def test_tracker_has_numbers_sounds_and_pictures(finished):
     assert any(name.endswith("/spectrogram") for name in board.Tags()["images"])
 
 
-def test_half_precision_trains_both_networks(corpus_folder, tmp_path):
+@pytest.mark.parametrize(("precision", "of_accelerate"), [("bf16", "no"), (None, "bf16")])
+def test_half_precision_trains_both_networks(corpus_folder, tmp_path, monkeypatch, precision, of_accelerate):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", of_accelerate)  # as `accelerate launch --mixed_precision` does
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        run = Run(tiny(max_steps=2, discriminator=JUDGE, mixed_precision="bf16"), [corpus_folder], tmp_path)
+        run = Run(tiny(max_steps=2, discriminator=JUDGE, mixed_precision=precision), [corpus_folder], tmp_path)
+        assert run.accelerator.mixed_precision == "bf16"
         run.train()
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)

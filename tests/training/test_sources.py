@@ -62,10 +62,24 @@ def test_mtg_jamendo_tracks_are_cut_in_pieces(tmp_path, suffix, home):
         find(tmp_path, training=False)
 
 
-def test_fsd50k(tmp_path):
-    touch(tmp_path, "FSD50K.dev_audio/1.wav", "FSD50K.eval_audio/2.wav", "FSD50K.ground_truth/dev.csv")
-    assert relative(tmp_path, find(tmp_path)) == ["FSD50K.dev_audio/1.wav"]
-    assert relative(tmp_path, find(tmp_path, training=False)) == ["FSD50K.eval_audio/2.wav"]
+def test_fsd50k_is_split_by_its_table(tmp_path):
+    touch(tmp_path, *(f"FSD50K.dev_audio/{number}.wav" for number in (1, 2, 3)), "FSD50K.eval_audio/4.wav")
+    assert len(find(tmp_path)) == 3
+    with pytest.raises(DataError, match=r"dev\.csv is missing, which says what of FSD50K is to choose by"):
+        find(tmp_path, training=False)
+    (tmp_path / "FSD50K.ground_truth").mkdir()
+    table = 'fname,labels,mids,split\n1,"Bark,Dog","/m/05tny_,/m/0bt9lr",train\n'
+    table += "2,Bell,/m/0395lw,val\n3,Rain,/m/06mb1,train\n"
+    (tmp_path / "FSD50K.ground_truth/dev.csv").write_text(table)
+    assert relative(tmp_path, find(tmp_path)) == ["FSD50K.dev_audio/1.wav", "FSD50K.dev_audio/3.wav"]
+    assert relative(tmp_path, find(tmp_path, training=False)) == ["FSD50K.dev_audio/2.wav"]
+
+
+def test_the_test_split_of_fsd50k_is_not_taken(tmp_path):
+    touch(tmp_path, "FSD50K.eval_audio/4.wav")
+    for training in (True, False):
+        with pytest.raises(DataError, match="read as fsd50k, has no audio"):
+            find(tmp_path, training=training)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,41 @@ def test_manifest(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     folder = tmp_path.as_posix()
     assert find(tmp_path / name) == [Clip(f"{folder}/a, b.wav", "music", 1.5, 2.0), Clip(f"{folder}/c.wav", "mine")]
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl"])
+def test_a_manifest_may_have_a_byte_order_mark_and_blank_lines(tmp_path, name):
+    text = "path\na.wav\n\nb.wav\n" if name.endswith("csv") else '{"path": "a.wav"}\n\n{"path": "b.wav"}\n'
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert relative(tmp_path, find(tmp_path / name)) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("mine.jsonl", '{"path": "a.wav"}\n{"file": "b.wav"}\n', "line 2, has no path"),
+        ("mine.jsonl", '\n["b.wav"]\n', "line 2, has no path"),
+        ("mine.jsonl", "a.wav\n", "line 1, is not JSON"),
+        ("mine.jsonl", '{"path": "a.wav", "start": "soon"}\n', "line 1: start and seconds must be numbers"),
+        ("mine.csv", "path,seconds\na.wav,1\n,2\n", "line 3, has no path"),
+        ("mine.tsv", "path\tseconds\na.wav\tlong\n", "line 2: start and seconds must be numbers"),
+    ],
+)
+def test_a_damaged_line_of_a_manifest_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name}, {message}"):
+        find(tmp_path / name)
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    touch(tmp_path / "elsewhere", "1-2-0.flac")
+    touch(tmp_path / "mine", "a.wav")
+    (tmp_path / "mine/linked").symlink_to(tmp_path / "elsewhere")
+    assert relative(tmp_path / "mine", find(tmp_path / "mine")) == ["a.wav", "linked/1-2-0.flac"]
+    touch(tmp_path / "ls/dev-clean/1", "1-1-0.flac")
+    (tmp_path / "ls/train-clean-100").mkdir()
+    (tmp_path / "ls/train-clean-100/1").symlink_to(tmp_path / "elsewhere")
+    assert relative(tmp_path / "ls", find(tmp_path / "ls")) == ["train-clean-100/1/1-2-0.flac"]
 
 
 def test_any_folder_and_its_domains(tmp_path):

@@ -25,6 +25,10 @@ def clips_of(folder):
     return find_clips([folder], domains=list(DOMAINS), default_domain="speech")
 
 
+def turns_of(shares):
+    return stream._turns({str(number): share for number, share in enumerate(shares)})
+
+
 @pytest.fixture
 def stream_of(corpus_folder):
     def make(shares=DOMAINS, options=EVERYTHING, seed=0):
@@ -53,6 +57,41 @@ def test_domains_take_turns_in_their_shares(stream_of):
 def test_without_shares_every_data_set_has_the_same(stream_of):
     stream = stream_of({})
     assert sorted(stream.domain(i) for i in range(60)) == sorted(list(DOMAINS) * 20)
+
+
+@pytest.mark.parametrize(
+    "shares", [[7.0, 1.0, 1.0], [4.0, 1.0, 1.0], [8.0], [1.0] * 2, [1.0] * 3, [1.0] * 4, [2.0, 1.0], [0.5, 0.3, 0.2]]
+)
+def test_usual_shares_keep_the_cycle_of_sixty_with_which_runs_were_started(shares):
+    wanted = np.array(shares) / sum(shares)
+    credit, expected = np.zeros(len(shares)), []
+    for _ in range(60):
+        credit += wanted
+        expected.append(int(credit.argmax()))
+        credit[expected[-1]] -= 1
+    assert turns_of(shares).tolist() == expected
+
+
+@pytest.mark.parametrize("number", [7, 11, 61, 200])
+def test_equal_shares_get_equally_many_turns(number):
+    assert len(set(np.bincount(turns_of([1.0] * number), minlength=number))) == 1
+
+
+@pytest.mark.parametrize("shares", [[1000.0, 1.0], [300.0, 200.0, 1.0, 1.0], [1.0] * 90 + [0.1] * 10])
+def test_a_small_share_is_drawn_in_proportion(shares):
+    turns = turns_of(shares)
+    counts = np.bincount(turns, minlength=len(shares)) / len(turns)
+    np.testing.assert_allclose(counts, np.array(shares) / sum(shares), rtol=stream.SHARE_TOLERANCE)
+
+
+def test_a_share_too_small_for_a_turn_is_an_error(stream_of):
+    with pytest.raises(DataError, match=r"'music' has too small a share for a turn in 100,000 items"):
+        stream_of({"speech": 1.0, "music": 1e-6})
+
+
+def test_no_audio_left_is_an_error():
+    with pytest.raises(DataError, match="No audio is left to train on"):
+        BatchStream(AudioFiles(RATE), [], {}, Augment(), seed=0)
 
 
 @pytest.mark.parametrize("shares", [DOMAINS, {"speech": 2.0, "music": 1.0, "general": 1.0}])

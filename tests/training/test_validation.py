@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from corpora import RATE
 
 from l3ac_tokenizer.training import validation
 from l3ac_tokenizer.training.corpus import AudioFiles
 from l3ac_tokenizer.training.sources import find_clips
 from l3ac_tokenizer.training.tracking import spectrogram_picture
-from l3ac_tokenizer.training.validation import held_out_clips, si_sdr
+from l3ac_tokenizer.training.validation import HeldOut, held_out_clips, validate
 
 
 @pytest.fixture
@@ -37,11 +41,42 @@ def test_score_is_of_speech_alone_where_there_is_any():
     assert validation._score({"music/si_sdr": [4.0], "general/si_sdr": [1.0, 1.0]}) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("scale", [0.1, 3.0])
-def test_si_sdr_of_noise_at_a_known_level(scale):
+class Noisy(torch.nn.Module):
+    """Adds the same noise to any clip, and hushes none."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(0.001))
+
+    def forward(self, audio):
+        noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
+        return SimpleNamespace(audio_values=audio + self.level * noise, audio_codes=torch.tensor([[[1, 2]]]))
+
+
+def test_what_cannot_be_scored_is_left_out_and_counted(caplog):
     rng = np.random.default_rng(0)
-    reference, noise = rng.standard_normal((2, 200_000))
-    assert si_sdr(scale * (reference + 0.1 * noise), reference) == pytest.approx(20.0, abs=0.1)
+    time = np.arange(3 * RATE) / RATE
+    voice = (rng.standard_normal(len(time)) * np.clip(np.sin(4 * np.pi * time), 0, None) * 0.1).astype(np.float32)
+    clips = [HeldOut("speech", voice), HeldOut("speech", voice[8000:10_000]), HeldOut("music", 0 * voice)]
+    scores = validate(Noisy(), clips, RATE, Accelerator())
+    alone = validate(Noisy(), clips[:1], RATE, Accelerator())
+    assert scores["unscored"] == 2 and alone["unscored"] == 0
+    assert {name: scores[name] for name in ("speech/stoi", "speech/pesq_wb", "score")} == {
+        name: alone[name] for name in ("speech/stoi", "speech/pesq_wb", "score")
+    }
+    assert scores["score"] == scores["speech/stoi"] + scores["speech/pesq_wb"] / 4
+    assert "music/si_sdr" not in scores and scores["speech/si_sdr"] > 10
+    assert "1 held-out clips: STOI needs 0.4 s of audio that is not silent." in caplog.text
+
+
+def test_weights_that_could_not_be_scored_at_all_are_never_the_best():
+    scores = validate(Noisy(), [HeldOut("music", np.zeros(8000, np.float32))], RATE, Accelerator())
+    assert scores["score"] == -np.inf
+
+
+@pytest.mark.parametrize("samples", [1, 256, 300])
+def test_a_spectrogram_of_a_few_samples_can_be_drawn(samples):
+    assert spectrogram_picture(np.full(samples, 0.5, np.float32)).shape[0] == 257
 
 
 def test_spectrogram_of_a_tone_is_bright_at_its_frequency():

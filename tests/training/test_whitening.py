@@ -62,6 +62,12 @@ def test_statistics_are_taken_anew(trained):
     torch.testing.assert_close(rows.mean(0), torch.zeros(6), atol=1e-3, rtol=0)
 
 
+def test_latents_that_are_not_finite_stay_so_without_an_error(trained):
+    x = features(1)[0]
+    x[0, 0, 0] = torch.nan
+    assert trained.train()(x).isnan().all()
+
+
 def test_gradients_reach_the_projection(trained):
     trained.train()
     trained(features(1)[0]).pow(4).mean().backward()

@@ -1,0 +1,27 @@
+"""Which files lie in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+
+def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Iterator[str]:
+    """Paths of the files at any depth of `folder` that end in one of `suffixes` (lower case), in no order.
+
+    Links to folders are followed, and each folder is read once, so loops end. What lies in `folder` itself bears its
+    own name, whatever links to it.
+    """
+    read: set[str] = set()
+    roots = [os.fspath(folder)]
+    for root in roots:  # grows by the links that are met
+        for where, folders, names in os.walk(root):
+            if (real := os.path.realpath(where)) in read:
+                folders.clear()
+                continue
+            read.add(real)
+            folders.sort()  # of two links to one folder always the same is followed
+            paths = (os.path.join(where, name) for name in folders)
+            roots += filter(os.path.islink, paths)
+            yield from (os.path.join(where, name) for name in names if Path(name).suffix.lower() in suffixes)
