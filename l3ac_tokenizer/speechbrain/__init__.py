@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .embedding import CodecEmbedding, Frontend, IdJitter, StackFrames, id_embedding, levels_of
     from .extraction import extract_ids
-    from .ids import FrameStore, IdStore
+    from .ids import FrameStore, IdStore, check_run, note_codec
     from .manifests import Utterance, read_manifest, write_manifest
     from .recognition import TokenRecogniser
     from .recurrent import BiLSTM
@@ -32,9 +32,11 @@ _HOME = {
     "TokenRecogniser": "recognition",
     "TokenTTS": "tts",
     "Utterance": "manifests",
+    "check_run": "ids",
     "extract_ids": "extraction",
     "id_embedding": "embedding",
     "levels_of": "embedding",
+    "note_codec": "ids",
     "read_manifest": "manifests",
     "write_manifest": "manifests",
 }
@@ -52,9 +54,11 @@ __all__ = [
     "TokenRecogniser",
     "TokenTTS",
     "Utterance",
+    "check_run",
     "extract_ids",
     "id_embedding",
     "levels_of",
+    "note_codec",
     "read_manifest",
     "write_manifest",
 ]

@@ -129,6 +129,13 @@ class Frontend(nn.Module):
         self.embedding = id_embedding(codec, dim, embedding) if ids else nn.Linear(input_size or 0, dim)
         self.stack = StackFrames(stack)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Ids (B, N), or frames (B, N, F) → (B, ceil(N / stack), stack · D)."""
-        return self.stack(self.embedding(self.jitter(x)))
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids (B, N), or frames (B, N, F) → (B, ceil(N / stack), stack · D); relative lengths (B,) of both.
+
+        Zeros follow the end of each clip, as where it is alone: the last step of one may have frames of padding.
+        """
+        counts = (lengths * x.shape[1]).round()
+        features = self.embedding(self.jitter(x))
+        padding = torch.arange(x.shape[1], device=x.device) >= counts[:, None]
+        features = self.stack(features.masked_fill(padding[..., None], 0.0))
+        return features, (counts / self.stack.factor).ceil() / features.shape[1]

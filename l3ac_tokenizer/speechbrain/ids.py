@@ -5,6 +5,7 @@ Axes: N ids, F features of a frame.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..atomic import atomic_write
@@ -24,6 +25,11 @@ from ..tokenization.errors import CorpusError
 from ..tokenization.job import Facts
 
 logger = logging.getLogger(__name__)
+
+CODEC_NOTE = "codec.json"
+"""In the folder of a run's checkpoints: whose ids it is trained on."""
+
+DIGEST = "weights_digest"
 
 
 class Store(ABC):
@@ -105,21 +111,35 @@ class IdStore(Store):
 class FrameStore(Store):
     """Frames (N, F) of features in memory, from a file that `FrameStore.write` made.
 
+    Args:
+        path: of the file.
+        codec: the one that they were made for: preset, folder, or name on the hub. Anchors that are none of its latents
+            have its hop and its levels.
+
     Raises:
+        CorpusError: they were made for another codec.
         OSError: there is no such file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], codec: str) -> None:
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no {path}: run anchors.py with the same arguments first.")
         self.where = path
-        self._frames = load_file(path)
+        with safe_open(path, "pt") as file:
+            made_for = file.metadata()[DIGEST]
+            if made_for != (digest := CodecModel.from_pretrained(codec).weights_digest()):
+                raise CorpusError(
+                    f"{path} was made for a codec with the weights {made_for[:12]}… and the codec {codec} has "
+                    f"{digest[:12]}…: run anchors.py again."
+                )
+            self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     @staticmethod
-    def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray]) -> None:
-        """Write frames (N, F) float32 by name of utterance."""
+    def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray], codec: CodecModel) -> None:
+        """Write frames (N, F) float32 by name of utterance, and for which codec they are."""
+        arrays = {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}
         with atomic_write(path) as file:
-            file.write(save({name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}))
+            file.write(save(arrays, {DIGEST: codec.weights_digest()}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._frames
@@ -146,6 +166,40 @@ def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> Non
         raise CorpusError(
             f"{folder} has ids of {facts.model} with the weights {facts.weights_digest[:12]}… and the codec {codec} "
             f"has {model.weights_digest()[:12]}…: give the codec that made them, or run extract.py into another folder."
+        )
+
+
+def note_codec(run: str | os.PathLike[str], codec: str) -> None:
+    """Write down whose ids a run is trained on, in the folder of its checkpoints.
+
+    Raises:
+        CorpusError: the run was begun on the ids of other weights.
+        OSError: the note cannot be written.
+    """
+    note = Path(run, CODEC_NOTE)
+    if note.exists():
+        check_run(run, codec)
+        return
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(note) as file:
+        file.write(json.dumps({"codec": codec, DIGEST: CodecModel.from_pretrained(codec).weights_digest()}).encode())
+
+
+def check_run(run: str | os.PathLike[str], codec: str) -> None:
+    """Refuse checkpoints of a run that was trained on the ids of other weights than a codec's.
+
+    Raises:
+        CorpusError: it was.
+        FileNotFoundError: `note_codec` wrote nothing there.
+    """
+    note = Path(run, CODEC_NOTE)
+    if not note.exists():
+        raise FileNotFoundError(f"There is no {note}, which says whose ids the run reads: train it again.")
+    trained_on = json.loads(note.read_text("utf-8"))[DIGEST]
+    if trained_on != (digest := CodecModel.from_pretrained(codec).weights_digest()):
+        raise CorpusError(
+            f"{run} was trained on ids of the weights {trained_on[:12]}… and the codec {codec} has {digest[:12]}…: "
+            "give the codec that made them, or train in another folder."
         )
 
 

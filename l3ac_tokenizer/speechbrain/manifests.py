@@ -67,6 +67,8 @@ def utterances(
         reason, duration = None, 0.0
         if not text.strip():
             reason = "without a transcript"
+        elif "$" in text:
+            reason = "with a $ in the transcript, which SpeechBrain takes for a variable"
         elif path is None:
             reason = "without audio"
         else:
@@ -144,4 +146,5 @@ class _Lines:
 
 
 def _below(path: Path, folder: str | os.PathLike[str]) -> str:
-    return path.resolve().relative_to(Path(folder).resolve()).as_posix()
+    """A path as seen from a folder; links stay as they are, since parts of a corpus may lie on other disks."""
+    return Path(os.path.relpath(path, folder)).as_posix()

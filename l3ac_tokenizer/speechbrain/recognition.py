@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..clips import encode_clips
 from ..modeling import CodecModel
+from .ids import check_run
 
 
 class TokenRecogniser:
@@ -29,7 +30,7 @@ class TokenRecogniser:
 
     Raises:
         OSError: it is no such folder.
-        ValueError: nothing was trained there yet.
+        ValueError: nothing was trained there yet, or on ids of other weights than the codec has now.
     """
 
     sampling_rate = 16_000
@@ -51,7 +52,8 @@ class TokenRecogniser:
         self._device = torch.device(device)
         self._modules = {name: module.to(self._device).eval() for name, module in hparams["modules"].items()}
         self._blank = hparams["blank_index"]
-        units = Path(hparams["cached_data_folder"], f"{hparams['output_neurons']}_{hparams['token_type']}.model")
+        check_run(Path(run, "save"), hparams["codec"])
+        units = Path(run, "save", f"{hparams['output_neurons']}_{hparams['token_type']}.model")
         self._units = SentencePieceProcessor(model_file=os.fspath(units))
         self._codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(self._device)
 
@@ -65,6 +67,7 @@ class TokenRecogniser:
         from speechbrain.decoders import ctc_greedy_decode
 
         length = torch.ones(1, device=self._device)
-        encoded, _ = self._modules["encoder"](self._modules["frontend"](ids[None].to(self._device)), lengths=length)
+        features, length = self._modules["frontend"](ids[None].to(self._device), length)
+        encoded, _ = self._modules["encoder"](features, lengths=length)
         log_probs = self._modules["ctc_lin"](encoded)[..., : self._units.vocab_size()].log_softmax(dim=-1)
         return self._units.decode(ctc_greedy_decode(log_probs, length, blank_id=self._blank)[0])

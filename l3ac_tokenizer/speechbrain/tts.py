@@ -87,8 +87,9 @@ class TokenTTS(nn.Module):
         dec_layers: Layers over the ids.
         d_ffn: Features inside a feed-forward layer.
         dropout: After every part of a layer.
-        target_dropout: On the embedded ids, so that the decoder has to look at the text.
+        target_dropout: On the features of the embedded ids.
         id_jitter: Share of digits of the ids read in training that move by one level.
+        id_drop: Share of the ids read in training that are left out whole, so that the decoder has to look at the text.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class TokenTTS(nn.Module):
         dropout: float = 0.2,
         target_dropout: float = 0.2,
         id_jitter: float = 0.0,
+        id_drop: float = 0.0,
     ):
         super().__init__()
         levels = levels_of(codec)
@@ -117,6 +119,7 @@ class TokenTTS(nn.Module):
         self.id_embedding = id_embedding(codec, d_model, embedding)
         self.start = nn.Parameter(torch.randn(d_model))
         self.target_dropout = nn.Dropout(target_dropout)
+        self.id_drop = id_drop
         self.decoder: Sequence[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
             DecoderLayer(d_model, nhead, d_ffn, dropout) for _ in range(dec_layers)
         )
@@ -128,6 +131,8 @@ class TokenTTS(nn.Module):
         """Score ids (B, N) given characters (B, S)."""
         memory, readable = self.encode(text, text_lengths)
         x = self.target_dropout(self.id_embedding(self.jitter(ids)))
+        if self.training and self.id_drop:
+            x = x.masked_fill((torch.rand(ids.shape, device=ids.device) < self.id_drop)[..., None], 0.0)
         x = torch.cat([self.start.expand(len(ids), 1, -1), x], dim=1)
         x = x + sinusoids(torch.arange(x.shape[1], device=x.device), x.shape[2])
         alignments = []

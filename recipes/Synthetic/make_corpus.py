@@ -6,7 +6,8 @@
 For trying recipes where real corpora are too small: the sentences are drawn from a grammar of some eighty words, so a
 network of an hour's training can learn them. `librispeech` has several voices in `train-synthetic`, and in
 `dev-synthetic` and `test-synthetic` voices and sentences that are in no other subset. `ljspeech` has one voice, and no
-sentence twice. Same arguments and espeak-ng version, same audio. It needs the program `espeak-ng`.
+sentence twice; that voice is in no subset of the other. Same arguments and espeak-ng version, same audio. It needs the
+program `espeak-ng`.
 """
 
 # ruff: noqa: SIM905 - long lists of words read better so
@@ -46,7 +47,7 @@ class Voice(NamedTuple):
 
 
 AMERICAN = (
-    "m1 m2 m3 m4 m6 f1 f2 f3 f4 adam Alex Andrea Andy anika Annie antonio aunty boris david Denis Diogo ed edward "
+    "m1 m2 m3 m4 m6 f1 f2 f4 adam Alex Andrea Andy anika Annie antonio aunty belinda boris david Denis Diogo ed edward "
     "edward2 Gene Henrique Hugo iven Jacky john Lee marcelo Marco Mario Michael Mike norbert pablo paul pedro quincy "
     "robert sandro victor"
 ).split()
@@ -59,6 +60,7 @@ TRAIN_VOICES = [
 DEV_VOICES = [Voice("en-us+m5", 50), Voice("en-us+Alicia", 50), Voice("en-us+max", 50), Voice("en-us+shelby", 50)]
 TEST_VOICES = [Voice("en-us+m7", 45), Voice("en-us+f5", 50), Voice("en-us+linda", 50), Voice("en-us+benjamin", 50)]
 SINGLE_VOICE = Voice("en-us+f3", 50)
+"""Of `ljspeech`; in no subset of `librispeech`, so that a recogniser of those does not know it."""
 
 
 def sentences(random_numbers: random.Random) -> Iterator[str]:
@@ -153,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if shutil.which("espeak-ng") is None:
         parser.exit(1, "The program espeak-ng is not installed: install the package espeak-ng of your system.\n")
-    random_numbers = random.Random(options.seed)
+    random_numbers = random.Random(f"{options.layout} {options.seed}")  # other sentences, too
     if options.layout == "ljspeech":
         make_ljspeech(options.out, options.utterances or 800, random_numbers)
     else:

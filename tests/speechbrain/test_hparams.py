@@ -30,23 +30,48 @@ def test_recognition_at_the_papers_size_has_the_settings_of_dasb(tmp_path):
         "number_of_epochs": 20,
         "token_type": "char",
         "embedding": "codes",
+        "grad_accumulation_factor": 2,
+        "max_batch_length_train": 850,
+        "max_batch_ex": 128,
     }
     assert {name: hparams[name] for name in wanted} == wanted
-    assert type(hparams["scheduler"]).__name__ == "NewBobScheduler"
+    assert hparams["model_opt_class"].keywords["betas"] == (0.9, 0.98)
+    scheduler = hparams["scheduler"]
+    assert type(scheduler).__name__ == "NewBobScheduler"
+    assert (scheduler.improvement_threshold, scheduler.annealing_factor, scheduler.patient) == (0.0025, 0.8, 0)
+    search = {"beam_size": 100, "beam_prune_logp": -12.0, "token_prune_min_logp": -1.2, "alpha": 0.8, "beta": 1.2}
+    assert {name: hparams["test_beam_search"][name] for name in search} == search
     assert 41 < parameters(hparams["model"]) < 44
 
 
 def test_speech_at_the_papers_size_is_as_large_as_tokotron(tmp_path):
     hparams = load_hparams(TTS / "hparams" / "transformer.yaml", output_folder=str(tmp_path))
-    wanted = {"enc_num_layers": 6, "dec_num_layers": 12, "d_model": 512, "nhead": 4, "head": "chained"}
+    wanted = {
+        "enc_num_layers": 6,
+        "dec_num_layers": 12,
+        "d_model": 512,
+        "nhead": 4,
+        "d_ffn": 2048,
+        "transformer_dropout": 0.2,
+        "target_dropout": 0.2,
+        "id_drop": 0.0,
+        "guided_attention_weight": 50.0,
+        "guided_attention_sigma": 0.5,
+        "number_of_epochs": 150,
+        "batch_size": 16,
+        "lr": 0.001,
+        "lr_warmup_steps": 10_000,
+        "head": "chained",
+    }
     assert {name: hparams[name] for name in wanted} == wanted
     assert type(hparams["lr_annealing"]).__name__ == "NoamScheduler"
+    assert hparams["opt_class"].keywords["lr"] == pytest.approx(1e-7)
     assert hparams["num_characters"] == len(hparams["characters"])
     assert 65 < parameters(hparams["model"]) < 75
 
 
 @pytest.mark.parametrize(
-    ("path", "millions"), [(ASR / "hparams" / "lstm_small.yaml", 2), (TTS / "hparams" / "transformer_small.yaml", 2)]
+    ("path", "millions"), [(ASR / "hparams" / "lstm_small.yaml", 2), (TTS / "hparams" / "transformer_small.yaml", 3)]
 )
 def test_the_small_sizes_are_small(path, millions, tmp_path):
     assert parameters(load_hparams(path, output_folder=str(tmp_path))["model"]) < millions

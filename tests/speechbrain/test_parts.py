@@ -15,12 +15,16 @@ from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.speechbrain import (
     BiLSTM,
+    FrameStore,
+    Frontend,
     IdJitter,
     IdStore,
     StackFrames,
+    check_run,
     extract_ids,
     id_embedding,
     levels_of,
+    note_codec,
     read_manifest,
     write_manifest,
 )
@@ -57,6 +61,7 @@ def test_what_cannot_be_used_is_counted_by_reason_and_left_out(tmp_path, caplog)
         ("missing", None, "s", "AB"),
         ("silent", audio["good"], "s", "  "),
         ("mute", audio["good"], "s", ""),
+        ("dear", audio["good"], "s", "it costs $5"),
     ]
     with caplog.at_level(logging.WARNING):
         rows = list(utterances(candidates, tmp_path, "the test"))
@@ -64,8 +69,19 @@ def test_what_cannot_be_used_is_counted_by_reason_and_left_out(tmp_path, caplog)
     assert rows[0].wav == "$data_root/good.wav"
     assert rows[0].duration == pytest.approx(len(speak("AB", 0)) / RATE, abs=1e-4)
     said = caplog.records[-1].getMessage()
-    assert said.startswith("the test: 5 of 6 utterances are skipped: 2 without a transcript")
-    assert all(part in said for part in ("1 without audio", "1 of empty audio", "1 of audio that cannot be read"))
+    assert said.startswith("the test: 6 of 7 utterances are skipped: 2 without a transcript")
+    assert all(
+        part in said for part in ("1 without audio", "1 of empty audio", "1 of audio that cannot be read", "1 with a $")
+    )
+
+
+def test_parts_of_a_corpus_may_be_links_to_other_disks(tmp_path):
+    make_librispeech(tmp_path / "disk", {"train": 1})
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "train").symlink_to(tmp_path / "disk" / "train")
+    audio = audio_by_id(tmp_path / "corpus" / "train" / "1" / "7")
+    rows = list(utterances([(name, path, "1", "AB") for name, path in audio.items()], tmp_path / "corpus", "train"))
+    assert [row.wav for row in rows] == ["$data_root/train/1/7/1-7-0000.flac"]
 
 
 def test_reading_gives_what_was_written(manifest):
@@ -100,16 +116,44 @@ def test_ids_are_found_by_name_and_are_those_of_the_clip(manifest, codec, tmp_pa
 def test_ids_of_other_weights_or_levels_are_refused(manifest, codec, tmp_path):
     path, folder = manifest
     extract_ids([path], folder, tmp_path / "ids", codec)
-    other = CodecModel.from_pretrained(codec)
-    with torch.no_grad():
-        other.latent_layer.bias.add_(0.5)
-    other.save_pretrained(tmp_path / "weights")
+    with_other_weights(codec, tmp_path / "weights")
     with pytest.raises(CorpusError, match=r"with the weights .* has .*: give the codec that made them"):
         IdStore(tmp_path / "ids", str(tmp_path / "weights"))
     CodecModel.from_pretrained(codec, levels=[3, 3, 5]).save_pretrained(tmp_path / "levels")
     with pytest.raises(CorpusError, match=r"levels 5,3,3 .* has 3,3,5"):
         IdStore(tmp_path / "ids", str(tmp_path / "levels"))
     assert len(IdStore(tmp_path / "ids", None)) == 3
+
+
+def with_other_weights(codec, folder):
+    """The same codec but for its weights."""
+    other = CodecModel.from_pretrained(codec)
+    with torch.no_grad():
+        other.latent_layer.bias.add_(0.5)
+    other.save_pretrained(folder)
+
+
+def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no .*codec\.json.*: train it again"):
+        check_run(tmp_path / "run", codec)
+    note_codec(tmp_path / "run", codec)
+    note_codec(tmp_path / "run", codec)
+    check_run(tmp_path / "run", codec)
+    with_other_weights(codec, tmp_path / "weights")
+    for begin in (check_run, note_codec):
+        with pytest.raises(CorpusError, match=r"was trained on ids of the weights .* has .*: give the codec"):
+            begin(tmp_path / "run", str(tmp_path / "weights"))
+
+
+def test_anchors_are_those_of_their_codec_only(codec, tmp_path):
+    frames = {"a": np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)}
+    FrameStore.write(tmp_path / "latents.safetensors", frames, CodecModel.from_pretrained(codec))
+    store = FrameStore(tmp_path / "latents.safetensors", codec)
+    assert "a" in store and "b" not in store
+    assert np.array_equal(store["a"], frames["a"])
+    with_other_weights(codec, tmp_path / "weights")
+    with pytest.raises(CorpusError, match=r"made for a codec with the weights .*: run anchors\.py again"):
+        FrameStore(tmp_path / "latents.safetensors", str(tmp_path / "weights"))
 
 
 def test_missing_ids_are_said(manifest, codec, tmp_path, caplog):
@@ -174,6 +218,17 @@ def test_stacked_frames_stand_side_by_side():
     assert torch.equal(stacked[0, 1], torch.cat([x[0, 2], x[0, 3]]))
     assert (stacked[:, 2, 3:] == 0).all()
     assert torch.equal(StackFrames(1)(x), x)
+
+
+def test_what_a_recogniser_reads_of_a_clip_is_the_same_in_any_batch(codec):
+    frontend = Frontend(codec, dim=6, stack=2).eval()
+    ids, counts = torch.randint(45, (2, 8)), torch.tensor([8, 5])
+    together, lengths = frontend(ids, counts / 8)
+    assert (lengths * together.shape[1]).tolist() == [4, 3]
+    for row, count in enumerate(counts):
+        alone, _ = frontend(ids[row : row + 1, :count], torch.ones(1))
+        assert torch.equal(together[row, : alone.shape[1]], alone[0])
+    assert (together[1, 3:] == 0).all()
 
 
 # ---------------------------------------------------------------------------------------------- the encoder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from conftest import ASR, TORCHRUN, TTS, asr_arguments, load, run, tts_arguments
 from hyperpyyaml import load_hyperpyyaml
 
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.speechbrain import IdStore, TokenRecogniser, read_manifest
+from l3ac_tokenizer.speechbrain import IdStore, TokenRecogniser, read_manifest, write_manifest
 
 
 def hparams_of(recipe: Path, arguments: list[str], output: Path) -> dict:
@@ -133,6 +135,8 @@ def test_the_voice_speaks_the_made_language(tts_run, asr_run):
             audio, rate = soundfile.read(folder / "clips" / f"{name}_{kind}.flac")
             assert rate == 16_000 and len(audio) > 0
             assert f'src="clips/{name}_{kind}.flac"' in page
+        assert (folder / "clips" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f'src="clips/{name}.png"' in page
     assert "Listen: " in said
 
 
@@ -143,11 +147,42 @@ def test_training_writes_samples_and_the_loss_falls(tts_run):
     assert len(samples) == len(read_manifest(tts_run["cache"] / "valid.csv"))
 
 
+def test_a_voice_goes_on_where_it_was_stopped(tts_run, tmp_path):
+    still = {name: 0 for name in ("transformer_dropout", "target_dropout", "id_jitter", "id_drop", "samples_interval")}
+    paths = (tts_run["data"], tts_run["cache"])
+    run(TTS, "train.py", *tts_arguments(*paths, tmp_path / "run", number_of_epochs=1, **still))
+    first = logged(tmp_path / "run", "train loss")
+    said = run(TTS, "train.py", *tts_arguments(*paths, tmp_path / "run", number_of_epochs=2, **still))
+    losses = logged(tmp_path / "run", "train loss")
+    assert losses[:1] == first and len(losses) == 2
+    assert "Loading a checkpoint" in said
+    run(TTS, "train.py", *tts_arguments(*paths, tmp_path / "whole", number_of_epochs=2, **still))
+    assert logged(tmp_path / "whole", "train loss") == pytest.approx(losses, rel=0.01)
+
+
 @pytest.mark.slow
 def test_two_processes_train_a_voice_together(tts_run, tmp_path):
     arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", number_of_epochs=1)
     run(TTS, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)
     assert len(logged(tmp_path / "run", "valid nats")) == 1
+
+
+def test_texts_of_which_the_alphabet_has_nothing_are_counted_and_skipped(tts_run, tmp_path, caplog):
+    rows = read_manifest(tts_run["cache"] / "train.csv")
+    write_manifest(tmp_path / "train.csv", [replace(rows[0], wrd="1984"), *rows[1:]])
+    arguments = tts_arguments(*tts_run.values(), train_csv=tmp_path / "train.csv")
+    with caplog.at_level(logging.WARNING):
+        datasets = load(TTS / "train.py").dataio_prepare(hparams_of(TTS, arguments, tmp_path))
+    assert len(datasets["train"]) == len(rows) - 1
+    assert f"1 of {len(rows)} texts are skipped: no character is in the alphabet" in caplog.text
+
+
+def test_clips_that_are_looked_at_are_drawn_from_all():
+    some_of = load(TTS / "train.py").some_of
+    assert some_of(5, None, 1) == some_of(5, 9, 1) == [0, 1, 2, 3, 4]
+    numbers = some_of(100, 10, 1)
+    assert len(set(numbers)) == 10 and max(numbers) > 50
+    assert numbers == some_of(100, 10, 1) != some_of(100, 10, 2)
 
 
 def test_too_few_clips_for_a_batch_are_said(tts_run, tmp_path):

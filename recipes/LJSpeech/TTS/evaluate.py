@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
+from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.metric_stats import ErrorRateStats
 from tqdm import tqdm
-from train import dataio_prepare, load_hparams, speak
+from train import dataio_prepare, load_hparams, some_of, speak
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.atomic import atomic_write
@@ -25,10 +27,14 @@ from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.clips import decode_clips
 from l3ac_tokenizer.evaluation.recognisers import normalized_words, open_recogniser
 from l3ac_tokenizer.evaluation.speakers import open_embedder
+from l3ac_tokenizer.speechbrain import check_run
 from l3ac_tokenizer.speechbrain.page import Spoken, write_page, write_picture
 from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
 
 logger = logging.getLogger(__name__)
+
+HEARING_RATE = 16_000
+"""Of what recognisers and embeddings of speakers take, in Hz."""
 
 KINDS = ("generated", "codec", "recording")
 """What is scored: the clip made from the text, the recording through the codec, the recording.
@@ -49,13 +55,13 @@ class Scores:
         self.similarities = {kind: [] for kind in KINDS[:-1]}
 
     def hear(self, wave, ids):
-        """The words in a clip (T,), or in its ids (N,) where there are any and the recogniser reads them."""
+        """The words in a clip (T,) at 16 kHz, or in its ids (N,) where there are any and the recogniser reads them."""
         if ids is not None and isinstance(self.recogniser, TokenRecogniser):
             return self.recogniser.recognise_ids(ids)
         return self.recogniser(wave)
 
     def add(self, name, text, waves, ids):
-        """Score the clips (T,) and ids (N,) of one text by kind, and return what was heard in them."""
+        """Score the clips (T,) at 16 kHz and ids (N,) of one text by kind, and return what was heard in them."""
         heard = {kind: self.hear(waves[kind], ids.get(kind)) for kind in KINDS}
         words = {kind: normalized_words(heard[kind]) for kind in KINDS}
         for kind in KINDS:
@@ -98,15 +104,16 @@ def main(argv):
         ValueError: Nothing was trained in `output_folder` yet.
     """
     _, hparams, run_opts, _ = load_hparams(argv)
-    device = run_opts["device"] or "cpu"
+    device = run_opts["device"] or infer_device()
     if hparams["checkpointer"].recover_if_possible(min_key="nats") is None:
         raise ValueError(f"{hparams['output_folder']} has no checkpoint: run train.py with the same arguments first.")
     model = hparams["model"].eval().to(device)
+    check_run(hparams["save_folder"], hparams["codec"])
     codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(device)
     rate = codec.config.sampling_rate
     data = dataio_prepare(hparams)[hparams["eval_split"]]
     data.set_output_keys(["id", "wrd", "wav", "ids", "characters"])
-    count = len(data) if hparams["eval_clips"] is None else min(len(data), hparams["eval_clips"])
+    numbers = some_of(len(data), hparams["eval_clips"], hparams["seed"])
     speaker_model = hparams["speaker_model"]
     scores = Scores(
         make_recogniser(hparams["recogniser"], device),
@@ -117,8 +124,8 @@ def main(argv):
     generator = torch.Generator(device).manual_seed(hparams["seed"])
     settings = type("Settings", (), hparams)
     clips, finished = [], 0
-    for index in tqdm(range(count), disable=None):
-        row = data[index]
+    for number in tqdm(numbers, disable=None):
+        row = data[number]
         name, text = row["id"], row["wrd"]
         generated, spoken = speak(model, codec, row["characters"], settings, generator)
         recording, _ = read_audio(row["wav"], rate)
@@ -134,12 +141,13 @@ def main(argv):
         alignment = spoken.alignment.cpu().numpy()
         drawn = write_picture(folder / picture, generated, rate, alignment, text)
         finished += spoken.finished
-        heard = scores.add(name, text, waves, {"generated": spoken.ids, "recording": row["ids"]})
+        heard_at = {kind: soxr.resample(wave, rate, HEARING_RATE) for kind, wave in waves.items()}
+        heard = scores.add(name, text, heard_at, {"generated": spoken.ids, "recording": row["ids"]})
         clips.append(Spoken(name, text, audio, heard, picture if drawn else None))
 
     results = {
         "recogniser": scores.recogniser.label,
-        "clips": count,
+        "clips": len(clips),
         "ended by the gate": finished,
         "temperature": hparams["temperature"],
         "top_p": hparams["top_p"],

@@ -11,6 +11,7 @@ Several processes: `torchrun --nproc_per_node=2 train.py hparams/transformer.yam
 
 import logging
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import write_audio
 from l3ac_tokenizer.clips import decode_clips
-from l3ac_tokenizer.speechbrain import IdStore
+from l3ac_tokenizer.speechbrain import IdStore, note_codec
 from l3ac_tokenizer.speechbrain.tts import gate_targets
 
 logger = logging.getLogger(__name__)
@@ -126,12 +127,19 @@ def dataio_prepare(hparams):
         ValueError: There are too few clips for a batch on each process.
     """
     store = IdStore(hparams["tokens_folder"], hparams["codec"])
+
+    def is_speakable(wrd):
+        return len(hparams["characters"](wrd)) > 0
+
     datasets = {}
     for name in ("train", "valid", "test"):
         path = hparams[f"{name}_csv"]
         data = DynamicItemDataset.from_csv(path, replacements={"data_root": hparams["data_folder"]})
         known = set(store.known(data.data_ids, path))
-        datasets[name] = data.filtered_sorted(key_test={"id": known.__contains__}, sort_key="duration")
+        key_test = {"id": known.__contains__, "wrd": is_speakable}
+        datasets[name] = data.filtered_sorted(key_test=key_test, sort_key="duration")
+        if silent := len(known) - len(datasets[name]):
+            logger.warning("%s: %d of %d texts are skipped: no character is in the alphabet.", path, silent, len(known))
     needed = hparams["batch_size"] * int(os.environ.get("WORLD_SIZE", 1))
     if len(datasets["train"]) < needed:
         raise ValueError(
@@ -154,6 +162,11 @@ def dataio_prepare(hparams):
     add_dynamic_item(every, text_pipeline)
     set_output_keys(every, ["id", "wrd", "ids", "characters"])
     return datasets
+
+
+def some_of(count, most, seed):
+    """Numbers of at most `most` of `count` clips, of all for None; drawn, since the first are the shortest."""
+    return sorted(random.Random(seed).sample(range(count), count if most is None else min(count, most)))
 
 
 def load_hparams(argv):
@@ -181,6 +194,7 @@ def main(argv):
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"], hyperparams_to_save=hparams_file, overrides=overrides
     )
+    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])
     run_on_main(prepare_ljspeech, kwargs=hparams["prepare"])
     datasets = dataio_prepare(hparams)
     brain = TTS(
@@ -193,7 +207,8 @@ def main(argv):
     parameters = sum(parameter.numel() for parameter in brain.modules.parameters())
     hparams["train_logger"].log_stats({"million parameters": f"{parameters / 1e6:.2f}"})
     brain.codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(brain.device)
-    brain.samples = [datasets["valid"][i] for i in range(min(hparams["num_samples"], len(datasets["valid"])))]
+    valid = datasets["valid"]
+    brain.samples = [valid[number] for number in some_of(len(valid), hparams["num_samples"], hparams["seed"])]
     brain.fit(
         brain.hparams.epoch_counter,
         datasets["train"],

@@ -88,7 +88,7 @@ def main(argv):
         frames = pca_fsq(frames, training_names, codec.config.grid_levels)
     else:
         frames = normalized(frames, training_names)
-    FrameStore.write(hparams["frames_file"], frames)
+    FrameStore.write(hparams["frames_file"], frames, codec)
 
 
 if __name__ == "__main__":

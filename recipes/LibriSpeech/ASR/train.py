@@ -23,7 +23,7 @@ from speechbrain.decoders.ctc import CTCBeamSearcher
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from l3ac_tokenizer.speechbrain import FrameStore, IdStore
+from l3ac_tokenizer.speechbrain import FrameStore, IdStore, note_codec
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ASR(sb.Brain):
         """Inputs (B, N) or (B, N, F) to log-probabilities (B, N', units), lengths, and in evaluation the words."""
         batch = batch.to(self.device)
         inputs, lengths = batch.inputs
-        features = self.modules.frontend(inputs)
+        features, lengths = self.modules.frontend(inputs, lengths)
         if stage == sb.Stage.TRAIN and self.hparams.drop_spans:
             features = self.hparams.feature_drop(features)
         encoded, _ = self.modules.encoder(features, lengths=lengths)
@@ -97,7 +97,8 @@ def dataio_prepare(hparams, tokenizer):
         ValueError: There are too few utterances for a batch on each process.
     """
     ids = hparams["inputs"] == "ids"
-    store = IdStore(hparams["tokens_folder"], hparams["codec"]) if ids else FrameStore(hparams["frames_file"])
+    where = hparams["tokens_folder"] if ids else hparams["frames_file"]
+    store = (IdStore if ids else FrameStore)(where, hparams["codec"])
 
     def dataset(csv_path, reverse=False):
         data = DynamicItemDataset.from_csv(csv_path, replacements={"data_root": hparams["data_folder"]})
@@ -159,9 +160,10 @@ def main(argv):
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"], hyperparams_to_save=hparams_file, overrides=overrides
     )
+    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])
     run_on_main(prepare_librispeech, kwargs=hparams["prepare"])
     tokenizer = SentencePiece(
-        model_dir=hparams["cached_data_folder"],
+        model_dir=hparams["save_folder"],  # with the run, which is of no use without them
         vocab_size=hparams["output_neurons"],
         annotation_train=hparams["train_csv"],
         annotation_read="wrd",
