@@ -19,7 +19,7 @@ import torch
 from l3ac_tokenizer.atomic import atomic_write
 
 PAGE = Path("docs/speed.md")
-SECTIONS = ("speed", "streaming", "precision", "training_step", "startup")
+SECTIONS = ("speed", "streaming", "precision", "training_step", "training_run", "startup")
 """Modules of this folder, each with `markdown(result)`, in the order of the page."""
 
 INTRODUCTION = Path(__file__).with_name("introduction.md")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import precision, report, speed, startup, streaming, training_step
+from benchmarks import precision, report, speed, startup, streaming, training_run, training_step
 from benchmarks.codecs import BUILD, CODECS, Codec, build
 from benchmarks.timing import gemm_peaks
 from l3ac_tokenizer.evaluation import memory
 from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
+from l3ac_tokenizer.training.config import Phase, load_config, parse_overrides
 
 
 def test_both_clocks_run_and_only_the_wall_clock_runs_while_the_process_sleeps():
@@ -201,6 +204,33 @@ def test_steps_of_all_variants_are_timed_and_the_first_round_is_not_counted(monk
     assert calls == {"published": 4, "ours": 4}
     assert result["step_s"] == {"published": 5.0, "ours": 1.0}
     assert "| ours | 1.00 s | 1.00 | 1.00 s | 5.00 |" in training_step.markdown(result)
+
+
+@pytest.mark.parametrize("name", training_run.SETTINGS)
+def test_every_setting_is_a_configuration_of_the_recipe(name):
+    setting = training_run.SETTINGS[name]
+    arguments = setting.arguments()
+    config = load_config(training_run.RECIPE / "configs/l3ac-1k-cpu.yaml", parse_overrides(arguments))
+    (phase,) = config.phases
+    assert phase == Phase(setting.crop_seconds, setting.batch_size, compile=setting.compile)
+    assert config.mixed_precision == setting.precision
+    assert bool(config.weights.perceptual_max) == name.startswith("perceptual")
+    assert (config.discriminator is not None) == (name == "discriminator")
+
+
+def test_the_first_lines_of_a_log_are_compilers_compiling(monkeypatch):
+    popen = subprocess.Popen
+
+    def run_that_logs(command, env):
+        lines = [{"audio_seconds_per_second": speed} for speed in (0.1, 0.2, 3.0, 5.0, 4.0)]
+        log = Path(command[command.index("--run") + 1], "log.jsonl")
+        log.write_text("\n".join(json.dumps(line) for line in [*lines, {"held_out/ids": 1}]))
+        return popen(["true"])
+
+    monkeypatch.setattr(training_run.subprocess, "Popen", run_that_logs)
+    found = training_run.measure("longer", ["data"], "encoder", 50)
+    assert (found["slowest"], found["audio_seconds_per_second"], found["fastest"]) == (3.0, 4.0, 5.0)
+    assert found["updates_per_second"] == pytest.approx(4.0 / 3.24)
 
 
 def test_a_page_opens_and_ends_with_what_no_benchmark_makes(tmp_path):

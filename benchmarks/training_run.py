@@ -1,0 +1,145 @@
+"""How fast `recipes/train_codec.py` trains in each of many settings, and with how much memory: what to choose.
+
+    python -m benchmarks.training_run --data FOLDER --encoder WHISPER_ENCODER [--settings compiled ...] [--steps 60]
+
+Each setting is a run of the recipe with `l3ac-1k-cpu.yaml` and little else than its own arguments, one after the
+other; its speed is the median of what the run logs every ten updates, without the first twenty, in which compilers
+compile. Runs are not interleaved: a machine that other work slows down shows in the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.report import add_output, machine, machine_line, record, table
+
+RECIPE = Path(__file__).parents[1] / "recipes"
+EVERY = 10
+"""Updates between two lines of the log."""
+
+
+class Setting(NamedTuple):
+    """One way to train."""
+
+    title: str
+    crop_seconds: float = 0.54
+    batch_size: int = 6
+    compile: bool = True
+    precision: str = "bf16"
+    threads: int = 1
+    processes: int = 1
+    others: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """What the recipe is told."""
+        phase = {"crop_seconds": self.crop_seconds, "batch_size": self.batch_size, "compile": self.compile}
+        return ["--phases", json.dumps([phase]), "--mixed-precision", self.precision, *self.others]
+
+
+PERCEPTUAL = ("--weights.perceptual_max", "1.5", "--perceptual-encoder", "ENCODER")
+SETTINGS = {
+    "compiled": Setting("compiled, bfloat16, 6 × 0.54 s"),
+    "eager": Setting("the same, eager", compile=False),
+    "eager-float32": Setting("the same, eager, float32", compile=False, precision="no"),
+    "compiled-float32": Setting("the same, float32", precision="no"),
+    "batch": Setting("the same, 12 × 0.54 s", batch_size=12),
+    "longer": Setting("the same, 3 × 1.08 s", crop_seconds=1.08, batch_size=3),
+    "long": Setting("the same, eager, 1 × 9.72 s", crop_seconds=9.72, batch_size=1, compile=False),
+    "threads": Setting("the same, two threads", threads=2),
+    "processes": Setting("the same, two processes, each 6 × 0.54 s", processes=2),
+    "perceptual": Setting(
+        "the same, perceptual loss on the crop alone", others=(*PERCEPTUAL, "--perceptual-seconds", "null")
+    ),
+    "perceptual-window": Setting(
+        "the same, perceptual loss on its window of 30 s", others=(*PERCEPTUAL, "--perceptual-seconds", "30")
+    ),
+    "discriminator": Setting(
+        "the same, discriminator every 22 updates",
+        others=("--discriminator", "{every: 22}", "--weights.adversarial_max", "10"),
+    ),
+}
+"""Name on the command line → how to train; "the same" is the first but for what follows."""
+
+
+def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, Any]:
+    """Speed and memory of one setting.
+
+    Raises:
+        subprocess.CalledProcessError: the recipe failed.
+    """
+    setting = SETTINGS[name]
+    launcher = [sys.executable]
+    if setting.processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={setting.processes}", "--"]
+    with tempfile.TemporaryDirectory() as run:
+        command = [
+            *launcher,
+            str(RECIPE / "train_codec.py"),
+            *("--config", str(RECIPE / "configs/l3ac-1k-cpu.yaml"), "--data", *data, "--run", run),
+            *("--holdout", "[]", "--tracker", "null", "--max-minutes", "null", "--max-steps", str(steps)),
+            *("--log-every", str(EVERY), "--init-from", "l3ac-1k"),
+            *(encoder if argument == "ENCODER" else argument for argument in setting.arguments()),
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(setting.threads), "ACCELERATE_USE_CPU": "true"}
+        process = subprocess.Popen(command, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
+        records = [json.loads(line) for line in Path(run, "log.jsonl").read_text("utf-8").splitlines()]
+    speeds = [record["audio_seconds_per_second"] for record in records if "audio_seconds_per_second" in record][2:]
+    update = setting.crop_seconds * setting.batch_size * setting.processes
+    return {
+        "audio_seconds_per_second": statistics.median(speeds),
+        "slowest": min(speeds),
+        "fastest": max(speeds),
+        "updates_per_second": statistics.median(speeds) / update,
+        "peak_gib": usage.ru_maxrss / 2**20,
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a section of a page."""
+    rows = [["", "audio a second, s", "slowest, fastest", "updates a second", "largest process, GiB"]]
+    for name, found in result["settings"].items():
+        rows.append(
+            [
+                SETTINGS[name].title,
+                f"{found['audio_seconds_per_second']:.2f}",
+                f"{found['slowest']:.2f}, {found['fastest']:.2f}",
+                f"{found['updates_per_second']:.2f}",
+                f"{found['peak_gib']:.1f}",
+            ]
+        )
+    return (
+        "## Training with the recipe\n\n"
+        f"Made by `python -m benchmarks.training_run` on {machine_line(result['machine'])}\n\n"
+        f"Runs of {result['steps']} updates each, one after the other, on one thread unless it says otherwise; medians "
+        f"over every {EVERY} updates, without the first 20.\n\n{table(rows)}\n"
+    )
+
+
+def main() -> None:
+    """Measure, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True, help="as for train_codec.py; a few minutes are enough")
+    parser.add_argument("--encoder", required=True, metavar="DIRECTORY", help="speech encoder of the perceptual loss")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="updates of a run (default: %(default)d)")
+    add_output(parser)
+    options = parser.parse_args()
+    found = {name: measure(name, options.data, options.encoder, options.steps) for name in options.settings}
+    result = {"machine": machine(1), "steps": options.steps, "settings": found}
+    record("training_run", result, options.output)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
