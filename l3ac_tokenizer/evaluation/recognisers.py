@@ -80,7 +80,8 @@ class FasterWhisper:
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""
-        segments, _ = self._model.transcribe(wave, language="en", condition_on_previous_text=False)
+        # Without a temperature it draws where it is unsure, and the same audio gives other words every time.
+        segments, _ = self._model.transcribe(wave, language="en", condition_on_previous_text=False, temperature=0.0)
         return " ".join(segment.text.strip() for segment in segments)
 
 

