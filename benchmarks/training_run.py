@@ -84,6 +84,7 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
             *launcher,
             str(RECIPE / "train_codec.py"),
             *("--config", str(RECIPE / "configs/l3ac-1k-cpu.yaml"), "--data", *data, "--run", run),
+            *("--domains", "{speech: 1, music: 0, general: 0}"),  # speech is what lies in no folder of another name
             *("--holdout", "[]", "--tracker", "null", "--max-minutes", "null", "--max-steps", str(steps)),
             *("--log-every", str(EVERY), "--init-from", "l3ac-1k"),
             *(encoder if argument == "ENCODER" else argument for argument in setting.arguments()),
