@@ -109,6 +109,7 @@ def measure(folder: Path, clips: int, threads: int, scratch: Path) -> dict[str, 
     return {
         "machine": machine(threads),
         "clips": len(paths),
+        "digest": L3ACModel.from_pretrained(PRESET).weights_digest(),
         "seconds": seconds,
         "ids": sum(one.codes.numel() for one in reference),
         "rows": [{"variant": title, **compared(own, reference)} for title, own in passes.items()],
@@ -176,7 +177,7 @@ def markdown(result: dict[str, Any]) -> str:
         "## Fewer bits\n\n"
         f"Made by `python -m benchmarks.precision FOLDER --clips {result['clips']}` on "
         f"{machine_line(result['machine'])}\n\n"
-        f"{PRESET} with the bundled weights on {result['clips']} clips of speech, {result['seconds']:.0f} s, "
+        f"{PRESET} (weights {result['digest'][:8]}…) on {result['clips']} clips of speech, {result['seconds']:.0f} s, "
         f"{result['ids']:,} ids. × float32: time of encoding plus decoding as a multiple of the first row's. Losses "
         "are mean differences to the first row, with 95 % bootstrap intervals; every variant decodes its own ids.\n\n"
         f"{table(cells)}\n"

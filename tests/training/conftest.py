@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,9 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 
 @pytest.fixture(scope="session")
-def golden_losses():
+def golden_losses(shared):
     """Tensors of the reference file of losses and schedule."""
-    shared = os.environ.get("L3AC_SHARED")
-    if not shared:
-        pytest.skip("L3AC_SHARED is not set: the golden losses are not at hand")
-    return load_file(Path(shared) / "reference" / "losses.safetensors")
+    return load_file(shared / "reference" / "losses.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import (
@@ -21,11 +18,8 @@ from l3ac_tokenizer.training.perceptual import SpeechEncoderError, perceptual_lo
 
 
 @pytest.fixture(scope="module")
-def source() -> str:
-    shared = os.environ.get("L3AC_SHARED")
-    if not shared:
-        pytest.skip("L3AC_SHARED is not set: the Whisper encoder is not at hand")
-    return str(Path(shared) / "models" / "whisper-tiny.en-encoder")
+def source(shared) -> str:
+    return str(shared / "models" / "whisper-tiny.en-encoder")
 
 
 def test_published_window_is_golden(golden_losses, source):
