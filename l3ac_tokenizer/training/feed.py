@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from itertools import count, islice
 
 from accelerate import Accelerator
@@ -45,18 +46,21 @@ class Feed:
         """
         on_gpu = self.accelerator.device.type == "cuda"
         requests = self._requests(position.step, position.items, progress_at)
-        stream = batches(self.stream, requests, workers=self.config.workers, pin=on_gpu)
         read = 0  # by this process, as what is skipped
         skipped: set[str] = set()
-        for step in count(position.step):
-            group = list(islice(stream, self._micro_batches(step)))
-            for reason in {reason for batch in group for reason in batch.unusable} - skipped:
-                logger.warning("skipped: %s", reason)
-                skipped.add(reason)
-            read += sum(batch.request.size for batch in group)
-            if len(skipped) > max(FEW_UNUSABLE, self.config.max_unusable * read):
-                raise DataError(f"{len(skipped)} files among {read} items are unusable, one of them: {min(skipped)}")
-            yield group
+        # Closed here: an error would keep it, and with it the workers, for as long as someone holds the error.
+        with closing(batches(self.stream, requests, workers=self.config.workers, pin=on_gpu)) as stream:
+            for step in count(position.step):
+                group = list(islice(stream, self._micro_batches(step)))
+                for reason in {reason for batch in group for reason in batch.unusable} - skipped:
+                    logger.warning("skipped: %s", reason)
+                    skipped.add(reason)
+                read += sum(batch.request.size for batch in group)
+                if len(skipped) > max(FEW_UNUSABLE, self.config.max_unusable * read):
+                    raise DataError(
+                        f"{len(skipped)} files among {read} items are unusable, one of them: {min(skipped)}"
+                    )
+                yield group
 
     def _requests(self, step: int, items: int, progress_at: Callable[[int], float]) -> Iterator[Request]:
         """What this process asks of the stream, some updates ahead of the training."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,7 +178,9 @@ def _turns(shares: Mapping[str, float]) -> np.ndarray:
     return np.array(turns, dtype=np.int64)
 
 
-def batches(stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool) -> Iterator[Batch]:
+def batches(
+    stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool
+) -> Generator[Batch, None, None]:
     """The batches of endless `requests`, in order; with workers some of them are made ahead.
 
     Raises:
@@ -219,4 +221,5 @@ def _as_it_is(batch: Batch) -> Batch:
 def _leave_signals_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A batch system signals every process of a job: the main one still needs its workers until it has saved.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a forked process has the handlers of its parent
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))

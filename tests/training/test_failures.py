@@ -166,8 +166,9 @@ def test_too_many_unusable_files_end_the_run(tmp_path, monkeypatch, workers):
     with pytest.raises(
         TrainingError,
         match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.* state .*; see to the audio\.$",
-    ):
+    ) as held:
         Run(config, [folder], tmp_path / "run").train()
+    assert held.traceback and multiprocessing.active_children() == []  # no worker outlives the run
 
 
 def test_nothing_usable_ends_the_run(tmp_path):
