@@ -22,12 +22,15 @@ class CodecConfig(PreTrainedConfig):
             where there are several.
         num_quantizers (`int`): Streams of ids K: 1, or that many residual stages (arXiv 2411.19842, Eq. 3 and 4).
         noise_probability (`float`): Share of what training moves by uniform noise instead of rounding it.
+        ids_of (`list[str]`): Digests of other weights whose ids are the same: these kept their encoder, and the
+            decoder was trained further.
     """
 
     sampling_rate: int = 16_000
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     num_quantizers: int = 1
     noise_probability: float = 0.5
+    ids_of: list[str] | tuple[str, ...] = ()
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Any:

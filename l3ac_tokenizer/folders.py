@@ -10,8 +10,8 @@ from pathlib import Path
 def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Iterator[str]:
     """Paths of the files at any depth of `folder` that end in one of `suffixes` (lower case), in no order.
 
-    Links to folders are followed, and each folder is read once, so loops end. What lies in `folder` itself bears its
-    own name, whatever links to it.
+    Hidden files and folders are passed over. Links to folders are followed, and each folder is read once, so loops end.
+    What lies in `folder` itself bears its own name, whatever links to it.
     """
     read: set[str] = set()
     roots = [os.fspath(folder)]
@@ -21,7 +21,12 @@ def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> It
                 folders.clear()
                 continue
             read.add(real)
-            folders.sort()  # of two links to one folder always the same is followed
+            folders[:] = sorted(filter(_is_shown, folders))  # of two links to one folder always the same is followed
             paths = (os.path.join(where, name) for name in folders)
             roots += filter(os.path.islink, paths)
-            yield from (os.path.join(where, name) for name in names if Path(name).suffix.lower() in suffixes)
+            wanted = (name for name in filter(_is_shown, names) if Path(name).suffix.lower() in suffixes)
+            yield from (os.path.join(where, name) for name in wanted)
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".")

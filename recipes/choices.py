@@ -38,7 +38,7 @@ def train(recipe: str, hparams: str, folder: Path, arguments: Sequence[str]) -> 
     script = Path(__file__).parent / recipe / "train.py"
     command = [sys.executable, script.name, f"hparams/{hparams}.yaml", f"--output_folder={folder.resolve()}"]
     since = time.monotonic()
-    subprocess.run([*command, *arguments], cwd=script.parent, check=True)
+    subprocess.run([*command, *arguments], cwd=script.parent, check=True, stdout=sys.stderr)
     spent = folder / MINUTES
     before = float(spent.read_text()) if spent.exists() else 0.0
     spent.write_text(f"{before + (time.monotonic() - since) / 60:.2f}")

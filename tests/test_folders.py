@@ -9,13 +9,20 @@ import pytest
 
 from l3ac_tokenizer.cli.paths import plan_jobs
 from l3ac_tokenizer.folders import files_below
+from l3ac_tokenizer.tokenization.layouts import open_layout
 
 
 @pytest.fixture
 def linked(tmp_path) -> Path:
-    """A folder with a file, a link to itself, one to a folder in it, and one to a folder elsewhere."""
+    """A folder with a file, hidden ones, a link to itself, one to a folder in it, and one to a folder elsewhere."""
     root = tmp_path / "root"
-    for name in (root / "own/a.wav", tmp_path / "elsewhere/b.WAV", root / "notes.txt"):
+    for name in (
+        root / "own/a.wav",
+        tmp_path / "elsewhere/b.WAV",
+        root / "notes.txt",
+        root / "._c.wav",
+        root / ".x/d.wav",
+    ):
         name.parent.mkdir(parents=True, exist_ok=True)
         name.touch()
     (root / "own/again").symlink_to(root)
@@ -27,6 +34,10 @@ def linked(tmp_path) -> Path:
 def test_links_to_folders_are_followed_and_each_folder_is_read_once(linked):
     found = sorted(os.path.relpath(path, linked) for path in files_below(linked, {".wav"}))
     assert found == ["linked/b.WAV", "own/a.wav"]
+
+
+def test_a_corpus_has_what_links_lead_to_once(linked):
+    assert [record.path for record in open_layout(str(linked)).records(0, 2)] == ["linked/b.WAV", "own/a.wav"]
 
 
 def test_the_command_line_mirrors_what_links_lead_to(linked):

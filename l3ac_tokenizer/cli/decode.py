@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
     return 1 if decoding.failures.reasons else 0
 
 
-def check_same_model(name: str, header: Header, model: CodecModel, digest: str) -> None:
-    """Refuse ids that another model made.
+def check_same_model(name: str, header: Header, model: CodecModel, digests: Sequence[str]) -> None:
+    """Refuse ids that another model made; `digests` are the model's `id_digests`.
 
     Raises:
         ValueError: the codebook, the rates or the weights are not those of the ids.
@@ -93,10 +93,10 @@ def check_same_model(name: str, header: Header, model: CodecModel, digest: str) 
             f"{list(header.levels)}, {header.sampling_rate} Hz, hop {header.hop_length}) than the model's: "
             "give the model that made it with --model."
         )
-    if header.weights_digest != digest:
+    if header.weights_digest not in digests:
         raise ValueError(
             f"{name} holds ids of {header.model_name} with the weights {header.weights_digest[:12]}…, "
-            f"and the model has the weights {digest[:12]}…: give the model that made it with --model."
+            f"and the model has the weights {digests[0][:12]}…: give the model that made it with --model."
         )
 
 
@@ -123,11 +123,11 @@ class Decoding:
             names.setdefault(self.options.model or clip.header.model_name, []).append(job)
         for name, jobs in names.items():
             model = self.load(name, jobs[0].source)
-            digest = model.weights_digest()
+            digests = model.id_digests()
             fitting = []
             for job in jobs:
                 with self.failures.of(job.source):
-                    check_same_model(job.source, clips[job].header, model, digest)
+                    check_same_model(job.source, clips[job].header, model, digests)
                     fitting.append(job)
             yield model, fitting
 

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     corpus = TokenizedCorpus(options.corpus)
     decoding = Decoding(options)
     model = decoding.load(options.model or corpus.facts.model, options.corpus)
-    check_same_model(options.corpus, _header(corpus.facts, 1), model, model.weights_digest())
+    check_same_model(options.corpus, _header(corpus.facts, 1), model, model.id_digests())
     seconds = sum(sum(table["num_samples"].to_pylist()) for table in corpus.tables(["num_samples"]))
     with progress(seconds / corpus.facts.sampling_rate, "decoding") as bar:
         for batch in _batches(corpus, decoding, options):

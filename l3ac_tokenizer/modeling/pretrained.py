@@ -34,14 +34,19 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
                 yield module
 
     def apply_weight_norm(self) -> None:
-        """Split the weights of the convolutional parts in magnitude and direction, as training has them."""
+        """Split the weights of the convolutional parts in magnitude and direction, as training has them.
+
+        Frozen weights stay whole, so that training leaves them as they were to the last bit.
+        """
         for layer in list(self._weight_normed_layers()):
-            parametrizations.weight_norm(layer)
+            if layer.weight.requires_grad:
+                parametrizations.weight_norm(layer)
 
     def remove_weight_norm(self) -> None:
         """Join magnitudes and directions again; checkpoints are stored so."""
         for layer in list(self._weight_normed_layers()):
-            parametrize.remove_parametrizations(layer, "weight")
+            if parametrize.is_parametrized(layer, "weight"):
+                parametrize.remove_parametrizations(layer, "weight")
 
     def weights_digest(self) -> str:
         """SHA-256 (hexadecimal) over names, shapes and float32 values of the parameters: names a tokenizer."""
@@ -51,3 +56,7 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
             digest.update(f"{name} {list(values.shape)}\n".encode())
             digest.update(values.numpy().astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
+
+    def id_digests(self) -> tuple[str, ...]:
+        """Digests of all weights whose ids are those of this model, its own first."""
+        return (self.weights_digest(), *self.config.ids_of)

@@ -127,11 +127,13 @@ class FrameStore(Store):
         self.where = path
         with safe_open(path, "pt") as file:
             made_for = file.metadata()[DIGEST]
-            if made_for != (digest := CodecModel.from_pretrained(codec).weights_digest()):
-                raise CorpusError(
-                    f"{path} was made for a codec with the weights {made_for[:12]}… and the codec {codec} has "
-                    f"{digest[:12]}…: run anchors.py again."
-                )
+            _require_ids_of(
+                made_for,
+                codec,
+                CodecModel.from_pretrained(codec),
+                f"{path} was made for a codec with",
+                "run anchors.py again",
+            )
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     @staticmethod
@@ -162,11 +164,13 @@ def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> Non
             f"{_listed(model.config.frame_levels)}: give the codec that made them, or run extract.py into another "
             "folder."
         )
-    if model.weights_digest() != facts.weights_digest:
-        raise CorpusError(
-            f"{folder} has ids of {facts.model} with the weights {facts.weights_digest[:12]}… and the codec {codec} "
-            f"has {model.weights_digest()[:12]}…: give the codec that made them, or run extract.py into another folder."
-        )
+    _require_ids_of(
+        facts.weights_digest,
+        codec,
+        model,
+        f"{folder} has ids of {facts.model} with",
+        "give the codec that made them, or run extract.py into another folder",
+    )
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
@@ -195,12 +199,20 @@ def check_run(run: str | os.PathLike[str], codec: str) -> None:
     note = Path(run, CODEC_NOTE)
     if not note.exists():
         raise FileNotFoundError(f"There is no {note}, which says whose ids the run reads: train it again.")
-    trained_on = json.loads(note.read_text("utf-8"))[DIGEST]
-    if trained_on != (digest := CodecModel.from_pretrained(codec).weights_digest()):
-        raise CorpusError(
-            f"{run} was trained on ids of the weights {trained_on[:12]}… and the codec {codec} has {digest[:12]}…: "
-            "give the codec that made them, or train in another folder."
-        )
+    _require_ids_of(
+        json.loads(note.read_text("utf-8"))[DIGEST],
+        codec,
+        CodecModel.from_pretrained(codec),
+        f"{run} was trained on ids of",
+        "give the codec that made them, or train in another folder",
+    )
+
+
+def _require_ids_of(made_by: str, codec: str, model: CodecModel, what: str, remedy: str) -> None:
+    """Refuse what was made with the ids of weights (a digest) that have others than the model `codec`."""
+    digests = model.id_digests()
+    if made_by not in digests:
+        raise CorpusError(f"{what} the weights {made_by[:12]}… and the codec {codec} has {digests[0][:12]}…: {remedy}.")
 
 
 def _listed(levels: Iterable[int]) -> str:

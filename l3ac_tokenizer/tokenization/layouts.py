@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..audio import AUDIO_SUFFIXES
+from ..folders import files_below
 from .listing import Listing
 
 Row = dict[str, "str | int | None"]
@@ -43,7 +44,7 @@ def open_layout(root: str) -> Listing:
         CorpusError: there is no audio, or two files have one id.
         OSError: a file of transcripts cannot be read.
     """
-    files = sorted(audio_files(root))
+    files = sorted(_audio_files(root))
     folder = Path(root)
     kind, rows = "folder", _flat(files)
     if any(folder.glob("wav48*")) and (folder / "txt").is_dir():
@@ -58,17 +59,9 @@ def open_layout(root: str) -> Listing:
     return Listing(kind, root, [{**row, "path": file.path, "size": file.size} for row, file in pairs])
 
 
-def audio_files(root: str, below: str = "") -> Iterator[AudioFile]:
-    """Files in `root` that are audio by their suffix; hidden files and folders are passed over."""
-    with os.scandir(os.path.join(root, below)) as entries:
-        for entry in entries:
-            path = f"{below}/{entry.name}" if below else entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from audio_files(root, path)
-            elif os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES:
-                yield AudioFile(path, entry.stat().st_size)
+def _audio_files(root: str) -> Iterator[AudioFile]:
+    for path in files_below(root, AUDIO_SUFFIXES):
+        yield AudioFile(Path(path).relative_to(root).as_posix(), os.path.getsize(path))
 
 
 def _flat(files: list[AudioFile]) -> Iterator[Row]:

@@ -19,6 +19,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from ..configuration import CodecConfig
 from ..hub import preset_config
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
@@ -138,6 +139,9 @@ class TrainingConfig:
     """Fields of the preset's configuration, `L3ACConfig` or `TAAEConfig`, that differ from it."""
     init_from: str | None = None
     """Bundled name or checkpoint directory whose fitting tensors are the start."""
+    frozen_encoder: bool = False
+    """Train the decoder alone: every clip keeps the ids that `init_from` gives it, and what was made of such ids its
+    use. `whiten_latents` and the noise in rounding, which are there for the encoder, are left out."""
     seed: int = 0
 
     max_steps: int | None = 262_500
@@ -222,6 +226,8 @@ class TrainingConfig:
             raise ConfigError(f"reconstruction_decay is {self.reconstruction_decay}; it must be in (0, 1].")
         if self.max_steps is None and self.max_minutes is None:
             raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
+        if self.frozen_encoder and self.init_from is None:
+            raise ConfigError("frozen_encoder needs init_from: the codec whose ids are to stay as they are.")
         if not self.phases or self.phases[-1].until < 1.0:
             raise ConfigError("phases must end with one whose `until` is 1.0.")
         if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):
@@ -235,13 +241,18 @@ class TrainingConfig:
             network = type(preset_config(self.preset))
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        fields = {field.name for field in dataclasses.fields(network)}
-        _require_known(self.model, fields - {field.name for field in dataclasses.fields(PreTrainedConfig)}, "model.")
+        _require_known(self.model, network_fields(network), "model.")
         try:
             preset_config(self.preset, **self.model)
         except StrictDataclassError as error:
             reason = str(error).strip().rpartition("\n")[2].partition("Error: ")[2].rstrip(".")
             raise ConfigError(f"model: {reason}.") from None
+
+
+def network_fields(kind: type[CodecConfig]) -> set[str]:
+    """The fields of a network's configuration that are not those of every model of transformers."""
+    own, every = (dataclasses.fields(each) for each in (kind, PreTrainedConfig))
+    return {field.name for field in own} - {field.name for field in every}
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:

@@ -12,7 +12,7 @@ import torch
 
 from ..feature_extraction import L3ACFeatureExtractor
 from ..modeling import CodecModel
-from .network import TrainableCodec
+from .network import ENCODER, TrainableCodec
 
 
 def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> CodecModel:
@@ -38,7 +38,8 @@ def recover_export(folder: Path) -> None:
 def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
     """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
 
-    Stored statistics stay float32, `config.json` says float32, and `card` becomes its README.md.
+    Stored statistics stay float32, and so does what float16 would change in an encoder whose ids are those of other
+    weights (`ids_of`). `config.json` says float32, and `card` becomes its README.md.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +47,14 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
     try:
         new = workplace / "new"
         new.mkdir()
+        exact = ENCODER if model.config.ids_of else ()
         parameters = {name for name, _ in model.named_parameters()}
-        state = {n: t.half() if n in parameters else t.clone() for n, t in model.state_dict().items()}
+        state = {
+            name: tensor.half()
+            if name in parameters and (not name.startswith(exact) or torch.equal(tensor.half().float(), tensor))
+            else tensor.clone()
+            for name, tensor in model.state_dict().items()
+        }
         model.save_pretrained(new, state_dict=state)
         L3ACFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
         (new / "README.md").write_text(card)

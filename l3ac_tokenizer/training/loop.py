@@ -325,8 +325,8 @@ class Run:
                     raise
                 raise TrainingError(
                     f"The state in {self.folder / 'state'} is of other networks than the configuration's: resume with "
-                    "the values of preset, model, whiten_latents and discriminator that it began with, or name another "
-                    "--run."
+                    "the values of preset, model, whiten_latents, frozen_encoder and discriminator that it began "
+                    "with, or name another --run."
                 ) from error
             logger.info("resumed at step %d", self.position.step)
         if self._is_main:

@@ -11,22 +11,47 @@ from transformers import AutoModel
 
 from ..hub import preset_config
 from ..modeling import CodecModel
-from .config import TrainingConfig
+from .config import ConfigError, TrainingConfig, network_fields
 from .whitening import Whitened
 
 logger = logging.getLogger(__name__)
 
+ENCODER = ("encoder.", "quantizer.project_in.")
+"""How the names of all tensors begin that decide ids."""
+
 
 class TrainableCodec(nn.Module):
-    """A codec under training; its forward gives plain tensors, which suits compilers and wrappers."""
+    """A codec under training; its forward gives plain tensors, which suits compilers and wrappers.
 
-    def __init__(self, model: CodecModel, *, whiten: bool):
+    Args:
+        model: The published network, which becomes the one that is trained.
+        whiten: Whiten its latents.
+        frozen_encoder: Train what follows the ids alone, on rounded codes; without effect on ids, whitening is left
+            out.
+    """
+
+    def __init__(self, model: CodecModel, *, whiten: bool, frozen_encoder: bool = False):
         super().__init__()
         self.model = model
-        model.apply_weight_norm()
-        if whiten:
+        self.frozen_encoder = frozen_encoder
+        self._split_weights(model)
+        if frozen_encoder:
+            model.quantizer.noise_probability = 0.0  # which is there for the encoder's gradient
+        elif whiten:
             quantizer = model.quantizer
             quantizer.project_in = Whitened(quantizer.project_in, len(quantizer.levels))  # type: ignore[assignment]
+
+    def _split_weights(self, model: CodecModel) -> None:
+        if self.frozen_encoder:
+            for name, parameter in model.named_parameters():
+                if name.startswith(ENCODER):
+                    parameter.requires_grad_(False)
+        model.apply_weight_norm()
+
+    def like(self) -> TrainableCodec:
+        """Another one of the same structure, with weights of its own."""
+        model = type(self.model)(self.model.config)
+        return TrainableCodec(model, whiten=self.whitening is not None, frozen_encoder=self.frozen_encoder)
 
     @property
     def whitening(self) -> Whitened | None:
@@ -42,7 +67,7 @@ class TrainableCodec(nn.Module):
     def plain_state(self) -> dict[str, Tensor]:
         """State of the published network: weight norm and whitening folded in, float32."""
         plain = type(self.model)(self.model.config)
-        plain.apply_weight_norm()
+        self._split_weights(plain)
         state = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         norm, prefix = self.whitening, "quantizer.project_in."
         if norm is not None:
@@ -58,14 +83,34 @@ class TrainableCodec(nn.Module):
 
 
 def build_codec(config: TrainingConfig) -> TrainableCodec:
-    """The codec of `config` with fresh or given weights, seeded."""
+    """The codec of `config` with fresh or given weights, seeded.
+
+    Raises:
+        ConfigError: `frozen_encoder`, but the encoder of `init_from` is another one.
+    """
     torch.manual_seed(config.seed)
     model = AutoModel.from_config(preset_config(config.preset, **config.model))
     if config.init_from is not None:
         load_fitting(model, config.init_from)
+        if config.frozen_encoder:
+            _keep_ids(model, config.init_from)
     else:
         _initialise(model, config)
-    return TrainableCodec(model, whiten=config.whiten_latents)
+    return TrainableCodec(model, whiten=config.whiten_latents, frozen_encoder=config.frozen_encoder)
+
+
+def _keep_ids(model: CodecModel, source: str) -> None:
+    """Say in the model's configuration that its ids are those of the codec `source`, whose encoder it has."""
+    given = CodecModel.from_pretrained(source)
+    fields = {"model_type", *network_fields(type(model.config))} - {"ids_of", "noise_probability"}
+    for name in sorted(field for field in fields if not field.startswith("decoder_")):
+        values = [getattr(config, name, None) for config in (model.config, given.config)]
+        ours, theirs = (list(value) if isinstance(value, tuple) else value for value in values)
+        if ours != theirs:
+            raise ConfigError(
+                f"frozen_encoder: {name} is {ours} and that of {source} is {theirs}; only the decoder can differ."
+            )
+    model.config.ids_of = list(given.id_digests())
 
 
 @torch.no_grad()

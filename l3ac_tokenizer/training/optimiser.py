@@ -19,7 +19,7 @@ class Optimiser:
 
     Args:
         accelerator: Scales losses where it trains in float16.
-        network: Whose parameters are trained.
+        network: Whose parameters are trained, but for those that are frozen.
         weight_decay: Decoupled (AdamW); with 0 this is Adam.
         clip_norm: Largest global L2 norm of the gradient.
 
@@ -28,7 +28,7 @@ class Optimiser:
 
     def __init__(self, accelerator: Accelerator, network: nn.Module, *, weight_decay: float, clip_norm: float):
         self.accelerator = accelerator
-        self.parameters = list(network.parameters())
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.clip_norm = clip_norm
         self.skipped = 0
         self.adam = torch.optim.AdamW(self.parameters, eps=1e-8, weight_decay=weight_decay, fused=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from .card import model_card
 from .config import TrainingConfig
 from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
-from .network import TrainableCodec, build_codec
+from .network import TrainableCodec
 from .stream import BatchStream, Request
 from .tracking import RunLog
 from .validation import HeldOut, decoded, validate
@@ -56,7 +55,7 @@ class Snapshots:
 
     def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> CodecModel:
         """The published network with averaged weights, whose latent and time statistics are taken anew."""
-        copy = build_codec(dataclasses.replace(self.config, init_from=None)).to(self.accelerator.device)
+        copy = codec.like().to(self.accelerator.device)
         copy.load_state_dict(codec.state_dict())
         average.copy_to(copy)
         copy.eval()

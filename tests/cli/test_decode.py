@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.cli import loading
 from l3ac_tokenizer.container import Header, write_l3ac
@@ -96,6 +97,16 @@ def test_ids_of_another_model_are_refused(l3ac, encoded, tmp_path, models):
         status, out, err = l3ac("decode", "in/0.l3ac", "-o", "x.wav", "--model", models[name][0])
         assert (status, out) == (1, "") and is_one_sentence(err) and words in err and "--model" in err
         assert not (tmp_path / "x.wav").exists()
+
+
+def test_weights_that_kept_the_encoder_decode_the_same_ids(l3ac, encoded, tmp_path, tiny):
+    encoded(0.2)
+    further = L3ACModel.from_pretrained(tiny)
+    further.config.ids_of = list(further.id_digests())
+    with torch.no_grad():
+        further.decoder.output_layer.weight.mul_(0.5)
+    further.save_pretrained(tmp_path / "further")
+    assert l3ac("decode", "in/0.l3ac", "-o", "x.wav", "--model", tmp_path / "further")[0] == 0
 
 
 def test_a_damaged_file_is_refused_and_salvaged_on_request(l3ac, tmp_path, tiny, tiny_model):

@@ -133,6 +133,19 @@ def with_other_weights(codec, folder):
     other.save_pretrained(folder)
 
 
+def test_ids_are_read_by_weights_that_kept_the_encoder(manifest, codec, tmp_path):
+    path, folder = manifest
+    extract_ids([path], folder, tmp_path / "ids", codec)
+    note_codec(tmp_path / "run", codec)
+    further = CodecModel.from_pretrained(codec)
+    further.config.ids_of = list(further.id_digests())
+    with torch.no_grad():
+        next(further.decoder.parameters()).add_(0.5)
+    further.save_pretrained(tmp_path / "further")
+    assert len(IdStore(tmp_path / "ids", str(tmp_path / "further"))) == 3
+    check_run(tmp_path / "run", str(tmp_path / "further"))
+
+
 def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no .*codec\.json.*: train it again"):
         check_run(tmp_path / "run", codec)

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
 from l3ac_tokenizer.training import loop, snapshot
 from l3ac_tokenizer.training.config import (
     Augment,
+    ConfigError,
     DiscriminatorOptions,
     LossWeights,
     Phase,
@@ -34,7 +36,7 @@ from l3ac_tokenizer.training.config import (
 )
 from l3ac_tokenizer.training.export import plain_model
 from l3ac_tokenizer.training.loop import Run
-from l3ac_tokenizer.training.network import load_fitting
+from l3ac_tokenizer.training.network import ENCODER, build_codec, load_fitting
 from l3ac_tokenizer.training.snapshot import Snapshots
 from l3ac_tokenizer.training.state import load_state
 from l3ac_tokenizer.training.stream import Request
@@ -321,7 +323,9 @@ def test_kill_and_resume_equals_the_uninterrupted_run(corpus_folder, tmp_path):
 
     assert start("whole").wait() == 0
     process, log = start("killed"), tmp_path / "killed" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 9):
+    lines = random.SystemRandom().randrange(30)
+    print(f"killed once the log had more than {lines} lines")
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > lines):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -369,6 +373,29 @@ def test_fine_tuning_takes_what_fits_and_lists_the_rest(finished):
     given = L3ACModel.from_pretrained(finished / "export").state_dict()
     for name, tensor in wider.state_dict().items():
         assert torch.equal(tensor, before[name] if name in missing else given[name])
+
+
+def test_a_frozen_encoder_keeps_every_id(finished, corpus_folder, tmp_path):
+    given = L3ACModel.from_pretrained(finished / "export")
+    with torch.no_grad():
+        next(given.encoder.parameters()).mul_(1.0001)  # not a number of float16
+    given.save_pretrained(tmp_path / "given")
+    options = dict(init_from=str(tmp_path / "given"), frozen_encoder=True, discriminator=JUDGE)
+    for steps in (2, 4):  # and resumed
+        Run(tiny(max_steps=steps, **options), [corpus_folder], tmp_path / "run").train()
+    trained = L3ACModel.from_pretrained(tmp_path / "run" / "export")
+    before, after = given.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith(ENCODER))
+    assert not torch.equal(given.decoder.output_layer.weight, trained.decoder.output_layer.weight)
+    assert trained.id_digests() == (trained.weights_digest(), given.weights_digest())
+    assert "the ids are the same" in (tmp_path / "run" / "export" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("field", "value"), [("levels", [5, 5, 5, 5, 5, 5]), ("attention_window", 20)])
+def test_a_frozen_encoder_is_refused_for_another_network(finished, field, value):
+    config = tiny(model=TINY | {field: value}, init_from=str(finished / "export"), frozen_encoder=True)
+    with pytest.raises(ConfigError, match=f"frozen_encoder: {field} is .* and that of .*; only the decoder can differ"):
+        build_codec(config)
 
 
 def test_tracker_has_numbers_sounds_and_pictures(finished):
