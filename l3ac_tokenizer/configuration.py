@@ -24,6 +24,7 @@ class CodecConfig(PreTrainedConfig):
         noise_probability (`float`): Share of what training moves by uniform noise instead of rounding it.
         ids_of (`list[str]`): Digests of other weights whose ids are the same: these kept their encoder, and the
             decoder was trained further.
+        encoder_digest (`str`): Of the encoder for which `ids_of` was written; no other has those ids.
     """
 
     sampling_rate: int = 16_000
@@ -31,6 +32,7 @@ class CodecConfig(PreTrainedConfig):
     num_quantizers: int = 1
     noise_probability: float = 0.5
     ids_of: list[str] | tuple[str, ...] = ()
+    encoder_digest: str | None = None
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Any:

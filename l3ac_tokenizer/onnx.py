@@ -71,8 +71,10 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         raise ValueError(f"The model's weights are {model.dtype}; load it in float32, so that the ids stay the same.")
     os.makedirs(folder, exist_ok=True)
     config = model.config
+    digest, *others = model.id_digests()
     facts = {
-        "weights_digest": model.weights_digest(),
+        "weights_digest": digest,
+        "ids_of": others,
         "sampling_rate": config.sampling_rate,
         "hop_length": config.hop_length,
         "levels": list(config.levels),

@@ -69,9 +69,11 @@ def main() -> int:
         command = [*launch, RECIPES / "train_codec.py", "--config", config, "--data", *arguments.data, *held_out]
         limits = ["--run", folder, "--max-minutes", str(arguments.minutes), "--max-steps", "null"]
         _share_corpus(folder)
+        process = subprocess.Popen([*map(str, command), *map(str, limits), *rest])
         try:
-            status = subprocess.run([*map(str, command), *map(str, limits), *rest]).returncode
-        except KeyboardInterrupt:
+            status = process.wait()
+        except KeyboardInterrupt:  # the run got it too, and saves
+            process.wait()
             return 130
         if status or not (folder / "export").is_dir():
             print(f"error: the run {config.stem} has not ended; its messages are above.", file=sys.stderr)

@@ -5,14 +5,16 @@
     python recipes/choices.py LJSpeech/TTS transformer_small --key head --values chained independent split full \
         --runs RUNS -- --data_folder CORPUS --cached_data_folder CACHE
 
-What follows `--` goes to `train.py` of the recipe as it is. Each run has its folder `RUNS/KEY-VALUE` and goes on where
-it was stopped. The table has the numbers of parameters, the minutes of training on this machine, and the best and last
-value of what the recipe keeps checkpoints by: the WER in percent, or the nats an id, on the validation set.
+What follows `--` goes to `train.py` of the recipe as it is. Each run has its folder `RUNS/KEY-VALUE`, goes on where it
+was stopped, and is left alone once it has ended. The table has the numbers of parameters, the minutes of training on
+this machine, and the best and last value of what the recipe keeps checkpoints by: the WER in percent, or the nats an
+id, on the validation set.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from pathlib import Path
 
 MEASURES = {"LibriSpeech/ASR": ("valid WER", "WER %"), "LJSpeech/TTS": ("valid nats", "nats an id")}
 MINUTES = "minutes.txt"
+ENDED = "ended.json"
+"""With which arguments a run has ended."""
 
 
 def logged(log: str, name: str) -> list[float]:
@@ -30,18 +34,25 @@ def logged(log: str, name: str) -> list[float]:
 
 
 def train(recipe: str, hparams: str, folder: Path, arguments: Sequence[str]) -> None:
-    """Run `train.py` of a recipe, and add the minutes that it took to those of its earlier runs.
+    """Run `train.py` of a recipe unless it has ended, and add the minutes that it took to those before a stop.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    script = Path(__file__).parent / recipe / "train.py"
-    command = [sys.executable, script.name, f"hparams/{hparams}.yaml", f"--output_folder={folder.resolve()}"]
+    ended, spent = folder / ENDED, folder / MINUTES
+    if ended.exists() and json.loads(ended.read_text("utf-8")) == list(arguments):
+        return
+    home = Path(__file__).parent / recipe
+    script, settings = str(home / "train.py"), str(home / f"hparams/{hparams}.yaml")
+    command = [sys.executable, script, settings, f"--output_folder={folder}"]
+    folder.mkdir(parents=True, exist_ok=True)
     since = time.monotonic()
-    subprocess.run([*command, *arguments], cwd=script.parent, check=True, stdout=sys.stderr)
-    spent = folder / MINUTES
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    spent.write_text(f"{before + (time.monotonic() - since) / 60:.2f}")
+    try:
+        subprocess.run([*command, *arguments], check=True, stdout=sys.stderr)
+        ended.write_text(json.dumps(list(arguments)), encoding="utf-8")
+    finally:
+        before = float(spent.read_text()) if spent.exists() else 0.0
+        spent.write_text(f"{before + (time.monotonic() - since) / 60:.2f}")
 
 
 def row(recipe: str, value: str, folder: Path) -> str:

@@ -309,7 +309,7 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     facts = corpus.facts
     codec = CodecModel.from_pretrained(options.model).eval()
     made_by, loaded = (facts.weights_digest, facts.levels), (codec.weights_digest(), codec.config.frame_levels)
-    if made_by != loaded:
+    if facts.levels != codec.config.frame_levels or facts.weights_digest not in codec.id_digests():
         told, own = (f"{digest[:12]}…, levels {','.join(map(str, levels))}" for digest, levels in (made_by, loaded))
         raise ValueError(
             f"The corpus was made by {facts.model} ({told}) and {options.model} is another codec ({own}): give --model "

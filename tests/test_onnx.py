@@ -75,6 +75,7 @@ def test_the_metadata_names_the_tokenizer(model, sessions):
         facts = json.loads(session.get_modelmeta().custom_metadata_map["l3ac"])
         assert facts == {
             "weights_digest": model.weights_digest(),
+            "ids_of": [],
             "sampling_rate": model.config.sampling_rate,
             "hop_length": HOP,
             "levels": list(model.config.levels),

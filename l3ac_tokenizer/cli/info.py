@@ -75,9 +75,11 @@ def describe_model(name: str) -> dict[str, Any]:
     """
     model = load_model(name)
     config = model.config
+    digest, *others = model.id_digests()
     return {
         "model": name,
-        "weights_digest": model.weights_digest(),
+        "weights_digest": digest,
+        "ids_of": others,
         "parameters": model.num_parameters(),
         **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
         "streams": config.num_quantizers,
@@ -115,6 +117,7 @@ _LABELS = {
     "file": ("file", "{}"),
     "model": ("model", "{}"),
     "weights_digest": ("weights digest", "{}"),
+    "ids_of": ("with the ids of", "{}"),
     "parameters": ("parameters", "{:,}"),
     "seconds": ("length", "{:.3f} s"),
     "num_samples": ("samples", "{}"),
@@ -138,4 +141,4 @@ _LABELS = {
 
 def _texts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Labels and values for people, in the order of `_LABELS`."""
-    return [(label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if key in facts]
+    return [(label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if facts.get(key, []) != []]

@@ -11,6 +11,9 @@ from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 
+ENCODER = ("encoder.", "quantizer.project_in.")
+"""How the names of all parameters begin that decide ids."""
+
 
 class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
     """Weight initialisation, weight norm, and the digest that names a tokenizer."""
@@ -50,13 +53,26 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
 
     def weights_digest(self) -> str:
         """SHA-256 (hexadecimal) over names, shapes and float32 values of the parameters: names a tokenizer."""
+        return self._digest("")
+
+    def encoder_digest(self) -> str:
+        """The same over the parameters alone that decide ids."""
+        return self._digest(*ENCODER)
+
+    def _digest(self, *prefixes: str) -> str:
         digest = hashlib.sha256()
         for name, parameter in sorted(self.named_parameters()):
+            if not name.startswith(prefixes):
+                continue
             values: Tensor = parameter.detach().to("cpu", torch.float32).contiguous()
             digest.update(f"{name} {list(values.shape)}\n".encode())
             digest.update(values.numpy().astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
     def id_digests(self) -> tuple[str, ...]:
-        """Digests of all weights whose ids are those of this model, its own first."""
-        return (self.weights_digest(), *self.config.ids_of)
+        """Digests of weights whose ids this model reads as its own; its own digest is the first.
+
+        Others are those of `config.ids_of`, as long as the encoder is the one for which they stand there.
+        """
+        others = self.config.ids_of if self.config.encoder_digest == self.encoder_digest() else ()
+        return (self.weights_digest(), *others)

@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +30,30 @@ logger = logging.getLogger(__name__)
 CODEC_NOTE = "codec.json"
 """In the folder of a run's checkpoints: whose ids it is trained on."""
 
-DIGEST = "weights_digest"
+MADE_FOR = "l3ac"
+"""In the metadata of a file of frames: whose ids they stand beside."""
+
+
+class Made(NamedTuple):
+    """What decides whether ids are those of a codec."""
+
+    weights_digest: str
+    levels: tuple[int, ...]
+
+    @classmethod
+    def by(cls, model: CodecModel) -> Made:
+        """Of the ids of a model."""
+        return cls(model.weights_digest(), tuple(model.config.frame_levels))
+
+    @classmethod
+    def read(cls, text: str) -> Made:
+        """The inverse of `text`."""
+        facts = json.loads(text)
+        return cls(facts["weights_digest"], tuple(facts["levels"]))
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(self._asdict())
 
 
 class Store(ABC):
@@ -37,9 +61,11 @@ class Store(ABC):
 
     Attributes:
         where: it was read from.
+        made_by: the script of the recipe that makes it.
     """
 
     where: str | os.PathLike[str]
+    made_by: str
 
     @abstractmethod
     def __contains__(self, name: object) -> bool: ...
@@ -57,7 +83,7 @@ class Store(ABC):
         found = [name for name in names if name in self]
         if not found:
             raise CorpusError(
-                f"{self.where} has none of the {len(names)} utterances of {what}: run extract.py with the same "
+                f"{self.where} has none of the {len(names)} utterances of {what}: run {self.made_by} with the same "
                 "arguments first."
             )
         if len(found) < len(names):
@@ -78,6 +104,8 @@ class IdStore(Store):
         CorpusError: there are no shards, or another codec made them.
         OSError: they cannot be read.
     """
+
+    made_by = "extract.py"
 
     def __init__(self, folder: str | os.PathLike[str], codec: str | None) -> None:
         if not Path(folder).exists():
@@ -121,27 +149,28 @@ class FrameStore(Store):
         OSError: there is no such file.
     """
 
+    made_by = "anchors.py"
+
     def __init__(self, path: str | os.PathLike[str], codec: str) -> None:
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no {path}: run anchors.py with the same arguments first.")
         self.where = path
         with safe_open(path, "pt") as file:
-            made_for = file.metadata()[DIGEST]
-            _require_ids_of(
-                made_for,
-                codec,
-                CodecModel.from_pretrained(codec),
-                f"{path} was made for a codec with",
-                "run anchors.py again",
-            )
+            made = Made.read(file.metadata()[MADE_FOR])
+            _require_ids_of(made, codec, f"{path} was made for a codec with", "run anchors.py again")
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+    @property
+    def width(self) -> int:
+        """Features F of a frame."""
+        return next(iter(self._frames.values())).shape[1]
 
     @staticmethod
     def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray], codec: CodecModel) -> None:
         """Write frames (N, F) float32 by name of utterance, and for which codec they are."""
         arrays = {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}
         with atomic_write(path) as file:
-            file.write(save(arrays, {DIGEST: codec.weights_digest()}))
+            file.write(save(arrays, {MADE_FOR: Made.by(codec).text()}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._frames
@@ -157,36 +186,26 @@ def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> Non
     Raises:
         CorpusError: the levels or the weights are others.
     """
-    model = CodecModel.from_pretrained(codec)
-    if model.config.frame_levels != facts.levels:
-        raise CorpusError(
-            f"{folder} has ids of the levels {_listed(facts.levels)} ({facts.model}) and the codec {codec} has "
-            f"{_listed(model.config.frame_levels)}: give the codec that made them, or run extract.py into another "
-            "folder."
-        )
-    _require_ids_of(
-        facts.weights_digest,
-        codec,
-        model,
-        f"{folder} has ids of {facts.model} with",
-        "give the codec that made them, or run extract.py into another folder",
-    )
+    made = Made(facts.weights_digest, tuple(facts.levels))
+    remedy = "give the codec that made them, or run extract.py into another folder"
+    _require_ids_of(made, codec, f"{folder} has ids of {facts.model} with", remedy)
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
-    """Write down whose ids a run is trained on, in the folder of its checkpoints.
+    """Write down whose ids a run is trained on, in the folder of its checkpoints, before there are any.
 
     Raises:
         CorpusError: the run was begun on the ids of other weights.
+        FileNotFoundError: there are checkpoints, and nothing says on whose ids they were trained.
         OSError: the note cannot be written.
     """
     note = Path(run, CODEC_NOTE)
-    if note.exists():
+    if note.exists() or any(Path(run).glob("CKPT+*")):
         check_run(run, codec)
         return
     note.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as file:
-        file.write(json.dumps({"codec": codec, DIGEST: CodecModel.from_pretrained(codec).weights_digest()}).encode())
+        file.write(Made.by(CodecModel.from_pretrained(codec)).text().encode())
 
 
 def check_run(run: str | os.PathLike[str], codec: str) -> None:
@@ -199,20 +218,22 @@ def check_run(run: str | os.PathLike[str], codec: str) -> None:
     note = Path(run, CODEC_NOTE)
     if not note.exists():
         raise FileNotFoundError(f"There is no {note}, which says whose ids the run reads: train it again.")
-    _require_ids_of(
-        json.loads(note.read_text("utf-8"))[DIGEST],
-        codec,
-        CodecModel.from_pretrained(codec),
-        f"{run} was trained on ids of",
-        "give the codec that made them, or train in another folder",
-    )
+    remedy = "give the codec that made them, or train in another folder"
+    _require_ids_of(Made.read(note.read_text("utf-8")), codec, f"{run} was trained on ids of", remedy)
 
 
-def _require_ids_of(made_by: str, codec: str, model: CodecModel, what: str, remedy: str) -> None:
-    """Refuse what was made with the ids of weights (a digest) that have others than the model `codec`."""
-    digests = model.id_digests()
-    if made_by not in digests:
-        raise CorpusError(f"{what} the weights {made_by[:12]}… and the codec {codec} has {digests[0][:12]}…: {remedy}.")
+def _require_ids_of(made: Made, codec: str, what: str, remedy: str) -> None:
+    """Refuse what was made with other ids than those of a codec."""
+    model = CodecModel.from_pretrained(codec)
+    levels, digests = tuple(model.config.frame_levels), model.id_digests()
+    if made.levels != levels:
+        raise CorpusError(
+            f"{what} the levels {_listed(made.levels)} and the codec {codec} has {_listed(levels)}: {remedy}."
+        )
+    if made.weights_digest not in digests:
+        raise CorpusError(
+            f"{what} the weights {made.weights_digest[:12]}… and the codec {codec} has {digests[0][:12]}…: {remedy}."
+        )
 
 
 def _listed(levels: Iterable[int]) -> str:

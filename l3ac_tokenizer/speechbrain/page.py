@@ -63,7 +63,7 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
 
 
 def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: np.ndarray, text: str) -> bool:
-    """A spectrogram of a clip (T,), and below it the attention (N, S) of its ids to the text.
+    """A spectrogram of a clip (T,), and below it the attention (N, S) of its ids to the S characters of a text.
 
     Returns:
         Whether matplotlib is there to draw it.

@@ -30,7 +30,7 @@ class TokenRecogniser:
 
     Raises:
         OSError: it is no such folder.
-        ValueError: nothing was trained there yet, or on ids of other weights than the codec has now.
+        ValueError: nothing was trained there yet, or not on ids, or on those of other weights than the codec has now.
     """
 
     sampling_rate = 16_000
@@ -46,6 +46,8 @@ class TokenRecogniser:
             # The file names the folder that the run was trained in; it may have been moved.
             moved = {"checkpointer": {"checkpoints_dir": os.fspath(Path(run, "save"))}}
             hparams: dict[str, Any] = load_hyperpyyaml(file, moved)
+        if hparams["inputs"] != "ids":
+            raise ValueError(f"{run} reads {hparams['inputs']} and no ids: give a run that reads ids.")
         if hparams["checkpointer"].recover_if_possible(min_key="WER") is None:
             raise ValueError(f"{run} has no checkpoint: train it first.")
         self.label = f"token ASR ({Path(run).name})"

@@ -41,8 +41,11 @@ class Characters:
 
     def __call__(self, text: str) -> Tensor:
         """The numbers (S,), int64, of a text."""
-        text = text.lower() if self.lower else text
-        return torch.tensor([self._number[each] for each in text if each in self._number], dtype=torch.long)
+        return torch.tensor([self._number[each] for each in self.known(text)], dtype=torch.long)
+
+    def known(self, text: str) -> str:
+        """The characters of a text that have a number, S of them."""
+        return "".join(each for each in (text.lower() if self.lower else text) if each in self._number)
 
 
 class TTSOutput(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from ..configuration import CodecConfig
 from .config import LossWeights, TrainingConfig
 from .corpus import Clip, Corpus
+from .sources import table_rows
+
+logger = logging.getLogger(__name__)
 
 PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
 """What a family is called and where it comes from, by `model_type`."""
@@ -146,16 +150,21 @@ def source_table(clips: Sequence[Clip], corpus: Corpus, manifest: str | Path | N
 
     `manifest` is a CSV with the columns `path`, `source` and `licence`, its paths relative to its folder;
     without one the table is by domain.
+
+    Raises:
+        DataError: the manifest lacks a column or a value.
     """
     minutes: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     known = {}
     if manifest is not None:
-        root = Path(manifest).absolute().parent
-        with open(manifest, newline="") as file:
-            known = {(root / row["path"]).as_posix(): (row["source"], row["licence"]) for row in csv.DictReader(file)}
+        root = Path(manifest).parent
+        for row in table_rows(Path(manifest), "path", "source", "licence"):
+            known[os.path.realpath(root / row["path"])] = (row["source"], row["licence"])
     for clip in clips:
-        key = known.get(Path(clip.path).absolute().as_posix(), (clip.domain, "not stated"))
+        key = known.get(os.path.realpath(clip.path), (clip.domain, "not stated"))
         minutes[key].append(corpus.minutes(clip))
+    if known and all(licence == "not stated" for _, licence in minutes):
+        logger.warning("%s lists none of the training audio", manifest)
     rows = []
     for (source, licence), of_clips in sorted(minutes.items()):
         total = "not measured" if None in of_clips else f"{sum(filter(None, of_clips)):.1f}"

@@ -250,9 +250,9 @@ class TrainingConfig:
 
 
 def network_fields(kind: type[CodecConfig]) -> set[str]:
-    """The fields of a network's configuration that are not those of every model of transformers."""
+    """The fields of a network's configuration that describe a network, not its weights nor any model."""
     own, every = (dataclasses.fields(each) for each in (kind, PreTrainedConfig))
-    return {field.name for field in own} - {field.name for field in every}
+    return {field.name for field in own} - {field.name for field in every} - {"ids_of", "encoder_digest"}
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:

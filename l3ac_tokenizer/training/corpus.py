@@ -10,6 +10,7 @@ import fnmatch
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,10 +69,19 @@ class Corpus(Protocol):
 
 
 def split(clips: Sequence[Clip], patterns: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
-    """Clips whose path matches none of the patterns, and those that match one (`fnmatch`, whole path)."""
+    """Clips whose absolute path matches none of the patterns (`fnmatch`, all of the path), and those that match one.
+
+    Patterns that match nothing are logged: they may be meant for other audio, or mistyped.
+    """
     parts: tuple[list[Clip], list[Clip]] = [], []
+    unmatched = set(patterns)
     for clip in clips:
-        parts[any(fnmatch.fnmatchcase(clip.path, pattern) for pattern in patterns)].append(clip)
+        path = os.path.abspath(clip.path)
+        matching = {pattern for pattern in patterns if fnmatch.fnmatchcase(path, pattern)}
+        unmatched -= matching
+        parts[bool(matching)].append(clip)
+    for pattern in sorted(unmatched):
+        logger.warning("holdout: no file matches %s", pattern)
     return parts
 
 

@@ -12,7 +12,8 @@ import torch
 
 from ..feature_extraction import L3ACFeatureExtractor
 from ..modeling import CodecModel
-from .network import ENCODER, TrainableCodec
+from ..modeling.pretrained import ENCODER
+from .network import TrainableCodec
 
 
 def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> CodecModel:

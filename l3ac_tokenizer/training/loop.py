@@ -334,6 +334,12 @@ class Run:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self.codec.load_state_dict(state["codec"])
+        network = self.codec.model
+        if self.config.frozen_encoder and network.encoder_digest() != network.config.encoder_digest:
+            raise TrainingError(
+                f"{self.config.init_from} has another encoder than when the run in {self.folder} began: name the one "
+                "that it began with, or another --run."
+            )
         self.optimiser.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.position = Position(**state["position"])

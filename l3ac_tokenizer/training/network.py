@@ -11,13 +11,11 @@ from transformers import AutoModel
 
 from ..hub import preset_config
 from ..modeling import CodecModel
+from ..modeling.pretrained import ENCODER
 from .config import ConfigError, TrainingConfig, network_fields
 from .whitening import Whitened
 
 logger = logging.getLogger(__name__)
-
-ENCODER = ("encoder.", "quantizer.project_in.")
-"""How the names of all tensors begin that decide ids."""
 
 
 class TrainableCodec(nn.Module):
@@ -26,8 +24,7 @@ class TrainableCodec(nn.Module):
     Args:
         model: The published network, which becomes the one that is trained.
         whiten: Whiten its latents.
-        frozen_encoder: Train what follows the ids alone, on rounded codes; without effect on ids, whitening is left
-            out.
+        frozen_encoder: Train what follows the ids alone, on the ids of evaluation; nothing is whitened.
     """
 
     def __init__(self, model: CodecModel, *, whiten: bool, frozen_encoder: bool = False):
@@ -35,9 +32,7 @@ class TrainableCodec(nn.Module):
         self.model = model
         self.frozen_encoder = frozen_encoder
         self._split_weights(model)
-        if frozen_encoder:
-            model.quantizer.noise_probability = 0.0  # which is there for the encoder's gradient
-        elif whiten:
+        if whiten and not frozen_encoder:
             quantizer = model.quantizer
             quantizer.project_in = Whitened(quantizer.project_in, len(quantizer.levels))  # type: ignore[assignment]
 
@@ -61,8 +56,16 @@ class TrainableCodec(nn.Module):
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 1, T) audio to reconstruction (B, T), ids (B, N), latents (B, N, 6)."""
-        output = self.model(samples)
-        return output.audio_values.squeeze(1), self.model.quantizer.streams_to_ids(output.audio_codes), output.latents
+        if self.frozen_encoder:
+            # Not under autocast, nor with noise: the decoder is to learn from the ids that it will get.
+            with torch.no_grad(), torch.autocast(samples.device.type, enabled=False):
+                encoded = self.model.encode(samples)
+            codes, latents = encoded.audio_codes, encoded.latents
+            audio = self.model.decode(codes, num_samples=samples.shape[-1]).audio_values
+        else:
+            output = self.model(samples)
+            audio, codes, latents = output.audio_values, output.audio_codes, output.latents
+        return audio.squeeze(1), self.model.quantizer.streams_to_ids(codes), latents
 
     def plain_state(self) -> dict[str, Tensor]:
         """State of the published network: weight norm and whitening folded in, float32."""
@@ -102,7 +105,7 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
 def _keep_ids(model: CodecModel, source: str) -> None:
     """Say in the model's configuration that its ids are those of the codec `source`, whose encoder it has."""
     given = CodecModel.from_pretrained(source)
-    fields = {"model_type", *network_fields(type(model.config))} - {"ids_of", "noise_probability"}
+    fields = {"model_type", *network_fields(type(model.config))} - {"noise_probability", "training_levels"}
     for name in sorted(field for field in fields if not field.startswith("decoder_")):
         values = [getattr(config, name, None) for config in (model.config, given.config)]
         ours, theirs = (list(value) if isinstance(value, tuple) else value for value in values)
@@ -111,6 +114,7 @@ def _keep_ids(model: CodecModel, source: str) -> None:
                 f"frozen_encoder: {name} is {ours} and that of {source} is {theirs}; only the decoder can differ."
             )
     model.config.ids_of = list(given.id_digests())
+    model.config.encoder_digest = given.encoder_digest()
 
 
 @torch.no_grad()

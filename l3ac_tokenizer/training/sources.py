@@ -40,7 +40,7 @@ def common_voice(root: Path, training: bool) -> list[Clip] | None:
     tables = [root / "dev.tsv", root / "train.tsv"]
     if not (root / "clips").is_dir() or not any(table.is_file() for table in tables):
         return None
-    names = (row["path"] for row in _rows(tables[training], "path"))
+    names = (row["path"] for row in table_rows(tables[training], "path"))
     return [Clip((root / "clips" / name).as_posix(), "common_voice") for name in names]
 
 
@@ -60,7 +60,7 @@ def mtg_jamendo(root: Path, training: bool) -> list[Clip] | None:
         raise DataError(f"{root} has MTG-Jamendo's tables but no folder 00 with audio: unpack the audio into it.")
     low = any((places[0] / "00").glob("*.low.mp3"))
     clips = []
-    for row in _rows(home / names[training], "PATH", "DURATION"):
+    for row in table_rows(home / names[training], "PATH", "DURATION"):
         track = places[0] / row["PATH"]
         path = (track.with_suffix(".low.mp3") if low else track).as_posix()
         starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_PIECE))))
@@ -78,7 +78,7 @@ def fsd50k(root: Path, training: bool) -> list[Clip] | None:
         return [] if (root / "FSD50K.eval_audio").is_dir() else None
     if table.is_file():
         wanted = "train" if training else "val"
-        rows = _rows(table, "fname", "split")
+        rows = table_rows(table, "fname", "split")
         paths = [audio / f"{row['fname']}.wav" for row in rows if row["split"] == wanted]
     elif training:
         paths = sorted(audio.glob("*.wav"))
@@ -157,7 +157,7 @@ def _below(root: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(map(Path, files_below(root, suffixes)))
 
 
-def _rows(table: Path, *needed: str) -> Iterator[dict[str, Any]]:
+def table_rows(table: Path, *needed: str) -> Iterator[dict[str, Any]]:
     """Values of a TSV (which quotes nothing) or CSV, as its header names the columns."""
     return (row for _, row in _numbered_rows(table, *needed))
 

@@ -139,6 +139,7 @@ def test_ids_are_read_by_weights_that_kept_the_encoder(manifest, codec, tmp_path
     note_codec(tmp_path / "run", codec)
     further = CodecModel.from_pretrained(codec)
     further.config.ids_of = list(further.id_digests())
+    further.config.encoder_digest = further.encoder_digest()
     with torch.no_grad():
         next(further.decoder.parameters()).add_(0.5)
     further.save_pretrained(tmp_path / "further")
@@ -153,16 +154,25 @@ def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
     note_codec(tmp_path / "run", codec)
     check_run(tmp_path / "run", codec)
     with_other_weights(codec, tmp_path / "weights")
+    CodecModel.from_pretrained(codec, levels=[3, 3, 5]).save_pretrained(tmp_path / "levels")  # of the same weights
     for begin in (check_run, note_codec):
         with pytest.raises(CorpusError, match=r"was trained on ids of the weights .* has .*: give the codec"):
             begin(tmp_path / "run", str(tmp_path / "weights"))
+        with pytest.raises(CorpusError, match=r"was trained on ids of the levels 5,3,3 .* has 3,3,5: give the codec"):
+            begin(tmp_path / "run", str(tmp_path / "levels"))
+    (tmp_path / "run" / "CKPT+1").mkdir()
+    (tmp_path / "run" / "codec.json").unlink()
+    with pytest.raises(FileNotFoundError, match="train it again"):  # nobody knows of what ids the checkpoint is
+        note_codec(tmp_path / "run", codec)
 
 
 def test_anchors_are_those_of_their_codec_only(codec, tmp_path):
     frames = {"a": np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)}
     FrameStore.write(tmp_path / "latents.safetensors", frames, CodecModel.from_pretrained(codec))
     store = FrameStore(tmp_path / "latents.safetensors", codec)
-    assert "a" in store and "b" not in store
+    assert "a" in store and "b" not in store and store.width == 3
+    with pytest.raises(CorpusError, match=r"none of the 1 utterances of a\.csv: run anchors\.py"):
+        store.known(["b"], "a.csv")
     assert np.array_equal(store["a"], frames["a"])
     with_other_weights(codec, tmp_path / "weights")
     with pytest.raises(CorpusError, match=r"made for a codec with the weights .*: run anchors\.py again"):

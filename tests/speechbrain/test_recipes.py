@@ -68,6 +68,10 @@ def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
     shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
         TokenRecogniser(tmp_path)
+    settings = tmp_path / "hyperparams.yaml"
+    settings.write_text(settings.read_text().replace("inputs: ids", "inputs: log_mel"))
+    with pytest.raises(ValueError, match="reads log_mel and no ids"):
+        TokenRecogniser(tmp_path)
 
 
 def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
@@ -97,6 +101,48 @@ def test_too_few_utterances_for_the_processes_are_said(asr_run, tmp_path, monkey
     monkeypatch.setenv("WORLD_SIZE", str(batches))
     with pytest.raises(ValueError, match=rf"train\.csv has 64 utterances, which are {batches} batches, too few for"):
         train.dataio_prepare(hparams, units)
+
+
+def test_features_of_another_width_than_the_inputs_are_refused(asr_run, tmp_path):
+    hparams = hparams_of(ASR, asr_arguments(*asr_run.values(), input_size=80), tmp_path)
+    with pytest.raises(ValueError, match=r"`input_size` is 80; it must be None for inputs=ids\."):
+        load(ASR / "train.py").dataio_prepare(hparams, SimpleNamespace(sp=None))
+
+
+def test_a_refused_codec_leaves_no_trace_in_the_run(asr_run, tmp_path):
+    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", codec="l3ac-3k")
+    with pytest.raises(AssertionError, match="give the codec that made them"):
+        run(ASR, "train.py", *arguments)
+    assert not (tmp_path / "run" / "save" / "codec.json").exists()
+
+
+@pytest.mark.parametrize("token_type", ["bpe", "unigram"])
+def test_units_can_be_parts_of_words(asr_run, tmp_path, token_type):
+    paths = (asr_run["data"], asr_run["cache"], tmp_path / "run")
+    run(ASR, "train.py", *asr_arguments(*paths, token_type=token_type, output_neurons=14, number_of_epochs=1))
+    assert len(logged(tmp_path / "run", "test WER")) == 1
+    assert (tmp_path / "run" / "save" / f"14_{token_type}.model").is_file()
+
+
+def test_choices_are_trained_once_and_stand_in_one_table(tmp_path, monkeypatch, capsys):
+    choices = load(ASR.parents[1] / "choices.py")
+    commands = []
+
+    def train(command, check, stdout):
+        commands.append(command)
+        folder = Path(command[3].removeprefix("--output_folder="))
+        log = "million parameters: 0.50\nepoch: 1 - valid WER: 60.00\nepoch: 2 - valid WER: 70.00\n"
+        (folder / "train_log.txt").write_text(log)
+
+    monkeypatch.setattr(choices.subprocess, "run", train)
+    asked = ["LibriSpeech/ASR", "lstm_small", "--key", "embedding", "--values", "codes", "table", "--runs"]
+    for _ in range(2):
+        choices.main([*asked, str(tmp_path), "--", "--data_folder=CORPUS"])
+        assert "| `table` | 0.50 | 2 | 0 | 60.00 | 70.00 |" in capsys.readouterr().out
+    assert [command[4:] for command in commands] == [
+        [f"--embedding={value}", "--data_folder=CORPUS"] for value in ("codes", "table")
+    ]
+    assert all(Path(part).is_file() for command in commands for part in command[1:3])
 
 
 @pytest.mark.slow
@@ -160,7 +206,6 @@ def test_a_voice_goes_on_where_it_was_stopped(tts_run, tmp_path):
     assert logged(tmp_path / "whole", "train loss") == pytest.approx(losses, rel=0.01)
 
 
-@pytest.mark.slow
 def test_two_processes_train_a_voice_together(tts_run, tmp_path):
     arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", number_of_epochs=1)
     run(TTS, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,14 +94,14 @@ def test_all_runs_share_one_decoded_corpus(ablations, command_line, tmp_path, mo
         (folder / "corpus" / folder.name).touch()
         (folder / "export").mkdir()
         (folder / "log.jsonl").write_text('{"step": 1}\n')
-        return subprocess.CompletedProcess(command, 0)
+        return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(ablations.subprocess, "run", run)
+    monkeypatch.setattr(ablations.subprocess, "Popen", run)
     assert ablations.main() == 0
     names = {path.stem for path in ablations.CONFIGS}
     assert {path.name for path in (tmp_path / "corpus").iterdir()} == names
     assert capsys.readouterr().out.count("| 1 |") == len(names)
-    monkeypatch.setattr(ablations.subprocess, "run", None)  # no run is repeated
+    monkeypatch.setattr(ablations.subprocess, "Popen", None)  # no run is repeated
     assert ablations.main() == 0
 
 
@@ -109,6 +109,6 @@ def test_all_runs_share_one_decoded_corpus(ablations, command_line, tmp_path, mo
 def test_a_run_that_was_stopped_is_not_taken_for_one_that_has_ended(
     ablations, command_line, monkeypatch, capsys, status
 ):
-    monkeypatch.setattr(ablations.subprocess, "run", lambda command: subprocess.CompletedProcess(command, status))
+    monkeypatch.setattr(ablations.subprocess, "Popen", lambda command: SimpleNamespace(wait=lambda: status))
     assert ablations.main() == 1
     assert "the run l3ac-1k has not ended" in capsys.readouterr().err

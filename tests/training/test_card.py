@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+
+import pytest
 
 from l3ac_tokenizer import preset_config
-from l3ac_tokenizer.training.card import model_card
+from l3ac_tokenizer.training.card import model_card, source_table
 from l3ac_tokenizer.training.config import LossWeights, Phase, TrainingConfig
+from l3ac_tokenizer.training.corpus import Clip, DataError
 
 SCORES = {"speech/stoi": 0.5, "score": 0.5}
 
@@ -34,6 +38,25 @@ def test_a_card_names_the_speech_encoder_and_its_window():
     text = card(perceptual_seconds=None, weights=weights)
     assert f"relative L1 over all layers of {encoder} (a Whisper sees the crop alone) x 2" in text
     assert "speech encoder" not in card(perceptual_encoder=None)
+
+
+def test_training_audio_is_told_by_source_and_licence_however_its_path_is_spelt(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audio = tmp_path / "real"
+    audio.mkdir()
+    (tmp_path / "link").symlink_to(audio)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,source,licence\nlink/a.wav,Somebody,CC0\n")
+    corpus = SimpleNamespace(minutes=lambda clip: 1.5)
+    clips = [Clip("link/../real/a.wav", "speech"), Clip("real/b.wav", "speech")]
+    table = source_table(clips, corpus, "manifest.csv")
+    assert "| Somebody | CC0 | 1 | 1.5 |" in table and "| speech | not stated | 1 | 1.5 |" in table
+    assert not caplog.records
+    source_table(clips[1:], corpus, manifest)
+    assert "lists none of the training audio" in caplog.text
+    manifest.write_text("path,source\nlink/a.wav,Somebody\n")
+    with pytest.raises(DataError, match="has no column 'licence'"):
+        source_table(clips, corpus, manifest)
 
 
 def test_losses_without_weight_and_clamps_that_clamp_nothing_are_not_listed():

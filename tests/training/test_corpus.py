@@ -154,6 +154,16 @@ def test_held_out_files_are_never_trained_on(corpus_folder, tmp_path):
     assert len(held) == 3 + 4
 
 
+def test_held_out_patterns_are_of_whole_paths_and_told_where_they_match_nothing(
+    corpus_folder, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(corpus_folder)
+    config = TrainingConfig(holdout=[f"{corpus_folder}/speech/*", "*/nobody_*"], decode_gigabytes=0.0)
+    _, train, held = prepare_audio(config, ["speech", "music"], [], tmp_path, RATE)
+    assert len(train) == len(held) == 4
+    assert caplog.messages == ["holdout: no file matches */nobody_*"]
+
+
 def test_held_out_files_are_known_by_any_spelling_of_their_path(tmp_path, monkeypatch):
     folder = write_corpus(tmp_path / "audio", clips=2)
     (tmp_path / "link").symlink_to(folder)

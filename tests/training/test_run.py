@@ -24,6 +24,7 @@ from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
+from l3ac_tokenizer.modeling.pretrained import ENCODER
 from l3ac_tokenizer.training import loop, snapshot
 from l3ac_tokenizer.training.config import (
     Augment,
@@ -35,8 +36,8 @@ from l3ac_tokenizer.training.config import (
     load_config,
 )
 from l3ac_tokenizer.training.export import plain_model
-from l3ac_tokenizer.training.loop import Run
-from l3ac_tokenizer.training.network import ENCODER, build_codec, load_fitting
+from l3ac_tokenizer.training.loop import Run, TrainingError
+from l3ac_tokenizer.training.network import build_codec, load_fitting
 from l3ac_tokenizer.training.snapshot import Snapshots
 from l3ac_tokenizer.training.state import load_state
 from l3ac_tokenizer.training.stream import Request
@@ -389,6 +390,25 @@ def test_a_frozen_encoder_keeps_every_id(finished, corpus_folder, tmp_path):
     assert not torch.equal(given.decoder.output_layer.weight, trained.decoder.output_layer.weight)
     assert trained.id_digests() == (trained.weights_digest(), given.weights_digest())
     assert "the ids are the same" in (tmp_path / "run" / "export" / "README.md").read_text()
+    with torch.no_grad():
+        next(given.encoder.parameters()).mul_(1.01)
+        next(trained.encoder.parameters()).mul_(1.01)
+    assert trained.id_digests() == (trained.weights_digest(),)  # another encoder has other ids
+    given.save_pretrained(tmp_path / "given")
+    with pytest.raises(TrainingError, match=r"given has another encoder than when the run .* began"):
+        Run(tiny(max_steps=5, **options), [corpus_folder], tmp_path / "run")
+
+
+def test_a_frozen_encoder_gives_the_ids_of_evaluation_under_autocast(finished):
+    config = tiny(model=TINY, init_from=str(finished / "export"), frozen_encoder=True)
+    codec, plain = build_codec(config).train(), L3ACModel.from_pretrained(finished / "export").eval()
+    audio = 0.1 * torch.randn(2, 1, 16_000, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded, ids, _ = codec(audio)
+    assert torch.equal(ids, plain.encode(audio).audio_codes[:, 0])
+    decoded.float().sum().backward()
+    graded = {name for name, parameter in codec.model.named_parameters() if parameter.grad is not None}
+    assert graded and not any(name.startswith(ENCODER) for name in graded)
 
 
 @pytest.mark.parametrize(("field", "value"), [("levels", [5, 5, 5, 5, 5, 5]), ("attention_window", 20)])

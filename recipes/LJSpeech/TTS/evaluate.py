@@ -139,7 +139,7 @@ def main(argv):
             write_audio(folder / path, waves[kind], rate)
         picture = f"clips/{name}.png"
         alignment = spoken.alignment.cpu().numpy()
-        drawn = write_picture(folder / picture, generated, rate, alignment, text)
+        drawn = write_picture(folder / picture, generated, rate, alignment, hparams["characters"].known(text))
         finished += spoken.finished
         heard_at = {kind: soxr.resample(wave, rate, HEARING_RATE) for kind, wave in waves.items()}
         heard = scores.add(name, text, heard_at, {"generated": spoken.ids, "recording": row["ids"]})

@@ -194,9 +194,9 @@ def main(argv):
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"], hyperparams_to_save=hparams_file, overrides=overrides
     )
-    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])
     run_on_main(prepare_ljspeech, kwargs=hparams["prepare"])
     datasets = dataio_prepare(hparams)
+    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])  # the ids are its own: that was checked
     brain = TTS(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

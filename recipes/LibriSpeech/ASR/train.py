@@ -94,11 +94,17 @@ def dataio_prepare(hparams, tokenizer):
     """The datasets of inputs and text units, and the samplers that batch them by length.
 
     Raises:
-        ValueError: There are too few utterances for a batch on each process.
+        ValueError: There are too few utterances for a batch on each process, or `input_size` is not that of the inputs.
     """
-    ids = hparams["inputs"] == "ids"
-    where = hparams["tokens_folder"] if ids else hparams["frames_file"]
-    store = (IdStore if ids else FrameStore)(where, hparams["codec"])
+    if hparams["inputs"] == "ids":
+        store, input_size = IdStore(hparams["tokens_folder"], hparams["codec"]), None
+    else:
+        store = FrameStore(hparams["frames_file"], hparams["codec"])
+        input_size = store.width
+    if hparams["input_size"] != input_size:
+        raise ValueError(
+            f"`input_size` is {hparams['input_size']}; it must be {input_size} for inputs={hparams['inputs']}."
+        )
 
     def dataset(csv_path, reverse=False):
         data = DynamicItemDataset.from_csv(csv_path, replacements={"data_root": hparams["data_folder"]})
@@ -160,7 +166,6 @@ def main(argv):
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"], hyperparams_to_save=hparams_file, overrides=overrides
     )
-    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])
     run_on_main(prepare_librispeech, kwargs=hparams["prepare"])
     tokenizer = SentencePiece(
         model_dir=hparams["save_folder"],  # with the run, which is of no use without them
@@ -173,6 +178,7 @@ def main(argv):
         eos_id=hparams["eos_index"],
     )
     train, valid, tests, train_sampler, valid_sampler = dataio_prepare(hparams, tokenizer)
+    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])  # the ids are its own: that was checked
 
     brain = ASR(
         modules=hparams["modules"],
