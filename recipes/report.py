@@ -20,7 +20,7 @@ from pathlib import Path
 
 from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.cli.report import one_sentence
-from l3ac_tokenizer.evaluation.codecs import codec_title
+from l3ac_tokenizer.evaluation.codec import codec_title
 from l3ac_tokenizer.evaluation.data import open_data
 from l3ac_tokenizer.evaluation.options import Options
 from l3ac_tokenizer.evaluation.report import write_report

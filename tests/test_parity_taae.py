@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_integration.convert_checkpoint import ConversionError, convert_state_dicts, main, read_state_dicts
+from hf_integration.conversion import ConversionError, convert_state_dicts, read_state_dicts
+from hf_integration.convert_checkpoint import main
 from hf_integration.released_config import differences
 from hf_integration.verify import deterministic_state, deterministic_tensor
 from hf_integration.verify_taae import GOLDEN, compare

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .codecs import Code, Codec, CodecUnavailable
+from .codec import Code, Codec, CodecUnavailable
 
 OPUS_KBPS = (6.0, 256.0)
 """What libsndfile lets Opus use, of one channel."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .codecs import SCORING_RATE
+from .codec import SCORING_RATE
 from .scoring import Metric, Trial, Value
 
 

@@ -15,7 +15,8 @@ import torch
 from tqdm import tqdm
 
 from . import memory
-from .codecs import Codec, CodecUnavailable, open_codec
+from .codec import Codec, CodecUnavailable
+from .codecs import open_codec
 from .tables import table
 from .timing import Timing, flops, growth_exponent, median, timed
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..usage import Usage, huffman_bits, usage
-from .codecs import Codec, Rates
+from .codec import Codec, Rates
 
 NOISE_DB = -60.0
 """Level of the white noise, relative to the clip's own level."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from .codecs import SCORING_RATE
+from .codec import SCORING_RATE
 from .tables import COUNTED, mean_cell
 
 SECONDS = 10.0

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codecs import Code, Codec, CodecUnavailable, Rates, codec_title
+from .codec import Code, Codec, CodecUnavailable, Rates, codec_title
 
 
 @dataclass(frozen=True)

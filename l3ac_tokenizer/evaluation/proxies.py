@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .codecs import SCORING_RATE
+from .codec import SCORING_RATE
 from .metrics import MetricError
 from .scoring import Metric, Trial, Value
 

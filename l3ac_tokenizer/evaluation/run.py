@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from ..atomic import atomic_write
 from ..audio import write_audio
-from .codecs import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title, open_codec, refuse_twins
+from .codec import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title
+from .codecs import open_codec, refuse_twins
 from .cost import count_macs
 from .data import Clip, ClipSets
 from .options import Options

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import metrics
-from .codecs import SCORING_RATE, Codec, reconstruct
+from .codec import SCORING_RATE, Codec, reconstruct
 from .data import Clip
 from .ids import consistency
 from .metrics import MetricError

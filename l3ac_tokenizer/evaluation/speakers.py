@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .codecs import SCORING_RATE
+from .codec import SCORING_RATE
 from .scoring import Metric, Trial, Value
 from .statistics import NO_MEAN, SEED, Mean
 

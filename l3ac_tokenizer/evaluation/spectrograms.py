@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .codecs import SCORING_RATE
+from .codec import SCORING_RATE
 from .pictures import as_png
 
 SECONDS = 5.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import speech_like
 
-from l3ac_tokenizer.evaluation.codecs import Code, Codec, Rates
+from l3ac_tokenizer.evaluation.codec import Code, Codec, Rates
 from l3ac_tokenizer.evaluation.ids import consistency, digit_usage, id_statistics, perturbations
 
 RATE = 16_000

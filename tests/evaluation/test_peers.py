@@ -9,7 +9,8 @@ import torch
 import transformers
 from networks import speech_like
 
-from l3ac_tokenizer.evaluation.codecs import SCORING_RATE, CodecUnavailable, open_codec, reconstruct
+from l3ac_tokenizer.evaluation.codec import SCORING_RATE, CodecUnavailable, reconstruct
+from l3ac_tokenizer.evaluation.codecs import open_codec
 
 SECONDS = 1.0
 CLIP = speech_like(round(SECONDS * SCORING_RATE)).numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from l3ac_tokenizer.evaluation.codecs import Rates
+from l3ac_tokenizer.evaluation.codec import Rates
 from l3ac_tokenizer.evaluation.data import Clip, ClipSets
 from l3ac_tokenizer.evaluation.options import Options
 from l3ac_tokenizer.evaluation.page import Example, make_page
