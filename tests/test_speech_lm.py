@@ -262,6 +262,16 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
         recipe.run_recipe(options_for(tmp_path))
 
 
+def test_ids_of_weights_that_kept_the_encoder_are_read(recipe, codec, tmp_path):
+    corpus_of(codec, tmp_path / "corpus")
+    codec.config.ids_of, codec.config.encoder_digest = list(codec.id_digests()), codec.encoder_digest()
+    with torch.no_grad():
+        next(codec.decoder.parameters()).add_(0.1)
+    codec.save_pretrained(tmp_path / "codec")
+    with pytest.raises(ValueError, match="beyond the 64 that the model is trained with"):  # which is asked after that
+        recipe.run_recipe(options_for(tmp_path, seconds=1.0))
+
+
 @pytest.mark.parametrize("codec", ["tiny-taae"], indirect=True)
 def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_path):
     corpus_of(codec, tmp_path / "corpus")

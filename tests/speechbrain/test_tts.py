@@ -123,3 +123,4 @@ def test_characters_that_are_not_known_are_left_out():
     assert characters("Cab 7a").tolist() == [4, 2, 3, 1, 2]
     assert len(characters) == 5
     assert Characters("abC", lower=False)("aC").tolist() == [1, 3]
+    assert characters.known("(A 1b)") == "a b"
