@@ -131,7 +131,7 @@ def markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", required=True, help="as for train_codec.py; a few minutes are enough")
+    parser.add_argument("--data", nargs="+", required=True, help="speech, as for train_codec.py; a few minutes are enough")
     parser.add_argument("--encoder", required=True, metavar="DIRECTORY", help="speech encoder of the perceptual loss")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--steps", type=int, default=60, metavar="N", help="updates of a run (default: %(default)d)")

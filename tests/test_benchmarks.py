@@ -209,13 +209,14 @@ def test_steps_of_all_variants_are_timed_and_the_first_round_is_not_counted(monk
 @pytest.mark.parametrize("name", training_run.SETTINGS)
 def test_every_setting_is_a_configuration_of_the_recipe(name):
     setting = training_run.SETTINGS[name]
-    arguments = setting.arguments()
+    arguments = ["--init-from", "l3ac-1k", *setting.arguments()]
     config = load_config(training_run.RECIPE / "configs/l3ac-1k-cpu.yaml", parse_overrides(arguments))
     (phase,) = config.phases
     assert phase == Phase(setting.crop_seconds, setting.batch_size, compile=setting.compile)
     assert config.mixed_precision == setting.precision
     assert bool(config.weights.perceptual_max) == name.startswith("perceptual")
     assert (config.discriminator is not None) == (name == "discriminator")
+    assert config.frozen_encoder == (name == "frozen")
 
 
 def test_the_first_lines_of_a_log_are_compilers_compiling(monkeypatch):
