@@ -131,15 +131,16 @@ def markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", required=True, help="speech, as for train_codec.py; a few minutes are enough")
+    parser.add_argument("--data", nargs="+", required=True, help="speech, as for train_codec.py; minutes are enough")
     parser.add_argument("--encoder", required=True, metavar="DIRECTORY", help="speech encoder of the perceptual loss")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--steps", type=int, default=60, metavar="N", help="updates of a run (default: %(default)d)")
     add_output(parser)
     options = parser.parse_args()
-    found = {name: measure(name, options.data, options.encoder, options.steps) for name in options.settings}
-    result = {"machine": machine(1), "steps": options.steps, "settings": found}
-    record("training_run", result, options.output)
+    result: dict[str, Any] = {"machine": machine(1), "steps": options.steps, "settings": {}}
+    for name in options.settings:
+        result["settings"][name] = measure(name, options.data, options.encoder, options.steps)
+        record("training_run", result, options.output)  # after each: a run that is stopped has left something
     print(markdown(result))
 
 
