@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from networks import speech_like
@@ -12,16 +10,12 @@ from l3ac_tokenizer import CodecModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.hub import CHECKPOINTS, bundled_presets
 
+EXACT = 1e-5
+
 
 @pytest.fixture(scope="module", params=bundled_presets())
 def model(request):
     return CodecModel.from_pretrained(request.param).eval()
-
-
-@pytest.fixture(scope="module")
-def double(model):
-    """The same weights in float64."""
-    return copy.deepcopy(model).double()
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +28,6 @@ def clips(request):
         paths = [CHECKPOINTS.parent / "assets" / "demo.flac"]
     audio = [torch.from_numpy(read_audio(path, 16_000)[0][:60_000]) for path in paths]
     return [*audio, audio[0][:1], audio[0][:12_345], speech_like(20_000), torch.zeros(5_000)]
-
-
-def assert_same_audio(found, wanted):
-    """In float32, where a network may amplify rounding at single samples (l3ac-1k: 4.5e-5 off float64 at one)."""
-    difference = found - wanted
-    assert difference.square().mean().sqrt() < 2e-6
-    assert difference.abs().max() < 1e-4
 
 
 def assert_same_ids(model, encoded, ids):
@@ -61,26 +48,24 @@ def test_ids_and_audio_are_the_same_in_a_batch(model, clips):
         ids = together.audio_codes[row, 0, own]
         assert_same_ids(model, model.encode(clip[None, None]), ids)
         alone = model.decode(ids[None, None]).audio_values[0, 0]
-        assert_same_audio(decoded[row, 0, : len(alone)], alone)
+        assert (decoded[row, 0, : len(alone)] - alone).abs().max() < EXACT
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
-def test_chunks_and_pushes_give_the_ids_and_the_audio_of_the_whole(model, double, clips, seconds):
+def test_chunks_and_pushes_give_the_ids_and_the_audio_of_the_whole(model, clips, seconds):
     for clip in clips[:2]:
         encoded = model.encode(clip[None, None])
         ids = encoded.audio_codes
         assert_same_ids(model, encoded, model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0])
-        whole, chunked = (model.decode(ids, chunk_seconds=each).audio_values for each in (None, seconds))
-        exact, exact_chunked = (double.decode(ids, chunk_seconds=each).audio_values for each in (None, seconds))
-        assert (exact_chunked - exact).abs().max() < 1e-7
-        assert_same_audio(chunked, whole)
+        chunked = model.decode(ids, chunk_seconds=seconds).audio_values
+        assert (chunked - model.decode(ids).audio_values).abs().max() < EXACT
         encoder, decoder = StreamingEncoder(model), StreamingDecoder(model)
         pushed = [encoder.push(piece[None])[0] for piece in clip.split(round(seconds * 16_000))] + encoder.flush()
         assert_same_ids(model, encoded, torch.cat(pushed))
         heard = [decoder.push(piece[None])[0] for piece in pushed] + decoder.flush()
         frozen = model.decode(torch.cat(pushed)[None, None], time_norm="frozen").audio_values[0, 0]
-        assert_same_audio(torch.cat(heard), frozen)
+        assert (torch.cat(heard) - frozen).abs().max() < EXACT
 
 
 @torch.no_grad()

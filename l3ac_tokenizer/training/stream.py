@@ -199,19 +199,23 @@ def batches(
     # The loader's handler raises wherever this process is when a worker dies, inside an update or the garbage collector
     # too. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    died = ""
+    failure: DataError | None = None
     try:
         yield from made
+    except DataError as error:
+        failure = error.with_traceback(None)
     except (ConnectionError, EOFError, RuntimeError) as error:
         # The first two: it died while it handed over a batch, and does not yet count as dead.
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
-        died = str(error).strip().rstrip(".") or type(error).__name__
+        failure = WorkerDied(
+            f"A process that reads audio died ({str(error).strip().rstrip('.') or type(error).__name__})"
+        )
     finally:
         del made  # ends the workers, and must be before that handler is back
         signal.signal(signal.SIGCHLD, handler)
-    if died:  # not in the clause above, where the error keeps the workers
-        raise WorkerDied(f"A process that reads audio died ({died})")
+    if failure is not None:  # not in the clauses above: the frames of an error keep the workers while it is held
+        raise failure
 
 
 def _as_it_is(batch: Batch) -> Batch:

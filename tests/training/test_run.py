@@ -277,8 +277,8 @@ def test_stop_of_all_processes_and_resume_equals_the_uninterrupted_run(finished,
     def interrupted(run, *arguments):
         update(run, *arguments)
         if run.position.step == 5:  # as a batch system does it: all processes of the job get the signal
-            for worker in multiprocessing.active_children():
-                os.kill(worker.pid, signal.SIGTERM)
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGTERM)
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGTERM)
 
