@@ -208,9 +208,8 @@ def batches(
         # The first two: it died while it handed over a batch, and does not yet count as dead.
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
-        failure = WorkerDied(
-            f"A process that reads audio died ({str(error).strip().rstrip('.') or type(error).__name__})"
-        )
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        failure = WorkerDied(f"A process that reads audio died ({reason})")
     finally:
         del made  # ends the workers, and must be before that handler is back
         signal.signal(signal.SIGCHLD, handler)

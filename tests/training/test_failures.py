@@ -152,8 +152,9 @@ def test_a_worker_that_dies_ends_the_run(corpus_folder, tmp_path, monkeypatch):
     run = Run(tiny(discriminator=None, workers=1), [corpus_folder], tmp_path)
     with pytest.raises(
         TrainingError, match=r"A process that reads audio died \(.*the last good state is in .*; try fewer --workers\.$"
-    ):
+    ) as held:
         run.train()
+    assert held.traceback and multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -178,5 +179,6 @@ def test_nothing_usable_ends_the_run(tmp_path):
     config = tiny(discriminator=None, workers=1, decode_gigabytes=0.0, holdout=[])
     with pytest.raises(
         TrainingError, match=r"^9 clips in a row are unusable, the last: .*: no state .*; see to the audio\.$"
-    ):
+    ) as held:
         Run(config, [folder], tmp_path / "run").train()
+    assert held.traceback and multiprocessing.active_children() == []
