@@ -28,9 +28,9 @@ from benchmarks.codecs import PRESET, Codec, exported, onnx_codec, torch_codec
 from benchmarks.report import add_output, machine, machine_line, record, table
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
-from l3ac_tokenizer.evaluation.metrics import MetricError, pesq, stoi
 from l3ac_tokenizer.evaluation.statistics import mean_with_interval
 from l3ac_tokenizer.evaluation.timing import timed
+from l3ac_tokenizer.metrics import MetricError, pesq, stoi
 from l3ac_tokenizer.onnx import quantize_int8
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {"STOI": stoi, "PESQ-WB": pesq}

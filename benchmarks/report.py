@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from l3ac_tokenizer.atomic import atomic_write
+from l3ac_tokenizer.files import atomic_write
 
 PAGE = Path("docs/speed.md")
 SECTIONS = ("speed", "streaming", "precision", "training_step", "training_run", "startup")

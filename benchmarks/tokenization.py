@@ -24,7 +24,7 @@ import torch
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.clips import encode_clips
+from l3ac_tokenizer.inference import encode_clips
 from l3ac_tokenizer.tokenization import encoding, open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.batching import by_length
 from l3ac_tokenizer.tokenization.engines import LocalEngine

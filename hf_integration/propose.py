@@ -23,19 +23,19 @@ TEMPLATES = Path(__file__).parent / "proposal"
 # In the order in which each file needs those before it.
 MODEL_FILES = (
     "quantization.py",
-    "modeling/products.py",
+    "modeling/cpu_kernels.py",
     "modeling/span.py",
     "modeling/layers.py",
-    "modeling/attention.py",
+    "modeling/l3ac/attention.py",
     "modeling/time_norm.py",
-    "modeling/encoder.py",
-    "modeling/decoder.py",
-    "modeling/lengths.py",
-    "modeling/stepping.py",
+    "modeling/l3ac/encoder.py",
+    "modeling/l3ac/decoder.py",
+    "modeling/inputs.py",
+    "modeling/chunked.py",
     "modeling/outputs.py",
     "modeling/pretrained.py",
     "modeling/codec.py",
-    "modeling/model.py",
+    "modeling/l3ac/model.py",
 )
 OURS_ONLY = {"from_preset", "from_pretrained", "takes_bundled_names"}
 """What belongs to bare names, presets and several families, which the library does not have."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from hf_integration.entries import Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer import L3ACConfig
-from l3ac_tokenizer.modeling.decoder import EnhanceBlock
+from l3ac_tokenizer.modeling.l3ac.decoder import EnhanceBlock
 
 MODULES = ("encoder", "quantizer", "decoder", "en_encoder", "en_decoder")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tokenizers import Tokenizer, models, trainers
 
-from .atomic import atomic_write
+from .files import atomic_write
 from .quantization import check_ids
 
 _FIRST_CHARACTER = 0x10000

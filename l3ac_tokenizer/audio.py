@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from .atomic import atomic_write
 from .feature_extraction import MAX_ABS_SAMPLE
+from .files import atomic_write
 
 AUDIO_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"}

@@ -77,8 +77,8 @@ def _configurations() -> list[type[CodecConfig]]:
 
 
 def _register_models(module: ModuleType) -> None:
-    from .modeling.model import L3ACModel
-    from .modeling.taae_model import TAAEModel
+    from .modeling.l3ac.model import L3ACModel
+    from .modeling.taae.model import TAAEModel
 
     for model in (L3ACModel, TAAEModel):
         module.AutoModel.register(model.config_class, model)

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .atomic import atomic_write
-from .entropy import AdaptiveDigitCoder
+from .files import atomic_write
+from .range_coder import AdaptiveDigitCoder
 
 MAGIC = b"L3AC"
 VERSION = 1

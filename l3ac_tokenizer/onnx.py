@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .atomic import atomic_write
+from .files import atomic_write
 from .modeling import CodecModel
 
 FOLD_LIMIT = 1 << 26

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .modeling.stepping import DecoderStepper, EncoderStepper, StreamState
+from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
 from .quantization import check_ids
 
 if TYPE_CHECKING:

@@ -38,9 +38,9 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import CausalLMOutput
 
 from l3ac_tokenizer import CodecModel, FSQEmbedding, FSQHead, join_ids
-from l3ac_tokenizer.atomic import atomic_write
 from l3ac_tokenizer.audio import read_audio, write_audio
-from l3ac_tokenizer.clips import decode_clips, encode_clips
+from l3ac_tokenizer.files import atomic_write
+from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus

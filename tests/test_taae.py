@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from l3ac_tokenizer.modeling.taae.blocks.attention import BLOCK, attend_in_window, rotate
 from networks import TINY, TINY_TAAE, speech_like, tiny
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -18,8 +19,7 @@ from l3ac_tokenizer import (
     TAAEModel,
     preset_config,
 )
-from l3ac_tokenizer.clips import decode_clips, encode_clips
-from l3ac_tokenizer.modeling.sliding_attention import BLOCK, attend_in_window, rotate
+from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.quantization import DrawnLevelsFSQ, digits_to_ids, ids_to_digits, residual_levels, split_ids
 
 # hop, latent dimensions, parameters with weight-norm magnitudes.

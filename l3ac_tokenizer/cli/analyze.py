@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .loading import load_model, model_name
 from .options import DEFAULT_MODEL
 from .report import needing_extra, say, show_json

@@ -157,7 +157,7 @@ class Decoding:
 
     def _decode_together(self, model: CodecModel, clips: dict[Job, Clip], bar: tqdm) -> None:
         """Short files in one batch."""
-        from ..clips import decode_clips
+        from ..inference import decode_clips
 
         decoded = decode_clips(
             model,
@@ -171,7 +171,7 @@ class Decoding:
 
     def _decode_long(self, model: CodecModel, job: Job, clip: Clip, bar: tqdm) -> None:
         """One file in chunks, in memory that does not grow with it."""
-        from ..clips import decode_pieces
+        from ..inference import decode_pieces
 
         def pieces() -> Iterator[np.ndarray]:
             for samples in decode_pieces(

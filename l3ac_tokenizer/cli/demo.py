@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .loading import load_model, model_name
 from .options import DEFAULT_MODEL, add_compute
 from .paths import make_folder_of
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
     """Ids (N,) of samples (T,)."""
-    from ..clips import encode_clips, encode_pieces
+    from ..inference import encode_clips, encode_pieces
 
     size = max(1, round(chunk_seconds * model.config.sampling_rate))
     if len(samples) <= size:
@@ -117,7 +117,7 @@ def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds:
     """Samples (T,) of ids (N,)."""
     import numpy as np
 
-    from ..clips import decode_clips, decode_pieces
+    from ..inference import decode_clips, decode_pieces
 
     if num_samples <= chunk_seconds * model.config.sampling_rate:
         return decode_clips(model, [ids], [num_samples], "clip")[0]
@@ -134,7 +134,7 @@ def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
 def _measured(metric: str, *arguments: Any) -> float | None:
     """A metric of the decoded clip; None, with the reason on standard error, where it has no value."""
     try:
-        from ..evaluation import metrics
+        from .. import metrics
 
         return getattr(metrics, metric)(*arguments)
     except ModuleNotFoundError as error:

@@ -92,7 +92,7 @@ class _Encoding:
                 clips[job] = reader.read()
                 self._note(reader)
         if clips:
-            from ..clips import encode_clips
+            from ..inference import encode_clips
 
             for job, ids in zip(clips, encode_clips(self.model, list(clips.values())), strict=True):
                 self._write(job, ids, len(clips[job]))
@@ -137,7 +137,7 @@ class _Encoding:
 
     def _stream(self, job: Job, bar: tqdm) -> tuple[np.ndarray, int]:
         """The ids (N,) of a file and its number of samples."""
-        from ..clips import encode_pieces
+        from ..inference import encode_pieces
 
         num_samples = 0
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..folders import files_below
+from ..files import files_below
 from .options import UsageError
 
 

@@ -10,7 +10,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .paths import make_folder_of
 from .report import needing_extra, say, show_facts, show_json, show_table
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..usage import Usage, huffman_bits, usage
+from ..codebook_usage import Usage, huffman_bits, usage
 from .codec import Codec, Rates
 
 NOISE_DB = -60.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..metrics import MetricError, mel_distance, pesq, si_sdr, stoi
 from ..modeling import CodecModel
-from .metrics import MetricError, mel_distance, pesq, si_sdr, stoi
 from .statistics import Mean, mean_with_interval
 from .tables import mean_cell, table
 

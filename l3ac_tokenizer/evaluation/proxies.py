@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..metrics import MetricError
 from .codec import SCORING_RATE
-from .metrics import MetricError
 from .scoring import Metric, Trial, Value
 
 OPINIONS = ("dnsmos", "distillmos")

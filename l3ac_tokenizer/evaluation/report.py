@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .chart import draw_chart
 from .cost import cost_table
 from .page import Example, make_page

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..atomic import atomic_write
 from ..audio import write_audio
+from ..files import atomic_write
 from .codec import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title
 from .codecs import open_codec, refuse_twins
 from .cost import count_macs

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import metrics
+from .. import metrics
+from ..metrics import MetricError
 from .codec import SCORING_RATE, Codec, reconstruct
 from .data import Clip
 from .ids import consistency
-from .metrics import MetricError
 
 Value = float | tuple[float, float]
 """Of one clip: a number, or numerator and denominator where clips are pooled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .metrics import MetricError
+from ..metrics import MetricError
 from .recognisers import normalized_words, open_recogniser
 from .scoring import Metric, Trial, Value
 

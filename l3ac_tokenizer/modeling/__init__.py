@@ -4,8 +4,8 @@
 import transformers.models.auto.modeling_auto  # noqa: F401
 
 from .codec import CodecModel
-from .model import L3ACModel
+from .l3ac.model import L3ACModel
 from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput
-from .taae_model import TAAEModel
+from .taae.model import TAAEModel
 
 __all__ = ["CodecModel", "L3ACDecoderOutput", "L3ACEncoderOutput", "L3ACModel", "L3ACOutput", "TAAEModel"]

@@ -21,7 +21,8 @@ from typing_extensions import Unpack
 
 from ..configuration import CodecConfig
 from ..quantization import FSQ, residual_levels
-from .lengths import (
+from .chunked import DecoderHalf, DecoderStepper, EncoderHalf, EncoderStepper, padded_pieces
+from .inputs import (
     align_left,
     align_right_again,
     check_codes,
@@ -34,7 +35,6 @@ from .lengths import (
 from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput
 from .pretrained import CodecPreTrainedModel
 from .span import Statistics, TimeNormMode, WholeSpan
-from .stepping import DecoderHalf, DecoderStepper, EncoderHalf, EncoderStepper, padded_pieces
 from .time_norm import Moments, TimeNorm, collected_statistics
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .products import Product, product, sine
+from .cpu_kernels import Product, product, sine
 from .span import Span
 
 NORM_EPS = 1e-8

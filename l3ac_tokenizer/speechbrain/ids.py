@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from ..modeling import CodecModel
 from ..tokenization.corpus import TokenizedCorpus
 from ..tokenization.errors import CorpusError

@@ -14,8 +14,8 @@ from typing import Any
 
 import soundfile
 
-from ..atomic import atomic_write
 from ..audio import AUDIO_SUFFIXES
+from ..files import atomic_write
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..clips import encode_clips
+from ..inference import encode_clips
 from ..modeling import CodecModel
 from .ids import check_run
 

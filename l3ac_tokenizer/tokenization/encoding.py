@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from ..audio import AudioError, AudioReader
-from ..clips import encode_clips, encode_pieces
+from ..inference import encode_clips, encode_pieces
 from ..quantization import split_ids, split_sizes
 from .batching import by_length
 

@@ -22,7 +22,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .errors import CorpusError
 from .job import Job, file_name
 from .table import shard_schema

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..audio import AUDIO_SUFFIXES
-from ..folders import files_below
+from ..files import files_below
 from .listing import Listing
 
 Row = dict[str, "str | int | None"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 from .corpus import TokenizedCorpus
 from .folder import locked
 

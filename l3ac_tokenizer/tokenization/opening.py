@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..folders import files_below
+from ..files import files_below
 from .errors import CorpusError
 from .hub_dataset import open_hub
 from .layouts import open_layout

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..codebook_usage import huffman_bits, usage_of_counts
 from ..quantization import ids_to_digits, split_ids, split_sizes
-from ..usage import huffman_bits, usage_of_counts
 from .corpus import TokenizedCorpus
 from .errors import CorpusError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..configuration import CodecConfig
 from .config import LossWeights, TrainingConfig
-from .corpus import Clip, Corpus
-from .sources import table_rows
+from .data.corpus import Clip, Corpus
+from .data.readers import table_rows
 
 logger = logging.getLogger(__name__)
 

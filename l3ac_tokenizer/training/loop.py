@@ -33,18 +33,18 @@ from tqdm import tqdm
 from .adversary import Adversary
 from .card import source_table
 from .config import ConfigError, TrainingConfig
-from .corpus import DataError
+from .data.corpus import DataError
+from .data.loader import Feed
+from .data.prepare import prepare_audio
+from .data.sampler import Batch, BatchStream, WorkerDied
 from .ema import AveragedWeights
 from .export import recover_export
-from .feed import Feed
 from .network import TrainableCodec, build_codec
 from .objective import Objective
 from .optimiser import Optimiser
-from .preparation import prepare_audio
 from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
 from .snapshot import Snapshots
 from .state import Position, load_state, remove_unfinished, save_state, saved_states
-from .stream import Batch, BatchStream, WorkerDied
 from .tracking import Figures, RunLog, keep_settings, plain_settings
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
+from .data.sampler import BatchStream, Request
 from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
 from .network import TrainableCodec
-from .stream import BatchStream, Request
 from .tracking import RunLog
 from .validation import HeldOut, decoded, validate
 

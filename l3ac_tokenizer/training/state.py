@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..atomic import atomic_write
+from ..files import atomic_write
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import yaml
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..atomic import atomic_write
+from ..codebook_usage import usage
+from ..files import atomic_write
 from ..quantization import ids_to_digits
-from ..usage import usage
-from .augment import fit
+from .data.augment import fit
 from .losses import stft_modulus
 
 PICTURE_SCALE = 9

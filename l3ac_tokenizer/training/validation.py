@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from .. import metrics
 from ..audio import AudioError
-from ..evaluation import metrics
-from ..evaluation.metrics import MetricError
-from .corpus import Clip, Corpus
+from ..metrics import MetricError
+from .data.corpus import Clip, Corpus
 
 logger = logging.getLogger(__name__)
 

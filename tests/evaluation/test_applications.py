@@ -15,12 +15,12 @@ from networks import speech_like
 from l3ac_tokenizer.evaluation import speakers, words
 from l3ac_tokenizer.evaluation.classes import ClassAccuracy
 from l3ac_tokenizer.evaluation.data import Clip
-from l3ac_tokenizer.evaluation.metrics import MetricError
 from l3ac_tokenizer.evaluation.options import Options
 from l3ac_tokenizer.evaluation.proxies import FeatureDistance, PredictedOpinion
 from l3ac_tokenizer.evaluation.scoring import Trial
 from l3ac_tokenizer.evaluation.speakers import SpeakerSimilarity, equal_error_rate, open_embedder
 from l3ac_tokenizer.evaluation.words import WordErrors, word_errors
+from l3ac_tokenizer.metrics import MetricError
 
 RATE = 16_000
 VOICE, OTHER = (speech_like(2 * RATE, seed=seed).numpy() for seed in (0, 1))

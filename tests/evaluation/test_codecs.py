@@ -16,7 +16,7 @@ from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation.anchors import Codec2, Opus, opus_payload_bytes
 from l3ac_tokenizer.evaluation.codec import SCORING_RATE, CodecUnavailable, Rates, reconstruct
 from l3ac_tokenizer.evaluation.codecs import open_codec, refuse_twins
-from l3ac_tokenizer.evaluation.metrics import si_sdr
+from l3ac_tokenizer.metrics import si_sdr
 
 CLIP = speech_like(24_000).numpy()
 

@@ -12,9 +12,8 @@ import soundfile
 import torch
 from networks import speech_like, tiny, tiny_streams
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import L3ACModel, metrics
 from l3ac_tokenizer.cli import main
-from l3ac_tokenizer.evaluation import metrics
 from l3ac_tokenizer.evaluation.data import open_data
 
 pytest.importorskip("pesq", reason="comes with the extra `eval`")

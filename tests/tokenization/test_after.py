@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from l3ac_tokenizer.codebook_usage import usage
 from l3ac_tokenizer.quantization import join_ids, split_ids
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
@@ -19,7 +20,6 @@ from l3ac_tokenizer.tokenization.job import Options
 from l3ac_tokenizer.tokenization.merge import merge_corpora
 from l3ac_tokenizer.tokenization.npy_index import write_npy_index
 from l3ac_tokenizer.tokenization.statistics import corpus_statistics, count_ids
-from l3ac_tokenizer.usage import usage
 
 from .corpora import LENGTHS, rows_of
 from .test_faults import dying_at, in_child

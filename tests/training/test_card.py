@@ -10,7 +10,7 @@ import pytest
 from l3ac_tokenizer import preset_config
 from l3ac_tokenizer.training.card import model_card, source_table
 from l3ac_tokenizer.training.config import LossWeights, Phase, TrainingConfig
-from l3ac_tokenizer.training.corpus import Clip, DataError
+from l3ac_tokenizer.training.data.corpus import Clip, DataError
 
 SCORES = {"speech/stoi": 0.5, "score": 0.5}
 

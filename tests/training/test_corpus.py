@@ -11,12 +11,12 @@ import soundfile
 from corpora import RATE, write_corpus
 
 from l3ac_tokenizer.audio import AudioError
-from l3ac_tokenizer.training import corpus as corpus_module
-from l3ac_tokenizer.training.augment import level, level_divisor, loudness_divisor
 from l3ac_tokenizer.training.config import TrainingConfig
-from l3ac_tokenizer.training.corpus import AudioFiles, Clip, DataError, decode, read_clip
-from l3ac_tokenizer.training.preparation import prepare_audio
-from l3ac_tokenizer.training.sources import find_clips
+from l3ac_tokenizer.training.data import corpus as corpus_module
+from l3ac_tokenizer.training.data.augment import level, level_divisor, loudness_divisor
+from l3ac_tokenizer.training.data.corpus import AudioFiles, Clip, DataError, decode, read_clip
+from l3ac_tokenizer.training.data.prepare import prepare_audio
+from l3ac_tokenizer.training.data.readers import find_clips
 
 
 def clips_of(folder):

@@ -18,8 +18,9 @@ from corpora import write_corpus
 from test_processes import SETTINGS
 from test_run import RECIPE, TINY, tiny
 
-from l3ac_tokenizer.training import feed, loop
+from l3ac_tokenizer.training import loop
 from l3ac_tokenizer.training.config import ConfigError, DiscriminatorOptions
+from l3ac_tokenizer.training.data import loader as feed
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.optimiser import Optimiser
 from l3ac_tokenizer.training.schedule import CyclePoint

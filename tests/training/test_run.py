@@ -35,12 +35,12 @@ from l3ac_tokenizer.training.config import (
     TrainingConfig,
     load_config,
 )
+from l3ac_tokenizer.training.data.sampler import Request
 from l3ac_tokenizer.training.export import plain_model
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.network import build_codec, load_fitting
 from l3ac_tokenizer.training.snapshot import Snapshots
 from l3ac_tokenizer.training.state import load_state
-from l3ac_tokenizer.training.stream import Request
 from l3ac_tokenizer.training.tracking import Figures
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "train_codec.py"

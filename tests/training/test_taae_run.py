@@ -17,9 +17,9 @@ from l3ac_tokenizer.training.config import (
     Phase,
     TrainingConfig,
 )
+from l3ac_tokenizer.training.data.sampler import Request
 from l3ac_tokenizer.training.loop import Run
 from l3ac_tokenizer.training.perceptual import relative_perceptual_loss, speech_features
-from l3ac_tokenizer.training.stream import Request
 
 TINY = {
     "hidden_size": 32,

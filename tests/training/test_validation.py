@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from corpora import RATE
 
 from l3ac_tokenizer.training import validation
-from l3ac_tokenizer.training.corpus import AudioFiles
-from l3ac_tokenizer.training.sources import find_clips
+from l3ac_tokenizer.training.data.corpus import AudioFiles
+from l3ac_tokenizer.training.data.readers import find_clips
 from l3ac_tokenizer.training.tracking import spectrogram_picture
 from l3ac_tokenizer.training.validation import HeldOut, held_out_clips, validate
 

@@ -24,7 +24,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import write_audio
-from l3ac_tokenizer.clips import decode_clips
+from l3ac_tokenizer.inference import decode_clips
 from l3ac_tokenizer.speechbrain import IdStore, note_codec
 from l3ac_tokenizer.speechbrain.tts import gate_targets
 

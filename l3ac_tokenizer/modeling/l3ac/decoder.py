@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..configuration import L3ACConfig
-from .attention import LocalTransformer
-from .layers import (
+from ...configuration import L3ACConfig
+from ..layers import (
     ChannelNorm,
     ConvUnit,
     Interpolate,
@@ -20,8 +19,9 @@ from .layers import (
     in_tiles,
     pool_magnitude,
 )
-from .span import Span
-from .time_norm import TimeNorm
+from ..span import Span
+from ..time_norm import TimeNorm
+from .attention import LocalTransformer
 
 
 class EnhanceBlock(nn.Module):

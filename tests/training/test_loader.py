@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from l3ac_tokenizer.training import feed as feed_module
 from l3ac_tokenizer.training.config import Phase, TrainingConfig
-from l3ac_tokenizer.training.corpus import DataError
-from l3ac_tokenizer.training.feed import Feed
+from l3ac_tokenizer.training.data import loader as feed_module
+from l3ac_tokenizer.training.data.corpus import DataError
+from l3ac_tokenizer.training.data.loader import Feed
+from l3ac_tokenizer.training.data.sampler import Batch
 from l3ac_tokenizer.training.state import Position
-from l3ac_tokenizer.training.stream import Batch
 
 
 class HalfUnusable:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ..configuration_taae import TAAEConfig
-from .layers import Layers, TimeConv, in_tiles
-from .sliding_attention import SlidingAttention
-from .span import Span, WholeSpan
+from ...configuration_taae import TAAEConfig
+from ..layers import Layers, TimeConv, in_tiles
+from ..span import Span, WholeSpan
+from .attention import SlidingAttention
 
 NORM_EPS = 1e-2
 INITIAL_SCALE = 0.01

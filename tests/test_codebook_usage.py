@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer.usage import huffman_bits, usage, usage_of_counts
+from l3ac_tokenizer.codebook_usage import huffman_bits, usage, usage_of_counts
 
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(any)
 

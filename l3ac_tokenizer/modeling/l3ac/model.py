@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ..configuration import L3ACConfig
-from ..hub import takes_bundled_names
-from ..quantization import FSQ
-from .codec import CodecModel
+from ...configuration import L3ACConfig
+from ...hub import takes_bundled_names
+from ...quantization import FSQ
+from ..codec import CodecModel
+from ..layers import ConvUnit, GlobalResponseNorm, Snake
+from ..time_norm import TimeNorm
 from .decoder import Decoder
 from .encoder import Encoder
-from .layers import ConvUnit, GlobalResponseNorm, Snake
-from .time_norm import TimeNorm
 
 
 @takes_bundled_names

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from ..configuration_taae import TAAEConfig
-from ..hub import takes_bundled_names
-from ..quantization import DrawnLevelsFSQ
-from .codec import CodecModel
-from .layers import TimeConv
-from .taae import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
+from ...configuration_taae import TAAEConfig
+from ...hub import takes_bundled_names
+from ...quantization import DrawnLevelsFSQ
+from ..codec import CodecModel
+from ..layers import TimeConv
+from .blocks import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
 
 
 @takes_bundled_names

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from l3ac_tokenizer.training.corpus import Clip, DataError
-from l3ac_tokenizer.training.sources import find_clips
+from l3ac_tokenizer.training.data.corpus import Clip, DataError
+from l3ac_tokenizer.training.data.readers import find_clips
 
 
 def find(root: Path, **options) -> list[Clip]:

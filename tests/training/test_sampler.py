@@ -11,11 +11,11 @@ import pytest
 import torch
 from corpora import RATE, write_corpus
 
-from l3ac_tokenizer.training import stream
 from l3ac_tokenizer.training.config import Augment
-from l3ac_tokenizer.training.corpus import AudioFiles, DataError
-from l3ac_tokenizer.training.sources import find_clips
-from l3ac_tokenizer.training.stream import BatchStream, Request, batches
+from l3ac_tokenizer.training.data import sampler as stream
+from l3ac_tokenizer.training.data.corpus import AudioFiles, DataError
+from l3ac_tokenizer.training.data.readers import find_clips
+from l3ac_tokenizer.training.data.sampler import BatchStream, Request, batches
 
 DOMAINS = {"speech": 1.0, "music": 1.0, "general": 1.0}
 EVERYTHING = Augment(speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)

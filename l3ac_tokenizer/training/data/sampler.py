@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..audio import AudioError
+from ...audio import AudioError
+from ..config import Augment
 from . import augment
 from .augment import Samples
-from .config import Augment
 from .corpus import Clip, Corpus, DataError
 
 ATTEMPTS = 8

@@ -8,8 +8,8 @@ from networks import speech_like
 from torch import nn
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.modeling import products
-from l3ac_tokenizer.modeling.products import PACKED_FOR, product, sine
+from l3ac_tokenizer.modeling import cpu_kernels as products
+from l3ac_tokenizer.modeling.cpu_kernels import PACKED_FOR, product, sine
 
 
 @pytest.mark.parametrize("size", [(64, 32), (192, 192), (1000, 333)])

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from l3ac_tokenizer.evaluation import metrics
-from l3ac_tokenizer.evaluation.metrics import MetricError
+from l3ac_tokenizer import metrics
+from l3ac_tokenizer.metrics import MetricError
 
 pesq_package = pytest.importorskip("pesq", reason="PESQ is compiled when the extra `eval` is installed")
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .span import Span
+from ..span import Span
 
 BLOCK = 128
 """Queries that share a copy of the keys which one of them sees."""

@@ -22,8 +22,8 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from ..atomic import atomic_write
-from ..audio import AudioError
+from ...audio import AudioError
+from ...files import atomic_write
 from .augment import Samples, level, level_rule, random_crop
 
 logger = logging.getLogger(__name__)

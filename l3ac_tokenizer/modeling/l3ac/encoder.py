@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configuration import L3ACConfig
+from ...configuration import L3ACConfig
+from ..layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, pool_magnitude
+from ..span import Span
 from .attention import LocalTransformer
-from .layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, pool_magnitude
-from .span import Span
 
 
 class WaveformBlock(nn.Module):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import soxr
 
-from .config import Augment
+from ..config import Augment
 
 Samples = np.ndarray
 

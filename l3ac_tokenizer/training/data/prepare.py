@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .config import TrainingConfig
+from ..config import TrainingConfig
+from ..validation import HeldOut, held_out_clips
 from .corpus import AudioFiles, Clip, Corpus, decode, split
-from .sources import find_clips
-from .validation import HeldOut, held_out_clips
+from .readers import find_clips
 
 logger = logging.getLogger(__name__)
 

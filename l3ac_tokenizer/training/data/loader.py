@@ -9,10 +9,10 @@ from itertools import count, islice
 
 from accelerate import Accelerator
 
-from .config import TrainingConfig
+from ..config import TrainingConfig
+from ..state import Position
 from .corpus import DataError
-from .state import Position
-from .stream import Batch, BatchStream, Request, batches
+from .sampler import Batch, BatchStream, Request, batches
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .span import Span, StreamSpan
+from ..span import Span, StreamSpan
 
 STEP = 128
 """Queries that share a copy of their keys in an exported graph."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..audio import AUDIO_SUFFIXES
-from ..folders import files_below
+from ...audio import AUDIO_SUFFIXES
+from ...files import files_below
 from .corpus import Clip, DataError
 
 logger = logging.getLogger(__name__)

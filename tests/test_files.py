@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from l3ac_tokenizer.cli.paths import plan_jobs
-from l3ac_tokenizer.folders import files_below
+from l3ac_tokenizer.files import files_below
 from l3ac_tokenizer.tokenization.layouts import open_layout
 
 

@@ -1,0 +1,1 @@
+"""Training data: dataset readers, the corpus, the sampler of crops, and the loader."""
