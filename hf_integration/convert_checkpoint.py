@@ -18,7 +18,7 @@ from pathlib import Path
 from hf_integration.conversion import convert_state_dicts, read_state_dicts
 from hf_integration.verify import report
 from hf_integration.verify_taae import report_taae
-from l3ac_tokenizer import L3ACFeatureExtractor
+from l3ac_tokenizer import CodecFeatureExtractor
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = convert_state_dicts(options.preset, read_state_dicts(options.weights, options.preset))
         model.save_pretrained(options.output)
-        L3ACFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(options.output)
+        CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(options.output)
     except (OSError, ValueError) as error:
         print(f"convert_checkpoint: {error}", file=sys.stderr)
         return 1

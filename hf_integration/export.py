@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi, ModelCard
 
-from l3ac_tokenizer import CodecModel, L3ACFeatureExtractor
+from l3ac_tokenizer import CodecFeatureExtractor, CodecModel
 from l3ac_tokenizer.hub import resolve
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -87,7 +87,7 @@ def push(folder: str | Path, repository: str, *, private: bool) -> str:
 def _tried(folder: Path) -> str:
     """Load the folder and send one second of noise through it; returns the weights digest."""
     model = CodecModel.from_pretrained(folder).eval()
-    extractor = L3ACFeatureExtractor.from_pretrained(folder)
+    extractor = CodecFeatureExtractor.from_pretrained(folder)
     rate = model.config.sampling_rate
     noise = 0.1 * torch.randn(rate, generator=torch.Generator().manual_seed(0))
     inputs = extractor(noise.numpy(), sampling_rate=rate, return_tensors="pt")

@@ -13,7 +13,7 @@ from torch import nn
 
 from hf_integration.entries import Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer import L3ACConfig
-from l3ac_tokenizer.modeling.l3ac.decoder import EnhanceBlock
+from l3ac_tokenizer.modeling.l3ac.decoder import TEConv
 
 MODULES = ("encoder", "quantizer", "decoder", "en_encoder", "en_decoder")
 
@@ -70,7 +70,7 @@ def _decoder(config: L3ACConfig) -> Iterator[Entry]:
     for i in range(rates):
         stage, enhance = f"{ours}.stages.{i}", f"blocks.{2 + 3 * i}"
         yield from _units("decoder", f"blocks.{1 + 3 * i}", f"{stage}.units", config.decoder_depths[i])
-        for k in range(len(EnhanceBlock.kernels)):
+        for k in range(len(TEConv.kernels)):
             yield from layer("decoder", (f"{enhance}.blocks.{k}.1",), f"{stage}.enhance.convs.{k}")
         yield from plain("decoder", f"{enhance}.merge_layer.0", f"{stage}.enhance.norm")
         yield from plain("decoder", f"{enhance}.merge_layer.1", f"{stage}.enhance.merge")

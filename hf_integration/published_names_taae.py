@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from l3ac_tokenizer.modeling.taae.blocks.attention import rotary_frequencies
 from torch import Tensor, nn
 
 from hf_integration.entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer import TAAEConfig
+from l3ac_tokenizer.modeling.taae.attention import rotary_frequencies
 
 MODULE = "model"
 

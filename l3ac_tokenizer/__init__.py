@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
-    from .feature_extraction import L3ACFeatureExtractor
+    from .feature_extraction import CodecFeatureExtractor
     from .hub import preset_config
     from .language_model import FSQEmbedding, FSQHead
-    from .modeling import CodecModel, L3ACDecoderOutput, L3ACEncoderOutput, L3ACModel, L3ACOutput, TAAEModel
+    from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
@@ -30,11 +30,11 @@ _HOME = {
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
-    "L3ACDecoderOutput": "modeling",
-    "L3ACEncoderOutput": "modeling",
-    "L3ACFeatureExtractor": "feature_extraction",
+    "CodecDecoderOutput": "modeling",
+    "CodecEncoderOutput": "modeling",
+    "CodecFeatureExtractor": "feature_extraction",
     "L3ACModel": "modeling",
-    "L3ACOutput": "modeling",
+    "CodecOutput": "modeling",
     "L3ACProcessor": "processing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
@@ -47,15 +47,15 @@ _HOME = {
 
 __all__ = [
     "AcousticBPE",
+    "CodecDecoderOutput",
+    "CodecEncoderOutput",
+    "CodecFeatureExtractor",
     "CodecModel",
+    "CodecOutput",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
-    "L3ACDecoderOutput",
-    "L3ACEncoderOutput",
-    "L3ACFeatureExtractor",
     "L3ACModel",
-    "L3ACOutput",
     "L3ACProcessor",
     "StreamingDecoder",
     "StreamingEncoder",

@@ -94,10 +94,10 @@ def _prepare(module: ModuleType) -> None:
         for config in _configurations():
             module.AutoConfig.register(config.model_type, config)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
-        from .feature_extraction import L3ACFeatureExtractor
+        from .feature_extraction import CodecFeatureExtractor
 
         for config in _configurations():
-            module.AutoFeatureExtractor.register(config, L3ACFeatureExtractor)
+            module.AutoFeatureExtractor.register(config, CodecFeatureExtractor)
     elif module.__name__ == _AUTO + "modeling_auto":
         if _LAYERS in sys.modules and not hasattr(sys.modules[_LAYERS], "GradientCheckpointingLayer"):
             _waiting.append(module)

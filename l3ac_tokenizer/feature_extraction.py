@@ -1,4 +1,4 @@
-"""`L3ACFeatureExtractor`: waveforms to a padded batch and its mask."""
+"""`CodecFeatureExtractor`: waveforms to a padded batch and its mask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ integer PCM that was never scaled exceeds it by far."""
 
 
 @takes_bundled_names
-class L3ACFeatureExtractor(SequenceFeatureExtractor):
+class CodecFeatureExtractor(SequenceFeatureExtractor):
     r"""Checks waveforms and pads them to a batch.
 
     The model needs no multiple of its hop, so nothing is padded but the shorter clips of a batch.
@@ -134,4 +134,4 @@ def _checked(audio: Any, name: str) -> np.ndarray:
     return waveform
 
 
-__all__ = ["L3ACFeatureExtractor"]
+__all__ = ["CodecFeatureExtractor"]

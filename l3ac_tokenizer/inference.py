@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .feature_extraction import L3ACFeatureExtractor
+from .feature_extraction import CodecFeatureExtractor
 from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The ids (N,) int64 of each clip (T,) float32."""
     rate = model.config.sampling_rate
-    inputs = L3ACFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
+    inputs = CodecFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
     output: Any = model.encode(**inputs.to(model.device))
     rows = zip(model.quantizer.streams_to_ids(output.audio_codes), output.audio_codes_mask[:, 0], strict=True)
     return [ids[mask].cpu().numpy() for ids, mask in rows]

@@ -48,7 +48,7 @@ class L3ACProcessor(ProcessorMixin):
     Calling it with `audio` gives the feature extractor's output, with `text` the tokenizer's.
 
     Args:
-        feature_extractor ([`L3ACFeatureExtractor`]): For the codec.
+        feature_extractor ([`CodecFeatureExtractor`]): For the codec.
         tokenizer ([`PreTrainedTokenizerBase`]): For the text; gets the tokens `<|audio_start|>` and `<|audio_end|>`
             where it has none.
         codebook_size (`int`, *optional*, defaults to 117649): Ids of the codec, `model.config.codebook_size`.

@@ -309,7 +309,7 @@ class FSQ(nn.Module):
         return (2 * scaled / (self._steps(scaled) if steps is None else steps) - 1).float()
 
 
-class DrawnLevelsFSQ(FSQ):
+class RandomLevelsFSQ(FSQ):
     """FSQ of which training sees every number of levels, so that it can be chosen afterwards (arXiv 2411.19842).
 
     Args:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from l3ac_tokenizer.modeling.taae.blocks.blocks import LayerScale
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
+from l3ac_tokenizer.modeling.taae.blocks import LayerScale
 
 TINY = {
     "feature_dim": 16,

@@ -7,14 +7,14 @@ from networks import TINY, speech_like
 
 from hf_integration import export as export_module
 from hf_integration.export import export
-from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
+from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     folder = tmp_path / "trained"
     L3ACModel(L3ACConfig(**TINY)).save_pretrained(folder)
-    L3ACFeatureExtractor().save_pretrained(folder)
+    CodecFeatureExtractor().save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A codec\n\nIts own card.\n")
     return folder
 

@@ -1,4 +1,4 @@
-"""`L3ACFeatureExtractor`: what it accepts, what it refuses and how, and what the model gets."""
+"""`CodecFeatureExtractor`: what it accepts, what it refuses and how, and what the model gets."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer.feature_extraction import MAX_ABS_SAMPLE, L3ACFeatureExtractor
+from l3ac_tokenizer.feature_extraction import MAX_ABS_SAMPLE, CodecFeatureExtractor
 
 RATE = 16_000
 
 
 @pytest.fixture
-def extractor() -> L3ACFeatureExtractor:
-    return L3ACFeatureExtractor()
+def extractor() -> CodecFeatureExtractor:
+    return CodecFeatureExtractor()
 
 
 def ramp(length: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_every_form_of_a_waveform_gives_the_same_batch_of_one(extractor, convert
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=6), side=st.sampled_from(["left", "right"]))
 def test_the_mask_marks_exactly_the_samples_of_each_clip(lengths, side):
     clips = [ramp(length) + 2 for length in lengths]  # no sample is zero
-    extractor = L3ACFeatureExtractor(padding_side=side)
+    extractor = CodecFeatureExtractor(padding_side=side)
     batch = extractor(clips, sampling_rate=RATE, return_tensors="np")
     assert batch["input_values"].shape == (len(clips), 1, max(lengths))
     for values, mask, clip in zip(batch["input_values"][:, 0], batch["padding_mask"][:, 0], clips, strict=True):
@@ -100,10 +100,10 @@ def test_another_sampling_rate_is_refused_with_the_way_to_resample(extractor):
 
 def test_only_mono_can_be_configured():
     with pytest.raises(ValueError, match="`feature_size` is 2"):
-        L3ACFeatureExtractor(feature_size=2)
+        CodecFeatureExtractor(feature_size=2)
 
 
 def test_saving_and_loading_keeps_every_setting(tmp_path):
-    extractor = L3ACFeatureExtractor(sampling_rate=24_000, padding_side="left")
+    extractor = CodecFeatureExtractor(sampling_rate=24_000, padding_side="left")
     extractor.save_pretrained(tmp_path)
-    assert L3ACFeatureExtractor.from_pretrained(tmp_path).to_dict() == extractor.to_dict()
+    assert CodecFeatureExtractor.from_pretrained(tmp_path).to_dict() == extractor.to_dict()

@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel, auto_classes, hub
+from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel, auto_classes, hub
 from l3ac_tokenizer.presets import PRESETS
 
 LOADS = """
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 from transformers import AutoModelForAudioTokenization
-from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
+from l3ac_tokenizer import L3ACConfig, CodecFeatureExtractor, L3ACModel
 
 loaders = {
     AutoConfig: "L3ACConfig",
     L3ACConfig: "L3ACConfig",
-    AutoFeatureExtractor: "L3ACFeatureExtractor",
-    AutoProcessor: "L3ACFeatureExtractor",
-    L3ACFeatureExtractor: "L3ACFeatureExtractor",
+    AutoFeatureExtractor: "CodecFeatureExtractor",
+    AutoProcessor: "CodecFeatureExtractor",
+    CodecFeatureExtractor: "CodecFeatureExtractor",
     AutoModel: "L3ACModel",
     AutoModelForAudioTokenization: "L3ACModel",
     L3ACModel: "L3ACModel",
@@ -52,7 +52,7 @@ def checkpoints(tiny_model, tmp_path_factory):
     """A folder of checkpoints that holds `l3ac-1k`: a tiny network with random weights."""
     folder = tmp_path_factory.mktemp("checkpoints")
     tiny_model.save_pretrained(folder / "l3ac-1k")
-    L3ACFeatureExtractor().save_pretrained(folder / "l3ac-1k")
+    CodecFeatureExtractor().save_pretrained(folder / "l3ac-1k")
     return folder
 
 
@@ -184,7 +184,7 @@ def test_bundled_presets_are_those_with_weights(bundled):
     assert hub.bundled_presets() == ["l3ac-1k"]
 
 
-@pytest.mark.parametrize("loader", [L3ACConfig, L3ACFeatureExtractor, L3ACModel, "AutoConfig", "AutoModel"])
+@pytest.mark.parametrize("loader", [L3ACConfig, CodecFeatureExtractor, L3ACModel, "AutoConfig", "AutoModel"])
 def test_a_preset_without_weights_names_the_ways_to_get_them(bundled, tmp_path, monkeypatch, loader):
     monkeypatch.chdir(tmp_path)
     if isinstance(loader, str):

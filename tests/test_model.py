@@ -10,7 +10,7 @@ from networks import TINY, TINY_NETWORKS, speech_like, tiny, with_varied_ids
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from l3ac_tokenizer import L3ACConfig, L3ACFeatureExtractor, L3ACModel
+from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel
 from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
 
 
@@ -38,7 +38,7 @@ def saved(tmp_path_factory):
         for name, value in state.items()
     }
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
-    L3ACFeatureExtractor().save_pretrained(folder)
+    CodecFeatureExtractor().save_pretrained(folder)
     return folder
 
 
@@ -72,7 +72,7 @@ def test_the_digest_names_the_weights(saved):
 
 
 def test_a_feature_extractor_and_a_model_of_one_directory_fit_together(saved):
-    extractor, model = L3ACFeatureExtractor.from_pretrained(saved), L3ACModel.from_pretrained(saved)
+    extractor, model = CodecFeatureExtractor.from_pretrained(saved), L3ACModel.from_pretrained(saved)
     inputs = extractor([speech_like(700).numpy(), speech_like(333).numpy()], sampling_rate=16_000, return_tensors="pt")
     codes = model.encode(**inputs)
     assert codes.audio_codes_mask.sum(dim=-1).flatten().tolist() == [59, 28]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
-from l3ac_tokenizer import L3ACFeatureExtractor, L3ACProcessor
+from l3ac_tokenizer import CodecFeatureExtractor, L3ACProcessor
 from l3ac_tokenizer.processing import AUDIO_END, AUDIO_START
 
 CODEBOOK = 45
@@ -38,7 +38,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def processor() -> L3ACProcessor:
-    return L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), codebook_size=CODEBOOK)
+    return L3ACProcessor(CodecFeatureExtractor(), byte_tokenizer(), codebook_size=CODEBOOK)
 
 
 def text(content: str) -> dict:
@@ -173,7 +173,7 @@ def test_saving_and_loading_changes_nothing(processor, tmp_path):
     for loader in (AutoProcessor, L3ACProcessor):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is L3ACProcessor
-        assert type(loaded.feature_extractor) is L3ACFeatureExtractor
+        assert type(loaded.feature_extractor) is CodecFeatureExtractor
         assert (loaded.audio_offset, loaded.vocab_size) == (processor.audio_offset, processor.vocab_size)
         tokens = processor.apply_chat_template(CHAT, tokenize=True)
         assert loaded.apply_chat_template(CHAT, tokenize=True) == tokens
@@ -188,7 +188,7 @@ def test_the_saved_tokenizer_holds_no_string_for_an_id(processor, tmp_path):
 
 def test_a_processor_may_have_a_chat_template_of_its_own(tmp_path):
     template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
-    L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), CODEBOOK, chat_template=template).save_pretrained(tmp_path)
+    L3ACProcessor(CodecFeatureExtractor(), byte_tokenizer(), CODEBOOK, chat_template=template).save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert loaded.decode_parts(loaded.apply_chat_template(CHAT[2:], tokenize=True)) == [
         text("["),
@@ -207,7 +207,7 @@ def test_a_tokenizer_that_grew_into_the_audio_range_is_refused_on_loading(proces
 
 
 def test_an_offset_may_leave_room_for_rows_that_a_text_model_has_beyond_its_tokenizer(tmp_path):
-    processor = L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), CODEBOOK, audio_offset=512)
+    processor = L3ACProcessor(CodecFeatureExtractor(), byte_tokenizer(), CODEBOOK, audio_offset=512)
     assert processor.encode_parts([audio(1)])[1] == 513 and processor.vocab_size == 512 + CODEBOOK
     processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
@@ -241,9 +241,9 @@ def test_parts_that_cannot_be_encoded_are_refused_by_name(processor, parts, said
 
 def test_a_processor_of_other_parts_or_no_ids_is_refused():
     with pytest.raises(TypeError, match="argument feature_extractor"):
-        L3ACProcessor(byte_tokenizer(), L3ACFeatureExtractor())
+        L3ACProcessor(byte_tokenizer(), CodecFeatureExtractor())
     with pytest.raises(ValueError, match="`codebook_size` is 0"):
-        L3ACProcessor(L3ACFeatureExtractor(), byte_tokenizer(), codebook_size=0)
+        L3ACProcessor(CodecFeatureExtractor(), byte_tokenizer(), codebook_size=0)
 
 
 def test_sequences_that_no_parts_give_are_refused_by_name(processor):

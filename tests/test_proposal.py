@@ -26,7 +26,7 @@ def test_the_proposed_model_gives_the_same_ids_and_audio(proposed):
     ours = with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
     theirs = proposed.L3ACModel(proposed.L3ACConfig(**TINY)).eval()
     theirs.load_state_dict(ours.state_dict())
-    inputs = proposed.L3ACFeatureExtractor()(
+    inputs = proposed.CodecFeatureExtractor()(
         [speech_like(4800), speech_like(3200)], sampling_rate=16_000, return_tensors="pt"
     )
     with torch.no_grad():

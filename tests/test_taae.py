@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from l3ac_tokenizer.modeling.taae.blocks.attention import BLOCK, attend_in_window, rotate
 from networks import TINY, TINY_TAAE, speech_like, tiny
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -20,7 +19,8 @@ from l3ac_tokenizer import (
     preset_config,
 )
 from l3ac_tokenizer.inference import decode_clips, encode_clips
-from l3ac_tokenizer.quantization import DrawnLevelsFSQ, digits_to_ids, ids_to_digits, residual_levels, split_ids
+from l3ac_tokenizer.modeling.taae.attention import BLOCK, attend_in_window, rotate
+from l3ac_tokenizer.quantization import RandomLevelsFSQ, digits_to_ids, ids_to_digits, residual_levels, split_ids
 
 # hop, latent dimensions, parameters with weight-norm magnitudes.
 PUBLISHED = {
@@ -167,7 +167,7 @@ def test_ids_of_frames_and_of_stages_are_the_same_digits(taae, clip):
 def test_sums_beyond_one_are_clipped_where_asked_to():
     codes = {}
     for clip in (False, True):
-        fsq = DrawnLevelsFSQ([5] * 2, 0.5, [5], num_quantizers=2, clip=clip)
+        fsq = RandomLevelsFSQ([5] * 2, 0.5, [5], num_quantizers=2, clip=clip)
         highest = torch.tensor([25**2 - 1])
         codes[clip] = fsq.ids_to_codes(highest)
     assert codes[False].tolist() == [[1.25, 1.25]] and codes[True].tolist() == [[1.0, 1.0]]
@@ -205,7 +205,7 @@ def test_seven_levels_and_the_rounding_of_sqcodec_do_not_decompose():
 
 
 def test_training_draws_levels_and_noise_for_each_item():
-    fsq = DrawnLevelsFSQ([6] * 4, 0.5, [5, 9, 17]).train()
+    fsq = RandomLevelsFSQ([6] * 4, 0.5, [5, 9, 17]).train()
     latents = torch.randn(3000, 7, 4)
     bounded = latents.tanh()
     seen = fsq.straight_through(latents)
@@ -225,7 +225,7 @@ def test_training_draws_levels_and_noise_for_each_item():
 
 
 def test_the_gradient_is_that_of_tanh():
-    fsq = DrawnLevelsFSQ([6] * 4, 0.5, [5, 9, 17]).train()
+    fsq = RandomLevelsFSQ([6] * 4, 0.5, [5, 9, 17]).train()
     latents = torch.randn(5, 7, 4, requires_grad=True)
     fsq.straight_through(latents).sum().backward()
     assert torch.allclose(latents.grad, 1 - latents.detach().tanh().square(), atol=1e-6)

@@ -36,7 +36,7 @@ EXAMPLES = 2
 
 
 @dataclass(frozen=True)
-class CodecFacts:
+class CodecMetadata:
     """A codec under test, as reports need it.
 
     Attributes:
@@ -68,11 +68,11 @@ class Evaluation:
 
     data: ClipSets
     options: Options
-    codecs: Sequence[CodecFacts]
+    codecs: Sequence[CodecMetadata]
     rows: Sequence[Row]
     metrics: Mapping[str, Metric]
 
-    def rows_of(self, codec: CodecFacts) -> list[Row]:
+    def rows_of(self, codec: CodecMetadata) -> list[Row]:
         """Rows of one codec."""
         return [row for row in self.rows if row.codec == codec.name]
 
@@ -188,13 +188,13 @@ def _rows(tasks: Sequence[_Task], options: Options, scorer: ClipScorer, jobs: in
         yield from pool.map(_work, tasks)
 
 
-def _facts(name: str, device: str) -> CodecFacts:
+def _facts(name: str, device: str) -> CodecMetadata:
     try:
         codec = open_codec(name, device)
     except CodecUnavailable as reason:
         title = codec_title(name)
-        return CodecFacts(title, title, str(reason))
-    return CodecFacts(
+        return CodecMetadata(title, title, str(reason))
+    return CodecMetadata(
         codec.name,
         codec.title,
         None,
@@ -235,7 +235,7 @@ class _Log:
                 yield _row(json.loads(line))
         os.truncate(self._path, whole)
 
-    def done(self, codec: CodecFacts) -> dict[str, Row]:
+    def done(self, codec: CodecMetadata) -> dict[str, Row]:
         """Rows of this codec with these weights, by clip."""
         return {row.clip: row for row in self._rows if (row.codec, row.digest) == (codec.name, codec.digest)}
 
@@ -256,7 +256,7 @@ def _write(path: Path, audio: Any) -> None:
     write_audio(path, audio, SCORING_RATE)
 
 
-def _write_lists(folder: Path, data: ClipSets, codecs: Sequence[CodecFacts], kept: set[str]) -> None:
+def _write_lists(folder: Path, data: ClipSets, codecs: Sequence[CodecMetadata], kept: set[str]) -> None:
     """`wav.scp` of each codec and of the originals: name and path of every clip that was kept."""
     for name in dict.fromkeys(["original", *(codec.name for codec in codecs)]):
         paths = {clip.key: audio_path(folder, name, clip) for clip in data.clips if clip.key in kept}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .ids import id_statistics
-from .run import CodecFacts, Evaluation
+from .run import CodecMetadata, Evaluation
 from .scoring import WHOLE_CLIP, Row, Value, failure_titles
 from .speakers import equal_error_rate
 from .statistics import RESAMPLES, SEED, Mean, mean_of_means, pooled_mean
@@ -68,7 +68,7 @@ def _datasets(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _codec(evaluation: Evaluation, codec: CodecFacts) -> dict[str, Any]:
+def _codec(evaluation: Evaluation, codec: CodecMetadata) -> dict[str, Any]:
     facts = asdict(codec)
     if codec.unavailable is not None:
         return facts
@@ -87,7 +87,7 @@ def _codec(evaluation: Evaluation, codec: CodecFacts) -> dict[str, Any]:
     return facts
 
 
-def _dataset(evaluation: Evaluation, codec: CodecFacts, rows: Sequence[Row]) -> dict[str, Any]:
+def _dataset(evaluation: Evaluation, codec: CodecMetadata, rows: Sequence[Row]) -> dict[str, Any]:
     done = _decoded(rows)
     all_ids = [np.asarray(row.ids) for row in done if row.ids is not None]
     return {

@@ -5,7 +5,7 @@ import transformers.models.auto.modeling_auto  # noqa: F401
 
 from .codec import CodecModel
 from .l3ac.model import L3ACModel
-from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput
+from .outputs import CodecDecoderOutput, CodecEncoderOutput, CodecOutput
 from .taae.model import TAAEModel
 
-__all__ = ["CodecModel", "L3ACDecoderOutput", "L3ACEncoderOutput", "L3ACModel", "L3ACOutput", "TAAEModel"]
+__all__ = ["CodecDecoderOutput", "CodecEncoderOutput", "CodecModel", "CodecOutput", "L3ACModel", "TAAEModel"]

@@ -32,7 +32,7 @@ from .inputs import (
     wanted_samples,
     zero_after,
 )
-from .outputs import L3ACDecoderOutput, L3ACEncoderOutput, L3ACOutput
+from .outputs import CodecDecoderOutput, CodecEncoderOutput, CodecOutput
 from .pretrained import CodecPreTrainedModel
 from .span import Statistics, TimeNormMode, WholeSpan
 from .time_norm import Moments, TimeNorm, collected_statistics
@@ -102,14 +102,14 @@ class CodecModel(CodecPreTrainedModel):
         padding_mask: Tensor | None = None,
         chunk_seconds: float | None = None,
         return_dict: bool | None = None,
-    ) -> L3ACEncoderOutput:
+    ) -> CodecEncoderOutput:
         """Audio to ids; a clip of n samples has ceil(n / hop) of them, in any batch and with any padding.
 
         Args:
             input_values: Waveforms (B, 1, T) at `config.sampling_rate`.
             padding_mask: Non-zero (B, 1, T) or (B, T) at a clip's samples, one run in each row; None: all.
             chunk_seconds: Encode in pieces of this length, for less memory; the ids are the same.
-            return_dict: False for a plain tuple in the order of `L3ACEncoderOutput`.
+            return_dict: False for a plain tuple in the order of `CodecEncoderOutput`.
 
         Raises:
             ValueError: The input's shape or type is wrong, or a clip has no samples.
@@ -118,7 +118,7 @@ class CodecModel(CodecPreTrainedModel):
         latents = self.quantizer.project_in(self._encode_features(wave, lengths, chunk_seconds))
         codes, mask = self._codes(latents, lengths)
         latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
-        output = L3ACEncoderOutput(audio_codes=codes, audio_codes_mask=mask, latents=latents)
+        output = CodecEncoderOutput(audio_codes=codes, audio_codes_mask=mask, latents=latents)
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def decode(
@@ -130,7 +130,7 @@ class CodecModel(CodecPreTrainedModel):
         chunk_seconds: float | None = None,
         num_samples: int | Tensor | None = None,
         return_dict: bool | None = None,
-    ) -> L3ACDecoderOutput:
+    ) -> CodecDecoderOutput:
         """Ids, or continuous latents, to audio.
 
         Args:
@@ -163,7 +163,7 @@ class CodecModel(CodecPreTrainedModel):
         elif lengths is not None:
             audio = audio[:, : int(lengths.max())] if num_samples is not None else audio
             audio = zero_after(audio, lengths)
-        output = L3ACDecoderOutput(audio_values=audio.transpose(1, 2))
+        output = CodecDecoderOutput(audio_values=audio.transpose(1, 2))
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def iter_decode(
@@ -187,13 +187,13 @@ class CodecModel(CodecPreTrainedModel):
         padding_mask: Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> L3ACOutput:
+    ) -> CodecOutput:
         """Audio to ids and back, differentiable through the straight-through quantizer.
 
         Args:
             input_values: Waveforms (B, 1, T) at `config.sampling_rate`.
             padding_mask: Non-zero (B, 1, T) or (B, T) at a clip's samples, one run in each row; None: all.
-            return_dict: False for a plain tuple in the order of `L3ACOutput`.
+            return_dict: False for a plain tuple in the order of `CodecOutput`.
             kwargs: What every transformers model is called with; without effect here.
 
         Raises:
@@ -208,7 +208,7 @@ class CodecModel(CodecPreTrainedModel):
         if lengths is not None:
             audio = align_right_again(zero_after(audio, lengths), starts)
             latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
-        output = L3ACOutput(
+        output = CodecOutput(
             audio_values=audio.transpose(1, 2),
             audio_codes=codes,
             audio_codes_mask=None if padding_mask is None else mask,

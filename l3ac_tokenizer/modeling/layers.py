@@ -193,7 +193,7 @@ class GlobalResponseNorm(nn.Module):
         return weight * (1 + self.gamma), torch.addmv(bias, weight, self.beta)
 
 
-class ConvUnit(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """x + f(x): depth-wise convolution, norm, and a two-layer perceptron with Snake and GRN."""
 
     def __init__(self, channels: int):
@@ -241,7 +241,7 @@ class ResidualUnit(nn.Module):
         return in_tiles(lambda hidden, centre: centre + self.point(self.point_activation(hidden)), hidden, centre)
 
 
-def pool_magnitude(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
+def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     """TPooling: the maximum of |u| around each sample, then its mean; kernel 1 is the identity.
 
     Args:

@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 
 @dataclass
-class L3ACEncoderOutput(ModelOutput):
+class CodecEncoderOutput(ModelOutput):
     """What `encode` returns.
 
     Attributes:
@@ -27,7 +27,7 @@ class L3ACEncoderOutput(ModelOutput):
 
 
 @dataclass
-class L3ACDecoderOutput(ModelOutput):
+class CodecDecoderOutput(ModelOutput):
     """What `decode` returns.
 
     Attributes:
@@ -38,7 +38,7 @@ class L3ACDecoderOutput(ModelOutput):
 
 
 @dataclass
-class L3ACOutput(ModelOutput):
+class CodecOutput(ModelOutput):
     """What `forward` returns.
 
     Attributes:
@@ -54,4 +54,4 @@ class L3ACOutput(ModelOutput):
     latents: Tensor = None  # type: ignore[assignment]
 
 
-__all__ = ["L3ACDecoderOutput", "L3ACEncoderOutput", "L3ACOutput"]
+__all__ = ["CodecDecoderOutput", "CodecEncoderOutput", "CodecOutput"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..feature_extraction import L3ACFeatureExtractor
+from ..feature_extraction import CodecFeatureExtractor
 from ..modeling import CodecModel
 from ..modeling.pretrained import ENCODER
 from .network import TrainableCodec
@@ -57,7 +57,7 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
             for name, tensor in model.state_dict().items()
         }
         model.save_pretrained(new, state_dict=state)
-        L3ACFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
+        CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
         (new / "README.md").write_text(card)
         for file in new.iterdir():
             file.chmod(0o644)

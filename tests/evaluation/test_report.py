@@ -17,7 +17,7 @@ from l3ac_tokenizer.evaluation.data import Clip, ClipSets
 from l3ac_tokenizer.evaluation.options import Options
 from l3ac_tokenizer.evaluation.page import Example, make_page
 from l3ac_tokenizer.evaluation.results_page import results_page
-from l3ac_tokenizer.evaluation.run import CodecFacts, Evaluation
+from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation
 from l3ac_tokenizer.evaluation.scoring import EER, SIGNAL, Metric, Row
 from l3ac_tokenizer.evaluation.summary import flat_row, summarize
 from l3ac_tokenizer.evaluation.tables import markdown
@@ -69,11 +69,11 @@ def evaluation() -> Evaluation:
     rows[0].failures["pesq_wb"] = "PESQ has no value: No utterances detected."
     rows[4] = Row("ours", None, "told/0", "told", failures={"read": "told/0 is not audio."})
     codecs = [
-        CodecFacts(
+        CodecMetadata(
             "ours", "ours", None, 16_000, 16_000, Rates(2.0, (4,), (2, 2)), 1000, "d1", {"encode": 1, "decode": 3}
         ),
-        CodecFacts("opus", "Opus 6 kb/s", None, 16_000, 16_000),
-        CodecFacts("gone", "gone", "the hub was out of reach."),
+        CodecMetadata("opus", "Opus 6 kb/s", None, 16_000, 16_000),
+        CodecMetadata("gone", "gone", "the hub was out of reach."),
     ]
     return Evaluation(ClipSets(clips), Options(), codecs, rows, METRICS)
 

@@ -5,7 +5,7 @@ import unittest
 import numpy as np
 import pytest
 
-from l3ac_tokenizer.feature_extraction import L3ACFeatureExtractor
+from l3ac_tokenizer.feature_extraction import CodecFeatureExtractor
 
 from . import sources
 
@@ -36,7 +36,7 @@ class L3ACFeatureExtractionTest(
     sources.module("test_sequence_feature_extraction_common").SequenceFeatureExtractionTestMixin,
     unittest.TestCase,
 ):
-    feature_extraction_class = L3ACFeatureExtractor
+    feature_extraction_class = CodecFeatureExtractor
 
     def setUp(self):
         self.feat_extract_tester = FeatureExtractionTester()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...configuration import L3ACConfig
 from ..layers import (
     ChannelNorm,
-    ConvUnit,
+    ConvNeXtBlock,
     Interpolate,
     Layers,
     PointConv,
@@ -17,14 +17,14 @@ from ..layers import (
     TimeConv,
     crop_centre,
     in_tiles,
-    pool_magnitude,
+    tpooling,
 )
 from ..span import Span
 from ..time_norm import TimeNorm
 from .attention import LocalTransformer
 
 
-class EnhanceBlock(nn.Module):
+class TEConv(nn.Module):
     """TEConv of the paper: modulates all channels by envelopes of channel 0, normalised over time."""
 
     kernels = (1, 3, 5, 9)
@@ -45,7 +45,7 @@ class EnhanceBlock(nn.Module):
         channel = window[..., :1].transpose(1, 2)
         filtered = []
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            pooled = pool_magnitude(channel, kernel, inside)
+            pooled = tpooling(channel, kernel, inside)
             margin = crop - conv.after if crop else 0
             filtered.append(conv.on_window(crop_centre(pooled, margin).transpose(1, 2), crop))
         return torch.cat(filtered, dim=-1), centre
@@ -65,8 +65,8 @@ class DecoderStage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
-        self.units: Layers[ConvUnit] = Layers(ConvUnit(channels) for _ in range(depth))
-        self.enhance = EnhanceBlock(channels)
+        self.units: Layers[ConvNeXtBlock] = Layers(ConvNeXtBlock(channels) for _ in range(depth))
+        self.enhance = TEConv(channels)
         self.point = PointConv(channels, out_channels)
         self.up = Interpolate(rate)
         self.norm = ChannelNorm(out_channels)

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
-from ..layers import ChannelNorm, ConvUnit, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, pool_magnitude
+from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, tpooling
 from ..span import Span
 from .attention import LocalTransformer
 
 
-class WaveformBlock(nn.Module):
+class TConv(nn.Module):
     """TConv of the paper: envelopes of the waveform at five time scales beside the waveform itself."""
 
     kernels = (1, 5, 11, 21, 45)
@@ -32,7 +32,7 @@ class WaveformBlock(nn.Module):
         inside = span.inside(window.shape[1], crop, window.device)
         inside = None if inside is None else inside[:, None]
         wave = window.transpose(1, 2)
-        scales = torch.cat([pool_magnitude(wave, kernel, inside) for kernel in self.kernels], dim=1)
+        scales = torch.cat([tpooling(wave, kernel, inside) for kernel in self.kernels], dim=1)
         # On a window the convolution, too, leaves out what lies beyond it.
         margin = crop - self.conv.after if crop else 0
         hidden = self.conv.on_window(crop_centre(scales, margin).transpose(1, 2), crop)
@@ -48,7 +48,7 @@ class EncoderStage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
-        self.units: Layers[ConvUnit] = Layers(ConvUnit(channels) for _ in range(depth))
+        self.units: Layers[ConvNeXtBlock] = Layers(ConvNeXtBlock(channels) for _ in range(depth))
         self.down = DownConv(channels, out_channels, rate)
         self.norm = ChannelNorm(out_channels)
 
@@ -65,11 +65,11 @@ class ConvEncoder(nn.Module):
     def __init__(self, config: L3ACConfig):
         super().__init__()
         dims, rates = config.encoder_dims, config.encoder_rates
-        self.waveform = WaveformBlock(dims[0]) if config.tconv else TimeConv(1, dims[0])
+        self.waveform = TConv(dims[0]) if config.tconv else TimeConv(1, dims[0])
         self.stages: Layers[EncoderStage] = Layers(
             EncoderStage(dims[i], dims[i + 1], config.encoder_depths[i], rate) for i, rate in enumerate(rates)
         )
-        self.units: Layers[ConvUnit] = Layers(ConvUnit(dims[-1]) for _ in range(config.encoder_depths[-1]))
+        self.units: Layers[ConvNeXtBlock] = Layers(ConvNeXtBlock(dims[-1]) for _ in range(config.encoder_depths[-1]))
         self.project = TimeConv(dims[-1], config.feature_dim, kernel=3)
 
     @property

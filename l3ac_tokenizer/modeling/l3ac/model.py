@@ -13,7 +13,7 @@ from ...configuration import L3ACConfig
 from ...hub import takes_bundled_names
 from ...quantization import FSQ
 from ..codec import CodecModel
-from ..layers import ConvUnit, GlobalResponseNorm, Snake
+from ..layers import ConvNeXtBlock, GlobalResponseNorm, Snake
 from ..time_norm import TimeNorm
 from .decoder import Decoder
 from .encoder import Encoder
@@ -35,7 +35,7 @@ class L3ACModel(CodecModel):
     config: L3ACConfig
     config_class = L3ACConfig
     base_model_prefix = "l3ac"
-    _no_split_modules = ["ConvUnit", "TransformerLayer", "EnhanceBlock", "ResidualUnit"]  # noqa: RUF012
+    _no_split_modules = ["ConvNeXtBlock", "TransformerLayer", "TEConv", "ResidualUnit"]  # noqa: RUF012
 
     encoder: Encoder
     decoder: Decoder
@@ -67,7 +67,7 @@ class L3ACModel(CodecModel):
     def _weight_normed_layers(self) -> Iterator[nn.Module]:
         yield from super()._weight_normed_layers()
         for module in self.modules():
-            if isinstance(module, ConvUnit):
+            if isinstance(module, ConvNeXtBlock):
                 yield from (module.expand, module.reduce)
 
     def _padded_frames(self, frames: Any) -> Any:

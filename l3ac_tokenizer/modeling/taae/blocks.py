@@ -33,7 +33,7 @@ class LayerScale(nn.Module):
         return x * self.scale
 
 
-class GatedPerceptron(nn.Module):
+class GatedMLP(nn.Module):
     """a·SiLU(b) of width 4D."""
 
     def __init__(self, dim: int):
@@ -57,7 +57,7 @@ class TAAELayer(GradientCheckpointingLayer):
         self.attention = SlidingAttention(dim, config.num_attention_heads, *config.attention_window)
         self.attention_scale = LayerScale(dim)
         self.perceptron_norm = nn.LayerNorm(dim, eps=NORM_EPS, bias=False)
-        self.perceptron = GatedPerceptron(dim)
+        self.perceptron = GatedMLP(dim)
         self.perceptron_scale = LayerScale(dim)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:

@@ -10,7 +10,7 @@ from transformers import initialization as init
 
 from ...configuration_taae import TAAEConfig
 from ...hub import takes_bundled_names
-from ...quantization import DrawnLevelsFSQ
+from ...quantization import RandomLevelsFSQ
 from ..codec import CodecModel
 from ..layers import TimeConv
 from .blocks import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
@@ -43,7 +43,7 @@ class TAAEModel(CodecModel):
     def __init__(self, config: TAAEConfig):
         super().__init__(config)
         self.encoder = TAAEEncoder(config)
-        self.quantizer = DrawnLevelsFSQ(
+        self.quantizer = RandomLevelsFSQ(
             config.levels,
             config.noise_probability,
             config.training_levels,
