@@ -10,6 +10,10 @@ from .hub import takes_bundled_names
 from .presets import FAMILIES
 
 QUANTIZERS = ("super_fsq", "fsq")
+ENDS = ("waveform", "spectral")
+ATTENTIONS = ("block", "sliding")
+SHORTEST_WINDOW = 0.025
+"""Seconds of the shorter window of the spectral analysis."""
 
 
 @strict
@@ -126,7 +130,18 @@ class L3ACConfig(CodecConfig):
         decoder_layers (`list[int]`): Transformer layers at the id rate and after the inner up-sampling;
             one number where `compress_rate` is 1.
         num_attention_heads (`int`): Heads of a quarter of `feature_dim` each.
-        attention_window (`int`): Attention block W, in ids.
+        attention (`str`): `"block"` (published): a step sees its own block of W ids and the one before it;
+            `"sliding"`: itself and the steps before it that lie within W ids.
+        attention_window (`int`): W, in ids.
+        analysis (`str`): From samples to features: `"waveform"` (published), by convolutions, or `"spectral"`, by
+            log-mel spectrograms; of `encoder_rates` only the product matters then.
+        analysis_depth (`int`): ConvNeXt blocks of the spectral analysis.
+        synthesis (`str`): From features to samples: `"waveform"` (published), by convolutions and interpolations, or
+            `"spectral"`, by an inverse Fourier transform; of `decoder_rates` only the product matters then.
+        synthesis_dim (`int`): Channels of the spectral synthesis.
+        synthesis_depth (`int`): ConvNeXt blocks of the spectral synthesis.
+        synthesis_lookahead (`int`): Of the seven steps that each convolution of the spectral synthesis sees, those
+            after its own.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
         levels (`list[int]`): Odd number of levels of each latent dimension.
         pad_to_window (`bool`): The network sees zeros up to a whole attention window (SQCodec) instead of
@@ -149,7 +164,14 @@ class L3ACConfig(CodecConfig):
     decoder_depths: list[int] | tuple[int, ...] = (3, 3, 2, 1)
     decoder_layers: list[int] | tuple[int, ...] = (3, 2)
     num_attention_heads: int = 6
+    attention: str = "block"
     attention_window: int = 250
+    analysis: str = "waveform"
+    analysis_depth: int = 3
+    synthesis: str = "waveform"
+    synthesis_dim: int = 256
+    synthesis_depth: int = 8
+    synthesis_lookahead: int = 1
     quantizer: str = "super_fsq"
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     pad_to_window: bool = False
@@ -161,8 +183,13 @@ class L3ACConfig(CodecConfig):
         return math.prod(self.encoder_rates) * self.compress_rate
 
     @property
+    def fine_hop(self) -> int:
+        """Samples for each fine step: what lies between the convolutions or spectra and the transformers."""
+        return self.hop_length // self.compress_rate
+
+    @property
     def attention_span(self) -> int:
-        """The attention block W."""
+        """The attention window W."""
         return self.attention_window
 
     def validate_architecture(self) -> None:
@@ -207,13 +234,35 @@ class L3ACConfig(CodecConfig):
             )
         if self.feature_dim % 4:
             raise ValueError(f"`feature_dim` is {self.feature_dim}; it must be a multiple of 4.")
-        if self.quantizer not in QUANTIZERS:
-            raise ValueError(f"`quantizer` is {self.quantizer!r}; it must be one of {', '.join(QUANTIZERS)}.")
+        for field, values in (
+            ("quantizer", QUANTIZERS),
+            ("attention", ATTENTIONS),
+            ("analysis", ENDS),
+            ("synthesis", ENDS),
+        ):
+            if getattr(self, field) not in values:
+                raise ValueError(f"`{field}` is {getattr(self, field)!r}; it must be one of {', '.join(values)}.")
+        self._check_spectral_ends()
         if any(level % 2 == 0 for level in self.levels):
             raise ValueError(f"`levels` is {list(self.levels)}; every entry must be an odd number of at least 3.")
         if self.num_quantizers > 1 and self.quantizer != "super_fsq":
             raise ValueError(
                 f"`num_quantizers` is {self.num_quantizers}; only the levels of `quantizer` 'super_fsq' decompose."
+            )
+
+    def _check_spectral_ends(self) -> None:
+        self._check_at_least_one("synthesis_dim")
+        for field in ("analysis_depth", "synthesis_depth"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 0.")
+        if not 0 <= self.synthesis_lookahead <= 3:
+            raise ValueError(f"`synthesis_lookahead` is {self.synthesis_lookahead}; it must be 0, 1, 2 or 3.")
+        if "spectral" not in (self.analysis, self.synthesis):
+            return
+        if self.fine_hop % 2 or self.fine_hop > SHORTEST_WINDOW * self.sampling_rate:
+            raise ValueError(
+                f"The product of `encoder_rates` is {self.fine_hop}; with a spectral end it must be even and at most "
+                f"{round(SHORTEST_WINDOW * self.sampling_rate)} samples, the shorter window."
             )
 
 

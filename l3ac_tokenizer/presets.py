@@ -47,6 +47,14 @@ def _sqcodec(**difference: Any) -> dict[str, Any]:
     return {**_BASE, **_SQCODEC, **difference}
 
 
+# The light network: both ends spectral, attention over a window of two seconds.
+_LIGHT: dict[str, Any] = {"analysis": "spectral", "synthesis": "spectral", "attention": "sliding"}
+
+
+def _light(name: str, **difference: Any) -> dict[str, Any]:
+    return {**L3AC_PRESETS[name], **_LIGHT, **difference}
+
+
 L3AC_PRESETS: dict[str, dict[str, Any]] = {
     "l3ac-0k75": {
         **_BASE,
@@ -107,7 +115,14 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
         levels=_WIDE_LEVELS,
     ),
 }
-"""Name → values of `L3ACConfig`; names end in the nominal bit rate."""
+"""Name → values of `L3ACConfig`; names have the nominal bit rate."""
+
+L3AC_PRESETS |= {
+    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2),
+    "l3ac-1k-light": _light("l3ac-1k", attention_window=128),
+    "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
+    "l3ac-3k-light": _light("l3ac-3k", attention_window=360),
+}
 
 # TAAE (arXiv 2411.19842), each as its difference from the main model; 400 bits a second.
 _TAAE: dict[str, Any] = {

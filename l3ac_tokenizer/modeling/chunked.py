@@ -49,7 +49,7 @@ class DecoderHalf(Protocol):
         """The whole clips, or the next piece of each."""
 
     @property
-    def output_layer(self) -> nn.Conv1d:
+    def output_layer(self) -> nn.Conv1d | nn.Linear:
         """The last layer, whose weights set the level of an untrained network."""
 
     def modules(self) -> Iterator[nn.Module]:

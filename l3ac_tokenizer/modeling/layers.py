@@ -65,8 +65,16 @@ def convolve(
 class TimeConv(nn.Conv1d):
     """Convolution over time of as many columns as come in, or one for each `stride` of them, on (B, T, C).
 
-    What it sees beyond the columns of an answer lies half before and half after them (an odd kernel, or an even one
-    with an even stride); all before them where it is causal.
+    Args:
+        channels: C.
+        out_channels: C'.
+        kernel: Columns of the kernel.
+        dilation: Distance of its columns.
+        groups: As in `nn.Conv1d`.
+        stride: Columns for each answer.
+        lookahead: Columns after an answer's own that it sees, the others lie before; None: as many as before (an odd
+            kernel, or an even one with an even stride).
+        bias: Whether a bias is added.
     """
 
     def __init__(
@@ -77,20 +85,20 @@ class TimeConv(nn.Conv1d):
         dilation: int = 1,
         groups: int = 1,
         stride: int = 1,
-        causal: bool = False,
+        lookahead: int | None = None,
         bias: bool = True,
     ):
         super().__init__(channels, out_channels, kernel, stride, dilation=dilation, groups=groups, bias=bias)
         reach = dilation * (kernel - 1) + 1 - stride
-        self.after = 0 if causal else reach // 2
+        self.after = reach // 2 if lookahead is None else lookahead
         self.before = reach - self.after
 
     def on_window(self, window: Tensor, crop: int) -> Tensor:
         """Answer for the centre of a window from `Span.around`."""
         padding, stride = 0 if crop else self.before, self.stride[0]
         answer = convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups, stride)
-        # Padding on both sides of a whole clip is more than a causal layer wants.
-        return answer if crop or self.after else answer[:, : window.shape[1] // stride]
+        # Padding of `before` on both sides of a whole clip is too much at its end where fewer columns lie after.
+        return answer if crop or self.after == self.before else answer[:, : window.shape[1] // stride]
 
     def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
         """x (B, T, C) → (B, T / stride, C')."""
@@ -194,11 +202,16 @@ class GlobalResponseNorm(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """x + f(x): depth-wise convolution, norm, and a two-layer perceptron with Snake and GRN."""
+    """x + f(x): depth-wise convolution, norm, and a two-layer perceptron with Snake and GRN.
 
-    def __init__(self, channels: int):
+    Args:
+        channels: C.
+        lookahead: Columns after its own that the convolution sees; None: half of the kernel.
+    """
+
+    def __init__(self, channels: int, lookahead: int | None = None):
         super().__init__()
-        self.depthwise = TimeConv(channels, channels, groups=channels)
+        self.depthwise = TimeConv(channels, channels, groups=channels, lookahead=lookahead)
         self.norm = ChannelNorm(channels)
         self.expand = nn.Linear(channels, 4 * channels)
         self.activation = Snake(4 * channels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 
 ENCODER = ("encoder.", "quantizer.project_in.")
-"""How the names of all parameters begin that decide ids."""
+"""Name prefixes of the tensors that determine ids."""
 
 
 class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
@@ -52,19 +52,24 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
                 parametrize.remove_parametrizations(layer, "weight")
 
     def weights_digest(self) -> str:
-        """SHA-256 (hexadecimal) over names, shapes and float32 values of the parameters: names a tokenizer."""
-        return self._digest("")
+        """SHA-256 (hexadecimal) over names, shapes and float32 values of all weights: names a tokenizer.
+
+        Statistics of the decoder's time normalization are left out.
+        """
+        return self._digest(dict(self.named_parameters()) | self._encoder_tensors())
 
     def encoder_digest(self) -> str:
-        """The same over the parameters alone that decide ids."""
-        return self._digest(*ENCODER)
+        """The same over the tensors alone that determine ids."""
+        return self._digest(self._encoder_tensors())
 
-    def _digest(self, *prefixes: str) -> str:
+    def _encoder_tensors(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.state_dict(keep_vars=True).items() if name.startswith(ENCODER)}
+
+    @staticmethod
+    def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest = hashlib.sha256()
-        for name, parameter in sorted(self.named_parameters()):
-            if not name.startswith(prefixes):
-                continue
-            values: Tensor = parameter.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in sorted(tensors.items()):
+            values = tensor.detach().to("cpu", torch.float32).contiguous()
             digest.update(f"{name} {list(values.shape)}\n".encode())
             digest.update(values.numpy().astype("<f4", copy=False).tobytes())
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Local transformer: causal attention within absolute blocks of time, with a learned bias by distance."""
+"""Local transformer: causal attention over blocks or a sliding window, with a learned bias by distance."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...configuration import L3ACConfig
+from ..layers import Layers
 from ..span import Span, StreamSpan
 
 STEP = 128
-"""Queries that share a copy of their keys in an exported graph."""
+"""Queries that share their keys over a sliding window, and in an exported graph."""
 
 
 class PositionBias(nn.Module):
@@ -49,26 +51,43 @@ def reversed_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attention of queries (B, H, Q, d) that stand at the end of the keys (B, H, K, d), with a bias by distance."""
+    """Attention of queries (B, H, Q, d) that stand at the end of the keys (B, H, K, d), with a bias by distance (H, D).
+
+    Keys at distances of D and more are not seen.
+    """
+    unseen = k.shape[2] - bias.shape[1]
+    if unseen > 0:
+        bias = F.pad(bias, (0, unseen), value=float("-inf"))
     biases = reversed_bands(bias, q.shape[2], k.shape[2])[None]
     return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
 
 
-def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int) -> Tensor:
+def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | None) -> Tensor:
     """Attention of a whole clip, q, k, v (B, H, T, d), in a graph whose length T is free: memory grows with T, not T².
 
     Blocks of `STEP` queries look at copies of all keys that one of them sees. An exporter takes a number of blocks for
     a constant if it could be 1, or if a view or a slice depends on it: so there is a block too many, and columns are
     taken by their numbers.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        bias: By distance (H, D); keys at distances of D and more are not seen.
+        block: A query sees its own block of this many columns and the one before it; None: the last D columns.
     """
     batch, heads, length, width = q.shape
+    reach = bias.shape[1]
     blocks = (length - 1) // STEP + 2
-    keys = torch.sym_min(2 * window + STEP - 1, blocks * STEP)
+    keys = torch.sym_min(reach + STEP - 1, blocks * STEP)
     at_query = STEP * torch.arange(blocks, device=q.device)[:, None] + torch.arange(STEP, device=q.device)
     at_key = at_query[:, -1:] - torch.arange(keys, device=q.device)
-    first_seen = (torch.div(at_query, window, rounding_mode="floor") - 1).clamp(min=0) * window
+    if block is None:
+        first_seen = (at_query - (reach - 1)).clamp(min=0)
+    else:
+        first_seen = (torch.div(at_query, block, rounding_mode="floor") - 1).clamp(min=0) * block
     distances = at_query[0][:, None] - at_key[0]  # the same in each block
-    biases = bias[:, distances.clamp(0, 2 * window - 1)].masked_fill(distances < 0, float("-inf"))
+    biases = bias[:, distances.clamp(0, reach - 1)].masked_fill(distances < 0, float("-inf"))
     unseen = first_seen[..., None] > at_key[:, None]  # (blocks, STEP, keys)
 
     def columns(x: Tensor, at: Tensor) -> Tensor:
@@ -82,23 +101,29 @@ def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int) 
 
 
 class LocalAttention(nn.Module):
-    """A query sees the keys of its own block of `window` columns and of the block before, none after it.
+    """Causal attention to the columns near a query.
 
-    Blocks stand at multiples of `window` from the clip's first column, so the look-back is between `window` and
-    2·window − 1 columns and the look-ahead none.
+    In blocks, a query sees the keys of its own block of `window` columns and of the block before; blocks stand at
+    multiples of `window` from the clip's first column. Sliding, it sees its own column and the `window` − 1 before it.
     """
 
-    def __init__(self, dim: int, heads: int, window: int):
+    def __init__(self, dim: int, heads: int, window: int, sliding: bool):
         super().__init__()
         self.heads = heads
         self.window = window
+        self.sliding = sliding
         inner = heads * (dim // 4)
         self.norm = nn.LayerNorm(dim)
         self.to_qkv = nn.Linear(dim, 3 * inner, bias=False)
         self.to_out = nn.Linear(inner, dim, bias=False)
 
+    @property
+    def reach(self) -> int:
+        """Columns that a query sees at most, its own among them."""
+        return self.window if self.sliding else 2 * self.window
+
     def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
-        """x (B, T, D), bias by distance (H, 2·window) → (B, T, D)."""
+        """x (B, T, D), bias by distance (H, reach) → (B, T, D)."""
         batch, length, _ = x.shape
         qkv = self.to_qkv(self.norm(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -109,21 +134,28 @@ class LocalAttention(nn.Module):
             attended = self._attend_whole(q, k, v, bias)
         return self.to_out(attended.transpose(1, 2).flatten(2))
 
+    def _together(self, first: int) -> tuple[int, int]:
+        """First column that the query at column `first` of a clip sees, and the end of the queries attended with it."""
+        if self.sliding:
+            return max(0, first - self.window + 1), first + STEP
+        block = first // self.window
+        return max(0, block - 1) * self.window, (block + 1) * self.window
+
     def _attend_whole(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """q, k, v (B, H, T, d) from the clip's first column on."""
-        length, window = q.shape[2], self.window
+        length = q.shape[2]
         if torch.compiler.is_exporting():
-            return attend_in_graph(q, k, v, bias, window)
+            return attend_in_graph(q, k, v, bias, None if self.sliding else self.window)
         blocks = []
-        for first in range(0, length, window):
-            seen = slice(max(0, first - window), first + window)
-            blocks.append(attend(q[:, :, first : first + window], k[:, :, seen], v[:, :, seen], bias))
+        for first in range(0, length, STEP if self.sliding else self.window):
+            seen, end = self._together(first)
+            blocks.append(attend(q[:, :, first:end], k[:, :, seen:end], v[:, :, seen:end], bias))
         return torch.cat(blocks, dim=2)
 
     def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
         """q, k, v (B, H, T, d) of the next columns; past keys and values come from the stream's state."""
         batch, heads, length, width = q.shape
-        past = 2 * self.window - 1
+        past = self.reach - 1
         zeros = q.new_zeros(batch, heads, past, width)
         past_k, past_v = span.state.get(self, (zeros, zeros))
         k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
@@ -134,10 +166,10 @@ class LocalAttention(nn.Module):
             start = span.starts[row.start or 0]
             first = max(0, -start)
             while first < length:
-                block = (start + first) // self.window
-                last = min(length, (block + 1) * self.window - start)
-                seen = slice(past + max(0, block - 1) * self.window - start, past + last)
-                attended[row, :, first:last] = attend(q[row, :, first:last], k[row, :, seen], v[row, :, seen], bias)
+                seen, end = self._together(start + first)
+                last = min(length, end - start)
+                keys = slice(past + seen - start, past + last)
+                attended[row, :, first:last] = attend(q[row, :, first:last], k[row, :, keys], v[row, :, keys], bias)
                 first = last
         return attended
 
@@ -161,29 +193,38 @@ class FeedForward(nn.Module):
 class TransformerLayer(nn.Module):
     """x + attention(x), then x + feed-forward(x)."""
 
-    def __init__(self, dim: int, heads: int, window: int):
+    def __init__(self, dim: int, heads: int, window: int, sliding: bool):
         super().__init__()
-        self.attention = LocalAttention(dim, heads, window)
+        self.attention = LocalAttention(dim, heads, window, sliding)
         self.feed_forward = FeedForward(dim)
 
     def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
-        """x (B, T, D), bias by distance (H, 2·window) → (B, T, D)."""
+        """x (B, T, D), bias by distance (H, reach) → (B, T, D)."""
         x = x + self.attention(x, bias, span)
         return x + self.feed_forward(x)
 
 
 class LocalTransformer(nn.Module):
-    """Layers that share one position bias, on (B, T, D)."""
+    """Layers that share one position bias, on (B, T, D).
 
-    def __init__(self, dim: int, heads: int, window: int, layers: int):
+    Args:
+        config: Width, heads and kind of attention.
+        rate: Columns for each id.
+        depth: Number of layers.
+    """
+
+    def __init__(self, config: L3ACConfig, rate: int, depth: int):
         super().__init__()
-        self.window = window
+        dim, heads, window = config.feature_dim, config.num_attention_heads, config.attention_window * rate
         self.position_bias = PositionBias(dim, heads)
-        self.layers = nn.ModuleList(TransformerLayer(dim, heads, window) for _ in range(layers))
+        self.layers: Layers[TransformerLayer] = Layers(
+            TransformerLayer(dim, heads, window, config.attention == "sliding") for _ in range(depth)
+        )
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        bias = span.prepared(self, x, lambda columns: self.position_bias(2 * self.window))
+        reach = next(iter(self.layers)).attention.reach
+        bias = span.prepared(self, x, lambda columns: self.position_bias(reach))
         for layer in self.layers:
             x = layer(x, bias, span)
         return x

@@ -22,6 +22,7 @@ from ..layers import (
 from ..span import Span
 from ..time_norm import TimeNorm
 from .attention import LocalTransformer
+from .spectral import SpectralSynthesis
 
 
 class TEConv(nn.Module):
@@ -99,6 +100,11 @@ class ConvDecoder(nn.Module):
         self.to_wave = TimeConv(dims[-1], 1)
 
     @property
+    def output_layer(self) -> TimeConv:
+        """The last layer."""
+        return self.to_wave
+
+    @property
     def lookahead(self) -> int:
         """Samples, counted from a feature's first, up to the last that the features before it can change."""
         samples = self.project.after
@@ -131,12 +137,11 @@ class DecoderTransformer(nn.Module):
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
-        dim, heads, window = config.feature_dim, config.num_attention_heads, config.attention_window
         rate = config.compress_rate
-        self.coarse = LocalTransformer(dim, heads, window, config.decoder_layers[0])
+        self.coarse = LocalTransformer(config, 1, config.decoder_layers[0])
         if rate > 1:
             self.up = Interpolate(rate)
-            self.fine = LocalTransformer(dim, heads, window * rate, config.decoder_layers[-1])
+            self.fine = LocalTransformer(config, rate, config.decoder_layers[-1])
         self.rate = rate
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
@@ -151,16 +156,24 @@ class Decoder(nn.Module):
     def __init__(self, config: L3ACConfig):
         super().__init__()
         self.transformer = DecoderTransformer(config)
-        self.convolutions = ConvDecoder(config)
-        self._wave_rate = config.hop_length // config.compress_rate
-        # A block of attention for each layer, and one into which the interpolation between the stacks reaches.
+        if config.synthesis == "spectral":
+            self.synthesis = SpectralSynthesis(config)
+        else:
+            self.convolutions = ConvDecoder(config)
+        self._fine_hop = config.fine_hop
+        # A window of attention for each layer, and one into which the interpolation between the stacks reaches.
         self._attended = (sum(config.decoder_layers) + 2) * config.attention_window * config.hop_length
+
+    @property
+    def back_end(self) -> ConvDecoder | SpectralSynthesis:
+        """The part behind the transformers, under the name that its kind has in checkpoints."""
+        return self.convolutions if hasattr(self, "convolutions") else self.synthesis
 
     @property
     def lookahead(self) -> int:
         """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
         delay = self.transformer.up.delay if self.transformer.rate > 1 else 0
-        return self.convolutions.lookahead + delay * self._wave_rate
+        return self.back_end.lookahead + delay * self._fine_hop
 
     @property
     def lookback(self) -> int:
@@ -168,9 +181,9 @@ class Decoder(nn.Module):
         return self._attended + self.lookahead
 
     @property
-    def output_layer(self) -> TimeConv:
+    def output_layer(self) -> TimeConv | nn.Linear:
         """The last layer, whose weights set the level of an untrained network."""
-        return self.convolutions.to_wave
+        return self.back_end.output_layer
 
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
         """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
@@ -178,4 +191,4 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, N, D) → (B, N · hop, 1)."""
-        return self.convolutions(self.transformer(x, span), span)
+        return self.back_end(self.transformer(x, span), span)

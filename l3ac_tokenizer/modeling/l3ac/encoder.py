@@ -10,6 +10,7 @@ from ...configuration import L3ACConfig
 from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, tpooling
 from ..span import Span
 from .attention import LocalTransformer
+from .spectral import SpectralAnalysis
 
 
 class TConv(nn.Module):
@@ -96,12 +97,11 @@ class EncoderTransformer(nn.Module):
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
-        dim, heads, window = config.feature_dim, config.num_attention_heads, config.attention_window
         rate = config.compress_rate
         if rate > 1:
-            self.fine = LocalTransformer(dim, heads, window * rate, config.encoder_layers[0])
-            self.down = DownConv(dim, dim, rate)
-        self.coarse = LocalTransformer(dim, heads, window, config.encoder_layers[-1])
+            self.fine = LocalTransformer(config, rate, config.encoder_layers[0])
+            self.down = DownConv(config.feature_dim, config.feature_dim, rate)
+        self.coarse = LocalTransformer(config, 1, config.encoder_layers[-1])
         self.rate = rate
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
@@ -116,21 +116,29 @@ class Encoder(nn.Module):
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
-        self.convolutions = ConvEncoder(config)
+        if config.analysis == "spectral":
+            self.analysis = SpectralAnalysis(config)
+        else:
+            self.convolutions = ConvEncoder(config)
         self.transformer = EncoderTransformer(config)
-        # A block of attention for each layer, and what convolutions see before it: they see as far before as after.
+        # A window of attention for each layer, and what is seen before it: as many samples as after an id's own.
         self._attended = (sum(config.encoder_layers) + 1) * config.attention_window * config.hop_length
+
+    @property
+    def front_end(self) -> ConvEncoder | SpectralAnalysis:
+        """The part before the transformers, under the name that its kind has in checkpoints."""
+        return self.convolutions if hasattr(self, "convolutions") else self.analysis
 
     @property
     def lookahead(self) -> int:
         """Samples after an id's own that it depends on."""
-        return self.convolutions.lookahead
+        return self.front_end.lookahead
 
     @property
     def lookback(self) -> int:
         """Samples before an id's own that it depends on at most."""
-        return self._attended + self.convolutions.lookahead
+        return self._attended + self.lookahead
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T / hop, D)."""
-        return self.transformer(self.convolutions(x, span), span)
+        return self.transformer(self.front_end(x, span), span)

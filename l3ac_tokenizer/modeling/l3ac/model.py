@@ -17,6 +17,7 @@ from ..layers import ConvNeXtBlock, GlobalResponseNorm, Snake
 from ..time_norm import TimeNorm
 from .decoder import Decoder
 from .encoder import Encoder
+from .spectral import LogMels, SpectralAnalysis
 
 
 @takes_bundled_names
@@ -63,6 +64,12 @@ class L3ACModel(CodecModel):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
             init.zeros_(module.num_clips_tracked)
+        elif isinstance(module, LogMels):
+            for buffer, filters in zip(module.buffers(), module.filters(), strict=True):
+                init.copy_(buffer, filters)
+        elif isinstance(module, SpectralAnalysis):
+            init.zeros_(module.mean)
+            init.ones_(module.std)
 
     def _weight_normed_layers(self) -> Iterator[nn.Module]:
         yield from super()._weight_normed_layers()

@@ -115,7 +115,9 @@ class EncoderBlock(nn.Module):
     def __init__(self, config: TAAEConfig, depth: int, rate: int):
         super().__init__()
         dim = config.hidden_size
-        self.down = TimeConv(dim, dim, 2 * rate, stride=rate, causal=config.causal) if rate > 1 else None
+        self.down = (
+            TimeConv(dim, dim, 2 * rate, stride=rate, lookahead=0 if config.causal else None) if rate > 1 else None
+        )
         self.stack = Stack(config, depth)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
@@ -142,13 +144,13 @@ class TAAEEncoder(nn.Module):
 
     def __init__(self, config: TAAEConfig):
         super().__init__()
-        dim, causal = config.hidden_size, config.causal
+        dim, lookahead = config.hidden_size, 0 if config.causal else None
         self.patch_size = config.patch_size
-        self.from_patches = TimeConv(config.patch_size, dim, 7, causal=causal)
+        self.from_patches = TimeConv(config.patch_size, dim, 7, lookahead=lookahead)
         self.blocks: Layers[EncoderBlock] = Layers(
             EncoderBlock(config, depth, rate) for depth, rate in zip(config.depths, config.strides, strict=True)
         )
-        self.project = TimeConv(dim, len(config.levels), 3, causal=causal)
+        self.project = TimeConv(dim, len(config.levels), 3, lookahead=lookahead)
 
     @property
     def lookahead(self) -> int:
@@ -189,12 +191,12 @@ class TAAEDecoder(nn.Module):
 
     def __init__(self, config: TAAEConfig):
         super().__init__()
-        dim, causal = config.hidden_size, config.causal
+        dim, lookahead = config.hidden_size, 0 if config.causal else None
         self.patch_size = config.patch_size
-        self.project = TimeConv(len(config.levels), dim, 3, causal=causal)
+        self.project = TimeConv(len(config.levels), dim, 3, lookahead=lookahead)
         mirrored = zip(reversed(config.depths), reversed(config.strides), strict=True)
         self.blocks: Layers[DecoderBlock] = Layers(DecoderBlock(config, depth, rate) for depth, rate in mirrored)
-        self.to_patches = TimeConv(dim, config.patch_size, 7, causal=causal, bias=False)
+        self.to_patches = TimeConv(dim, config.patch_size, 7, lookahead=lookahead, bias=False)
 
     @property
     def lookahead(self) -> int:

@@ -1,0 +1,194 @@
+"""Spectral ends of the light network: log-mel analysis of the waveform, and synthesis by an inverse Fourier transform.
+
+Axes: B batch, T samples, J fine steps of h samples (`config.fine_hop`), D features, M mel bands.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
+
+from ...configuration import L3ACConfig
+from ..layers import ConvNeXtBlock, Layers, TimeConv
+from ..span import Span
+
+SPECTRA = ((0.025, 80, 1e-6), (0.064, 100, 1e-5))
+"""Seconds of a window, mel bands, and the floor of their power, of each log-mel spectrogram."""
+
+MEL_BANDS = sum(bands for _, bands, _ in SPECTRA)
+
+MAX_LOG_MAGNITUDE = 5.0
+OVERLAP = 4
+"""Fine steps that a frame of the synthesis spans."""
+
+
+def dft_matrices(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (length, length // 2 + 1) of the real Fourier transform of `length` samples."""
+    steps = torch.arange(length, device=like.device)[:, None] * torch.arange(length // 2 + 1, device=like.device)
+    angle = (steps % length).to(like.dtype) * (2 * math.pi / length)
+    return angle.cos(), angle.sin()
+
+
+def power_spectrum(frames: Tensor) -> Tensor:
+    """Frames (…, n) → |DFT|² (…, n // 2 + 1); by fixed matrices in an exported graph."""
+    if torch.compiler.is_exporting():
+        cos, sin = dft_matrices(frames.shape[-1], frames)
+        return (frames @ cos).square() + (frames @ sin).square()
+    spectrum = torch.view_as_real(torch.fft.rfft(frames))
+    return spectrum.square().sum(-1)
+
+
+def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
+    """Half spectra (…, n / 2 + 1) → frames (…, n); by fixed matrices in an exported graph."""
+    length = 2 * (real.shape[-1] - 1)
+    if torch.compiler.is_exporting():
+        cos, sin = dft_matrices(length, real)
+        # Each bin but the first and the last also stands for its conjugate.
+        twice = torch.full((length // 2 + 1,), 2.0, dtype=real.dtype, device=real.device)
+        twice = torch.where(torch.arange(length // 2 + 1, device=real.device) % (length // 2) == 0, 1.0, twice)
+        return ((real * twice) @ cos.T - (imaginary * twice) @ sin.T) / length
+    return torch.fft.irfft(torch.complex(real, imaginary), n=length)
+
+
+class LogMels(nn.Module):
+    """Two log-mel spectrograms of windows centered on the fine steps, zeros outside the clip."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        self.sampling_rate, self.hop = config.sampling_rate, config.fine_hop
+        self.windows = [2 * round(seconds * config.sampling_rate / 2) for seconds, _, _ in SPECTRA]
+        self.after = max(self.windows) // 2 - self.hop // 2
+        for index, filters in enumerate(self.filters()):
+            self.register_buffer(f"filters_{index}", filters, persistent=False)
+
+    def filters(self) -> list[Tensor]:
+        """Slaney mel filters (n // 2 + 1, M) of each window, from 0 to half the sampling rate."""
+        return [
+            torch.from_numpy(
+                mel_filter_bank(
+                    window // 2 + 1, bands, 0.0, self.sampling_rate / 2, self.sampling_rate, "slaney", "slaney"
+                ).astype(np.float32)
+            )
+            for window, (_, bands, _) in zip(self.windows, SPECTRA, strict=True)
+        ]
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """Waveform x (B, T, 1), T a multiple of h → log10 mel power (B, J, M), in float32 or wider."""
+        window, _, crop = span.around(x, self.after, self.after, self)
+        span.down(self.hop)
+        samples = window[..., 0].to(torch.promote_types(x.dtype, torch.float32))
+        if not crop:
+            samples = F.pad(samples, (self.after, self.after))
+        mels = []
+        with torch.autocast(x.device.type, enabled=False):
+            for index, (length, (_, _, floor)) in enumerate(zip(self.windows, SPECTRA, strict=True)):
+                margin = (max(self.windows) - length) // 2
+                frames = samples[:, margin : samples.shape[1] - margin].unfold(1, length, self.hop)
+                hann = torch.hann_window(length, dtype=samples.dtype, device=samples.device)
+                power = power_spectrum(frames * hann)
+                filters = getattr(self, f"filters_{index}").to(samples.dtype)
+                mels.append((power @ filters).clamp_min(floor).log10())
+        return torch.cat(mels, dim=-1)
+
+
+class SpectralAnalysis(nn.Module):
+    """Waveform (B, T, 1) → features (B, T / h, D): standardized log-mels, one linear layer, ConvNeXt blocks."""
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        self.log_mels = LogMels(config)
+        self.register_buffer("mean", torch.zeros(MEL_BANDS))
+        self.register_buffer("std", torch.ones(MEL_BANDS))
+        self.mean: Tensor
+        self.std: Tensor
+        self.project = nn.Linear(MEL_BANDS, config.feature_dim)
+        self.blocks: Layers[ConvNeXtBlock] = Layers(
+            ConvNeXtBlock(config.feature_dim) for _ in range(config.analysis_depth)
+        )
+
+    @property
+    def lookahead(self) -> int:
+        """Samples after a feature's own that it depends on."""
+        return self.log_mels.after + self.log_mels.hop * sum(block.depthwise.after for block in self.blocks)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, T, 1) → (B, T / h, D)."""
+        mels = self.log_mels(x, span)
+        features = self.project(((mels - self.mean) / self.std).to(self.project.weight.dtype))
+        for block in self.blocks:
+            features = block(features, span)
+        return features
+
+
+class SpectralSynthesis(nn.Module):
+    """Features (B, J, D) → waveform (B, J · h, 1) in [-1, 1].
+
+    Convolution and ConvNeXt blocks give log-magnitude and phase of 2h + 1 bins at every fine step; frames of 4h
+    samples, centered on the steps, are windowed and overlap-added.
+    """
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__()
+        dim, lookahead = config.synthesis_dim, config.synthesis_lookahead
+        self.hop = config.fine_hop
+        self.input_norm = nn.LayerNorm(config.feature_dim)
+        self.input = TimeConv(config.feature_dim, dim, lookahead=lookahead)
+        self.blocks: Layers[ConvNeXtBlock] = Layers(
+            ConvNeXtBlock(dim, lookahead) for _ in range(config.synthesis_depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, 2 * (OVERLAP * self.hop // 2 + 1))
+        # A frame begins 3h/2 samples before its step, with a zero of the window.
+        self.delay = 3 * self.hop // 2 - 1
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The last layer with weights."""
+        return self.project
+
+    @property
+    def lookahead(self) -> int:
+        """Samples, counted from a feature's first, up to the last that the features before it can change."""
+        steps = self.input.after + sum(block.depthwise.after for block in self.blocks)
+        return steps * self.hop + self.delay
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """x (B, J, D) → (B, J · h, 1)."""
+        length = x.shape[1]
+        x = self.input(self.input_norm(x), span)
+        for block in self.blocks:
+            x = block(x, span)
+        frames = self.frames(self.project(self.norm(x)))
+        past = OVERLAP - 1
+        frames, _, crop = span.around(frames, past, 0, self)
+        inside = span.inside(frames.shape[1], crop, frames.device)
+        span.up(self.hop, self.delay)
+        squares = torch.hann_window(OVERLAP * self.hop, dtype=frames.dtype, device=frames.device).square()
+        ones = frames.new_ones(1, frames.shape[1]) if inside is None else inside.to(frames.dtype)
+        samples = overlap_add(frames) / overlap_add(ones[..., None] * squares).clamp_min(1e-8)
+        # A whole clip begins at its first step's own samples, a stream where the frames before are complete.
+        first = past * self.hop + 1 if crop else self.delay + 1
+        samples = samples[:, first : first + length * self.hop]
+        return samples.clamp(-1.0, 1.0).to(x.dtype)[..., None]
+
+    @staticmethod
+    def frames(spectrum: Tensor) -> Tensor:
+        """Log-magnitudes and phases (B, J, 2 · bins) → windowed frames (B, J, 4h), in float32 or wider."""
+        wide = torch.promote_types(spectrum.dtype, torch.float32)
+        with torch.autocast(spectrum.device.type, enabled=False):
+            log_magnitude, phase = spectrum.to(wide).chunk(2, dim=-1)
+            magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+            frames = inverse_dft(magnitude * phase.cos(), magnitude * phase.sin())
+            return frames * torch.hann_window(frames.shape[-1], dtype=wide, device=frames.device)
+
+
+def overlap_add(frames: Tensor) -> Tensor:
+    """Frames (B, J, 4h), h samples apart → (B, (J + 3) · h)."""
+    steps = frames.unflatten(-1, (OVERLAP, -1)).unbind(2)
+    padded = [F.pad(step, (0, 0, index, OVERLAP - 1 - index)) for index, step in enumerate(steps)]
+    return torch.stack(padded).sum(0).flatten(1)
