@@ -18,7 +18,7 @@ from .losses import (
     hinge_discriminator_loss,
     relative_feature_matching_loss,
 )
-from .optimiser import Optimiser
+from .optimizer import Optimizer
 from .schedule import RESOLUTION, CyclePoint, one_cycle
 from .stft_discriminator import STFTDiscriminator
 
@@ -40,7 +40,7 @@ def _of_taae(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
 
 
 class Adversary:
-    """A discriminator with its optimiser.
+    """A discriminator with its optimizer.
 
     Args:
         options: Size and training.
@@ -58,7 +58,7 @@ class Adversary:
             network = Discriminator(options.periods, options.windows)
             self.loss, self.verdict = discriminator_loss, _of_l3ac
         self.discriminator = network.to(accelerator.device)
-        self.optimiser = Optimiser(
+        self.optimizer = Optimizer(
             accelerator, self.discriminator, weight_decay=options.weight_decay, clip_norm=options.clip_norm
         )
         self.wrapped = accelerator.prepare_model(self.discriminator)
@@ -74,7 +74,7 @@ class Adversary:
 
         `generate` gives the codec's output (B, T) in evaluation mode and without gradient.
         """
-        self.optimiser.begin(self._schedule(progress))
+        self.optimizer.begin(self._schedule(progress))
         losses, norms = [], []
         for x in references:
             y = generate(x)
@@ -83,9 +83,9 @@ class Adversary:
             fake = [[one[: len(y)] for one in of_one] for of_one in maps]
             real = [[one[len(y) :] for one in of_one] for of_one in maps]
             loss = self.loss(fake, real)
-            norms.append(self.optimiser.add(loss / len(references)))
+            norms.append(self.optimizer.add(loss / len(references)))
             losses.append(loss.detach())
-        self.optimiser.step()
+        self.optimizer.step()
         return {"discriminator": torch.stack(losses).mean(), "discriminator_gradient_norm": torch.stack(norms).mean()}
 
     def generator_loss(self, y: Tensor, x: Tensor) -> Verdict:
@@ -104,10 +104,10 @@ class Adversary:
         return one_cycle(share * (RESOLUTION - 1), peak=self.options.lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser."""
-        return {"network": self.discriminator.state_dict(), "optimizer": self.optimiser.state_dict()}
+        """Network and optimizer."""
+        return {"network": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state of `state_dict`."""
         self.discriminator.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])

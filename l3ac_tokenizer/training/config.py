@@ -38,6 +38,8 @@ class LossWeights:
     stft: float = 1.0
     cosine: float = 0.0
     """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
+    spectral: float = 0.0
+    """Not of the papers: log magnitudes, log-mels and spectral convergence at five resolutions."""
     stft_l1: float = 0.0
     """TAAE's spectrogram loss: one STFT, magnitudes only."""
     perceptual_relative: float = 0.0
@@ -158,6 +160,11 @@ class TrainingConfig:
     div_factor: float = 10.0
     final_div_factor: float = 10.0
     pct_start: float = 0.4
+    muon: float | None = None
+    """Learning rate of Muon on the matrices of transformer layers and ConvNeXt blocks, as a factor on `lr`, which Adam
+    has on all other parameters; null: Adam on all."""
+    weight_norm: bool = True
+    """Train convolutions with weights split in magnitude and direction, as published."""
     weight_decay: float = 0.0
     clip_norm: float = 1e4
     weights: LossWeights = field(default_factory=LossWeights)

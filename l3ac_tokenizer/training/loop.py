@@ -41,7 +41,7 @@ from .ema import AveragedWeights
 from .export import recover_export
 from .network import TrainableCodec, build_codec
 from .objective import Objective
-from .optimiser import Optimiser
+from .optimizer import Optimizer
 from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
 from .snapshot import Snapshots
 from .state import Position, load_state, remove_unfinished, save_state, saved_states
@@ -97,8 +97,12 @@ class Run:
         self.stream = BatchStream(corpus, clips, config.domains, config.augment, config.seed)
         self.feed = Feed(self.stream, config, self.sampling_rate, self.accelerator)
         self.sources = source_table(clips, corpus, config.manifest)
-        self.optimiser = Optimiser(
-            self.accelerator, self.codec, weight_decay=config.weight_decay, clip_norm=config.clip_norm
+        self.optimizer = Optimizer(
+            self.accelerator,
+            self.codec,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+            muon=config.muon,
         )
         self.adversary = (
             Adversary(config.discriminator, self.accelerator, config.seed) if config.discriminator is not None else None
@@ -243,22 +247,22 @@ class Run:
                 pct_start=config.pct_start,
             )
         self.codec.train()
-        self.optimiser.begin(point)
+        self.optimizer.begin(point)
         checked = []
         for samples, first in zip(audio, firsts, strict=True):
             torch.manual_seed(hash((config.seed, first)))  # of the quantizer's noise
             y, ids, latents = forward(samples)
             x = samples.squeeze(1)
             loss, terms = objective(y.float(), x)
-            norm = self.optimiser.add(loss / len(audio))
+            norm = self.optimizer.add(loss / len(audio))
             figures.add(loss=loss, **terms, lr=point.lr, gradient_norm=norm)
             figures.add_signals(x, y, ids, latents)
             checked += [loss.detach(), norm] if self.accelerator.scaler is None else [loss.detach()]
         self._require_finite(torch.stack(checked))
-        self.optimiser.step()
-        if self.optimiser.skipped >= MOST_SKIPPED:
+        self.optimizer.step()
+        if self.optimizer.skipped >= MOST_SKIPPED:
             raise TrainingError(
-                f"The gradients overflowed in float16 at {self.optimiser.skipped} updates in a row: "
+                f"The gradients overflowed in float16 at {self.optimizer.skipped} updates in a row: "
                 f"{self._last_state()}; try a lower --lr or --mixed-precision bf16."
             )
         self.average.update(self.codec)
@@ -305,7 +309,7 @@ class Run:
         if self._is_main:
             state = {
                 "codec": self.codec.state_dict(),
-                "optimizer": self.optimiser.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict(),
                 "position": dataclasses.asdict(self.position),
             }
@@ -340,7 +344,7 @@ class Run:
                 f"{self.config.init_from} has another encoder than when the run in {self.folder} began: name the one "
                 "that it began with, or another --run."
             )
-        self.optimiser.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
         if self.adversary is not None:
@@ -390,7 +394,7 @@ class Run:
 
 
 def _refuse_sharding() -> None:
-    """Optimiser, clip and averages take whole tensors; what `accelerate launch` passes on says how it is configured."""
+    """Optimizer, clip and averages take whole tensors; what `accelerate launch` passes on says how it is configured."""
     for flag, name in (("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
         if parse_flag_from_env(f"ACCELERATE_USE_{flag}"):
             raise ConfigError(

@@ -6,11 +6,13 @@ scored like audio, as in the published training. "Paper" is arXiv 2504.04949, "T
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
 
 PUBLISHED_SCALES = (5, 6, 7, 8, 9, 10)
 """Window lengths 2^i of the published training code."""
@@ -83,6 +85,37 @@ def stft_l1_loss(y: Tensor, x: Tensor) -> Tensor:
     """Mean |S(y) - S(x)|, S the modulus of one STFT of 2048 samples, floored at 1e-4 (TAAE, Eq. 8)."""
     modulus_y, modulus_x = (stft_modulus(audio, 11).clamp_min(1e-4) for audio in (y, x))
     return (modulus_y - modulus_x).abs().mean()
+
+
+SPECTRAL_RESOLUTIONS = ((11, 160, 1e-2), (10, 120, 1e-2), (9, 80, 1e-2), (8, 40, 5e-3), (7, 16, 5e-3))
+"""Window lengths 2^i, mel bands and magnitude floors of the multi-resolution spectral loss."""
+
+MEL_FLOOR = 1e-4
+
+
+@functools.cache
+def _mel_filters(bins: int, bands: int, sampling_rate: int) -> Tensor:
+    """Slaney mel filters (bins, bands) from 0 to half the sampling rate."""
+    filters = mel_filter_bank(bins, bands, 0.0, sampling_rate / 2, sampling_rate, norm="slaney", mel_scale="slaney")
+    return torch.from_numpy(filters).float()
+
+
+def spectral_loss(y: Tensor, x: Tensor, sampling_rate: int = 16_000) -> Tensor:
+    """Multi-resolution spectral loss of a decoder that no phase is asked of.
+
+    Mean over the windows of three terms: L1 of log magnitudes, L1 of log mel magnitudes, and spectral convergence
+    |S(x) - S(y)|_F / |S(x)|_F (Yamamoto et al., arXiv 1910.11480, Eq. 4 and 5). Floors keep near-silence from ruling
+    the gradient.
+    """
+    terms = []
+    for scale, bands, floor in SPECTRAL_RESOLUTIONS:
+        of_y, of_x = stft_modulus(y, scale), stft_modulus(x, scale)
+        terms.append((of_y.clamp_min(floor).log() - of_x.clamp_min(floor).log()).abs().mean())
+        filters = _mel_filters(of_x.shape[1], bands, sampling_rate).to(of_x).T
+        mel_y, mel_x = ((filters @ modulus).clamp_min(MEL_FLOOR).log() for modulus in (of_y, of_x))
+        terms.append((mel_y - mel_x).abs().mean())
+        terms.append((of_x - of_y).norm() / of_x.norm().clamp_min(floor))
+    return torch.stack(terms).sum() / len(SPECTRAL_RESOLUTIONS)
 
 
 def clamp_max(loss: Tensor, maximum: float) -> Tensor:

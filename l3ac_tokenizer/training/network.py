@@ -25,12 +25,14 @@ class TrainableCodec(nn.Module):
         model: The published network, which becomes the one that is trained.
         whiten: Whiten its latents.
         frozen_encoder: Train what follows the ids alone, on the ids of evaluation; nothing is whitened.
+        weight_norm: Split the weights of convolutions in magnitude and direction.
     """
 
-    def __init__(self, model: CodecModel, *, whiten: bool, frozen_encoder: bool = False):
+    def __init__(self, model: CodecModel, *, whiten: bool, frozen_encoder: bool = False, weight_norm: bool = True):
         super().__init__()
         self.model = model
         self.frozen_encoder = frozen_encoder
+        self.weight_norm = weight_norm
         self._split_weights(model)
         if whiten and not frozen_encoder:
             quantizer = model.quantizer
@@ -41,12 +43,18 @@ class TrainableCodec(nn.Module):
             for name, parameter in model.named_parameters():
                 if name.startswith(ENCODER):
                     parameter.requires_grad_(False)
-        model.apply_weight_norm()
+        if self.weight_norm:
+            model.apply_weight_norm()
 
     def like(self) -> TrainableCodec:
         """Another one of the same structure, with weights of its own."""
         model = type(self.model)(self.model.config)
-        return TrainableCodec(model, whiten=self.whitening is not None, frozen_encoder=self.frozen_encoder)
+        return TrainableCodec(
+            model,
+            whiten=self.whitening is not None,
+            frozen_encoder=self.frozen_encoder,
+            weight_norm=self.weight_norm,
+        )
 
     @property
     def whitening(self) -> Whitened | None:
@@ -99,7 +107,12 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
             _keep_ids(model, config.init_from)
     else:
         _initialise(model, config)
-    return TrainableCodec(model, whiten=config.whiten_latents, frozen_encoder=config.frozen_encoder)
+    return TrainableCodec(
+        model,
+        whiten=config.whiten_latents,
+        frozen_encoder=config.frozen_encoder,
+        weight_norm=config.weight_norm,
+    )
 
 
 def _keep_ids(model: CodecModel, source: str) -> None:

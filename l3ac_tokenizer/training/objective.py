@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..hub import preset_config
 from .adversary import Adversary
 from .config import ConfigError, LossWeights, TrainingConfig
-from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, stft_l1_loss
+from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, spectral_loss, stft_l1_loss
 from .perceptual import SAMPLING_RATE, perceptual_loss, relative_perceptual_loss, speech_features
 
 
@@ -28,6 +28,7 @@ class Objective(nn.Module):
         super().__init__()
         self.scales, self.floor = config.stft_scales, config.stft_floor
         self.features = _features(config)
+        self.sampling_rate = preset_config(config.preset, **config.model).sampling_rate
 
     def forward(
         self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
@@ -38,6 +39,9 @@ class Objective(nn.Module):
         if weights.stft:
             terms["stft"] = multi_scale_stft_loss(y, x, self.scales, self.floor)
             weighted.append(weights.stft * terms["stft"])
+        if weights.spectral:
+            terms["spectral"] = spectral_loss(y, x, self.sampling_rate)
+            weighted.append(weights.spectral * terms["spectral"])
         if weights.stft_l1:
             terms["stft_l1"] = stft_l1_loss(y, x)
             weighted.append(weights.stft_l1 * terms["stft_l1"])

@@ -82,7 +82,7 @@ def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
     losses = logged(tmp_path / "run", "train loss")
     assert losses[:2] == first and len(losses) == 3
     assert "Loading a checkpoint" in said
-    # Optimiser, schedule and order of batches went on too: the same as a run that was never stopped.
+    # Optimizer, schedule and order of batches went on too: the same as a run that was never stopped.
     run(ASR, "train.py", *asr_arguments(*paths[:2], tmp_path / "whole", number_of_epochs=3, dropout=0))
     assert logged(tmp_path / "whole", "train loss") == pytest.approx(losses, rel=0.01)
 

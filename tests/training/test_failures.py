@@ -22,7 +22,7 @@ from l3ac_tokenizer.training import loop
 from l3ac_tokenizer.training.config import ConfigError, DiscriminatorOptions
 from l3ac_tokenizer.training.data import loader as feed
 from l3ac_tokenizer.training.loop import Run, TrainingError
-from l3ac_tokenizer.training.optimiser import Optimiser
+from l3ac_tokenizer.training.optimizer import Optimizer
 from l3ac_tokenizer.training.schedule import CyclePoint
 
 
@@ -70,13 +70,13 @@ def test_updates_that_overflow_now_and_then_are_forgotten():
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     accelerator = SimpleNamespace(scaler=scaler, backward=lambda loss: scaler.scale(loss).backward())
     layer = torch.nn.Linear(2, 1)
-    optimiser = Optimiser(accelerator, layer, weight_decay=0.0, clip_norm=1.0)
+    optimizer = Optimizer(accelerator, layer, weight_decay=0.0, clip_norm=1.0)
     skipped = []
     for factor in (1.0, np.inf, np.inf, 1.0, np.inf):
-        optimiser.begin(CyclePoint(1e-3, 0.9))
-        optimiser.add(layer(torch.ones(2)).sum() * factor)
-        optimiser.step()
-        skipped.append(optimiser.skipped)
+        optimizer.begin(CyclePoint(1e-3, 0.9))
+        optimizer.add(layer(torch.ones(2)).sum() * factor)
+        optimizer.step()
+        skipped.append(optimizer.skipped)
     assert skipped == [0, 1, 2, 0, 1]
 
 
