@@ -24,6 +24,17 @@ TINY = {
 }
 """A network of a few thousand parameters with every kind of layer, hop 12; its windows fill within 60 samples."""
 
+TINY_LIGHT = {
+    **TINY,
+    "analysis": "spectral",
+    "synthesis": "spectral",
+    "attention": "sliding",
+    "analysis_depth": 1,
+    "synthesis_dim": 8,
+    "synthesis_depth": 2,
+}
+"""The same with spectral ends and sliding attention."""
+
 TINY_TAAE = {
     "hidden_size": 64,
     "num_attention_heads": 2,
@@ -37,6 +48,7 @@ TINY_TAAE = {
 
 TINY_NETWORKS = {
     "tiny": lambda: L3ACModel(L3ACConfig(**TINY)),
+    "tiny-light": lambda: L3ACModel(L3ACConfig(**TINY_LIGHT)),
     "tiny-taae": lambda: TAAEModel(TAAEConfig(**TINY_TAAE)),
     "tiny-taae-causal": lambda: TAAEModel(TAAEConfig(**{**TINY_TAAE, "attention_window": [7, 0], "causal": True})),
 }
