@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from l3ac_tokenizer import CodecModel
-from l3ac_tokenizer.evaluation.tables import COUNTED, mean_cell, metric_title, table
+from l3ac_tokenizer.evaluation.report.tables import COUNTED, mean_cell, metric_title, table
 from l3ac_tokenizer.files import atomic_write
 
 MARKS = ("<!-- measured by l3ac evaluate -->", "<!-- end of what was measured -->")

@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 
 from l3ac_tokenizer.cli.report import one_sentence
-from l3ac_tokenizer.evaluation.codec import codec_title
-from l3ac_tokenizer.evaluation.data import open_data
+from l3ac_tokenizer.evaluation.codecs.base import codec_title
+from l3ac_tokenizer.evaluation.dataset import open_data
 from l3ac_tokenizer.evaluation.options import Options
-from l3ac_tokenizer.evaluation.report import write_report
-from l3ac_tokenizer.evaluation.results_page import results_page
+from l3ac_tokenizer.evaluation.report.files import write_report
+from l3ac_tokenizer.evaluation.report.results_page import results_page
 from l3ac_tokenizer.evaluation.run import evaluate
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.hub import bundled_presets

@@ -51,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
         import pesq  # noqa: F401
         import pystoi  # noqa: F401
 
-    from ..evaluation import latency, lengths, sensitivity
-    from ..evaluation.field_picture import draw_fields
+    from ..analysis import clip_length as lengths
+    from ..analysis import latency
+    from ..analysis import loss_sensitivity as sensitivity
+    from ..analysis.plots import draw_fields
 
     analyses, pages, facts = [], [], []
     pictures: dict[str, bytes] = {}  # by title
@@ -123,6 +125,6 @@ def _model(name: str, random: bool) -> CodecModel:
 
 
 def _recordings(data: str, sampling_rate: int) -> Iterator[np.ndarray]:
-    from ..evaluation.data import open_data
+    from ..evaluation.dataset import open_data
 
     return (clip.read(sampling_rate) for clip in open_data([data]).clips)

@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     from ..evaluation.cost import measure_cost
-    from ..evaluation.data import open_data
+    from ..evaluation.dataset import open_data
     from ..evaluation.options import Options
-    from ..evaluation.report import write_cost, write_report
+    from ..evaluation.report.files import write_cost, write_report
     from ..evaluation.run import EXAMPLES, evaluate
 
     logging.set_verbosity_error()

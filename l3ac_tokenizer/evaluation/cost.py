@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 from . import memory
-from .codec import Codec, CodecUnavailable
-from .codecs import open_codec
-from .tables import table
+from .codecs.base import Codec, CodecUnavailable
+from .codecs.registry import open_codec
+from .report.tables import table
 from .timing import Timing, flops, growth_exponent, median, timed
 
 MAC_SECONDS = 10.0
@@ -26,7 +26,7 @@ DURATIONS = (5.0, 30.0, 60.0)
 BATCHES = (1, 4)
 ROUNDS = 3
 
-OPEN = "l3ac_tokenizer.evaluation.codecs:open_codec"
+OPEN = "l3ac_tokenizer.evaluation.codecs.registry:open_codec"
 
 
 def count_macs(codec: Codec) -> dict[str, float] | None:

@@ -45,10 +45,10 @@ class Options:
         Raises:
             ValueError: a model cannot be loaded, or the package that runs it is missing.
         """
-        from .classes import ClassAccuracy
-        from .proxies import FeatureDistance, PredictedOpinion
-        from .speakers import SpeakerSimilarity, open_embedder
-        from .words import WordErrors
+        from .scorers.asr import WordErrors
+        from .scorers.classifier import ClassAccuracy
+        from .scorers.mos import FeatureDistance, PredictedOpinion
+        from .scorers.speaker import SpeakerSimilarity, open_embedder
 
         device = self.device
         scorers: dict[str, Scorer] = {}

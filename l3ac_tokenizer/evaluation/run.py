@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from ..audio import write_audio
 from ..files import atomic_write
-from .codec import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title
-from .codecs import open_codec, refuse_twins
+from .codecs.base import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title
+from .codecs.registry import open_codec, refuse_twins
 from .cost import count_macs
-from .data import Clip, ClipSets
+from .dataset import Clip, ClipSets
 from .options import Options
 from .scoring import ClipScorer, Metric, Row
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import metrics
 from ..metrics import MetricError
-from .codec import SCORING_RATE, Codec, reconstruct
-from .data import Clip
-from .ids import consistency
+from .codecs.base import SCORING_RATE, Codec, reconstruct
+from .dataset import Clip
+from .scorers.tokens import consistency
 
 Value = float | tuple[float, float]
 """Of one clip: a number, or numerator and denominator where clips are pooled."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .ids import id_statistics
 from .run import CodecMetadata, Evaluation
+from .scorers.speaker import equal_error_rate
+from .scorers.tokens import id_statistics
 from .scoring import WHOLE_CLIP, Row, Value, failure_titles
-from .speakers import equal_error_rate
 from .statistics import RESAMPLES, SEED, Mean, mean_of_means, pooled_mean
 
 PACKAGES = ("l3ac-tokenizer", "torch", "transformers", "torchmetrics", "pesq", "pystoi", "soundfile", "soxr", "numpy")

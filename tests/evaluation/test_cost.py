@@ -8,7 +8,7 @@ from networks import TINY
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation import cost, memory
-from l3ac_tokenizer.evaluation.codecs import open_codec
+from l3ac_tokenizer.evaluation.codecs.registry import open_codec
 from l3ac_tokenizer.evaluation.cost import cost_table, count_macs, measure_cost
 
 
@@ -44,7 +44,7 @@ def test_passes_encode_and_decode_a_whole_batch(name, batch, checkpoint):
 
 def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
     def measured(builder, arguments, seconds, batch, threads):
-        assert builder == "l3ac_tokenizer.evaluation.codecs:open_codec" and threads == 1
+        assert builder == "l3ac_tokenizer.evaluation.codecs.registry:open_codec" and threads == 1
         if seconds > 1 and arguments == ["opus"]:
             return memory.Pass(failure="out of memory (limit 1.0 GiB)")
         return memory.Pass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)

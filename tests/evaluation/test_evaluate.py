@@ -14,7 +14,7 @@ from networks import speech_like, tiny, tiny_streams
 
 from l3ac_tokenizer import L3ACModel, metrics
 from l3ac_tokenizer.cli import main
-from l3ac_tokenizer.evaluation.data import open_data
+from l3ac_tokenizer.evaluation.dataset import open_data
 
 pytest.importorskip("pesq", reason="comes with the extra `eval`")
 pytest.importorskip("pyarrow", reason="comes with the extra `data`")

@@ -125,7 +125,7 @@ def test_units_can_be_parts_of_words(asr_run, tmp_path, token_type):
 
 
 def test_choices_are_trained_once_and_stand_in_one_table(tmp_path, monkeypatch, capsys):
-    choices = load(ASR.parents[1] / "choices.py")
+    choices = load(ASR.parents[1] / "sweep.py")
     commands = []
 
     def train(command, check, stdout):

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from train import dataio_prepare, load_hparams, some_of, speak
 
 from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer.asr import normalized_words, open_recogniser
 from l3ac_tokenizer.audio import read_audio, write_audio
-from l3ac_tokenizer.evaluation.recognisers import normalized_words, open_recogniser
-from l3ac_tokenizer.evaluation.speakers import open_embedder
+from l3ac_tokenizer.evaluation.scorers.speaker import open_embedder
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips
 from l3ac_tokenizer.speechbrain import check_run
