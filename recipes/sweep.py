@@ -1,14 +1,14 @@
-"""One recipe trained with each value of one of its settings: a table of what the choice does.
+"""Hyperparameter sweep: train a SpeechBrain recipe with each value of one setting, and print a table of the results.
 
     python recipes/sweep.py LibriSpeech/ASR lstm_small --key embedding --values codes digits table codec \
         --runs RUNS -- --data_folder CORPUS --cached_data_folder CACHE
     python recipes/sweep.py LJSpeech/TTS transformer_small --key head --values chained independent split full \
         --runs RUNS -- --data_folder CORPUS --cached_data_folder CACHE
 
-What follows `--` goes to `train.py` of the recipe as it is. Each run has its folder `RUNS/KEY-VALUE`, goes on where it
-was stopped, and is left alone once it has ended. The table has the numbers of parameters, the minutes of training on
-this machine, and the best and last value of what the recipe keeps checkpoints by: the WER in percent, or the nats an
-id, on the validation set.
+Arguments after `--` are passed to the recipe's `train.py` unchanged. Each run has its folder `RUNS/KEY-VALUE`, resumes
+after an interruption, and is not repeated once it has finished. The table has the number of parameters, the minutes of
+training on this machine, and the best and last value of the metric that selects checkpoints: WER in percent, or nats
+per id, on the validation set.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-MEASURES = {"LibriSpeech/ASR": ("valid WER", "WER %"), "LJSpeech/TTS": ("valid nats", "nats an id")}
+MEASURES = {"LibriSpeech/ASR": ("valid WER", "WER %"), "LJSpeech/TTS": ("valid nats", "nats per id")}
 MINUTES = "minutes.txt"
-ENDED = "ended.json"
-"""With which arguments a run has ended."""
+"""File of a run with the minutes that it has trained."""
+
+FINISHED = "ended.json"
+"""File of a finished run with its arguments."""
 
 
 def logged(log: str, name: str) -> list[float]:
-    """Every value that a `train_log.txt` has of a name."""
+    """All values of a name in the text of a `train_log.txt`."""
     return [float(value) for value in re.findall(rf"{re.escape(name)}: ([-+.\de]+)", log)]
 
 
 def train(recipe: str, hparams: str, folder: Path, arguments: Sequence[str]) -> None:
-    """Run `train.py` of a recipe unless it has ended, and add the minutes that it took to those before a stop.
+    """Run `train.py` of a recipe unless it has finished with these arguments, and add to the minutes it has trained.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the training failed.
     """
-    ended, spent = folder / ENDED, folder / MINUTES
-    if ended.exists() and json.loads(ended.read_text("utf-8")) == list(arguments):
+    finished, spent = folder / FINISHED, folder / MINUTES
+    if finished.exists() and json.loads(finished.read_text("utf-8")) == list(arguments):
         return
     home = Path(__file__).parent / recipe
     script, settings = str(home / "train.py"), str(home / f"hparams/{hparams}.yaml")
@@ -49,14 +51,14 @@ def train(recipe: str, hparams: str, folder: Path, arguments: Sequence[str]) -> 
     since = time.monotonic()
     try:
         subprocess.run([*command, *arguments], check=True, stdout=sys.stderr)
-        ended.write_text(json.dumps(list(arguments)), encoding="utf-8")
+        finished.write_text(json.dumps(list(arguments)), encoding="utf-8")
     finally:
         before = float(spent.read_text()) if spent.exists() else 0.0
         spent.write_text(f"{before + (time.monotonic() - since) / 60:.2f}")
 
 
 def row(recipe: str, value: str, folder: Path) -> str:
-    """The line of a finished run."""
+    """The row of a finished run."""
     log = (folder / "train_log.txt").read_text("utf-8")
     curve = logged(log, MEASURES[recipe][0])
     parameters = logged(log, "million parameters")[-1]
@@ -65,13 +67,13 @@ def row(recipe: str, value: str, folder: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what is not trained yet, and print the table."""
+    """Train unfinished runs, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=list(MEASURES))
-    parser.add_argument("hparams", help="name of a YAML file of the recipe, without .yaml")
-    parser.add_argument("--key", required=True, help="setting of the YAML file")
-    parser.add_argument("--values", nargs="+", required=True)
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("hparams", help="name of one of the recipe's YAML files, without .yaml")
+    parser.add_argument("--key", required=True, help="setting of the YAML file to vary")
+    parser.add_argument("--values", nargs="+", required=True, help="values to train with")
+    parser.add_argument("--runs", type=Path, required=True, help="parent folder of the runs")
     given = list(sys.argv[1:] if argv is None else argv)
     end = given.index("--") if "--" in given else len(given)
     options, arguments = parser.parse_args(given[:end]), given[end + 1 :]

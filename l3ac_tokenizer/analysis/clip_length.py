@@ -1,4 +1,7 @@
-"""Length generalisation: the same audio coded in clips of 1 to 60 s, which should sound the same."""
+"""Length generalization: quality of the same audio, coded in clips of 1 to 60 s.
+
+Axes: T samples.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ..metrics import MetricError, mel_distance, pesq, si_sdr, stoi
 from ..modeling import CodecModel
 
 LENGTHS_S = (1, 2, 5, 10, 20, 30, 60)
+"""Lengths of the clips in seconds."""
 
 METRICS: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, int], float], int]] = {
     "stoi": ("STOI", stoi, 3),
@@ -21,17 +25,17 @@ METRICS: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, int], float], in
     "si_sdr": ("SI-SDR, dB", lambda reference, estimate, rate: si_sdr(reference, estimate), 1),
     "mel_distance": ("mel distance", mel_distance, 3),
 }
-"""Key → title, function of reference, estimate and sampling rate, and decimals."""
+"""Key → title, function of reference, estimate and sampling rate, and decimal places."""
 
 
 @dataclass(frozen=True)
-class LengthBin:
-    """What clips of one length give.
+class ClipLengthResult:
+    """Quality of clips of one length.
 
     Attributes:
         seconds: Length of each clip.
         clips: Number of clips.
-        means: Mean by key of `METRICS`; clips without a value are left out of it and counted by `Mean.count`.
+        means: Mean by key of `METRICS`, over the `Mean.count` clips that have a value.
     """
 
     seconds: float
@@ -40,22 +44,27 @@ class LengthBin:
 
 
 @torch.no_grad()
-def by_length(
+def measure_clip_lengths(
     model: CodecModel, recordings: Sequence[np.ndarray], lengths: Sequence[float] = LENGTHS_S
-) -> list[LengthBin]:
-    """Cut recordings (T,) at the model's rate into whole clips of each length, code each clip alone, and measure.
+) -> list[ClipLengthResult]:
+    """Quality of recordings cut into clips of each length, every clip encoded and decoded by itself.
 
-    All lengths see the same audio: what the longest one leaves over is left out.
+    All lengths use the same audio: recordings are first cut to a multiple of the longest length.
+
+    Args:
+        model: the codec.
+        recordings: audio (T,) at the model's sampling rate.
+        lengths: lengths of the clips in seconds.
 
     Raises:
-        ValueError: No recording is as long as the longest clip.
+        ValueError: no recording is as long as the longest clip.
     """
     rate = model.config.sampling_rate
     longest = round(max(lengths) * rate)
     kept = [recording[: len(recording) // longest * longest] for recording in recordings if len(recording) >= longest]
     if not kept:
         raise ValueError(f"No recording is as long as {max(lengths):g} s; give longer ones.")
-    bins = []
+    results = []
     for seconds in sorted(lengths):
         size = round(seconds * rate)
         clips = [clip for part in kept for clip in part[: len(part) // size * size].reshape(-1, size)]
@@ -69,25 +78,27 @@ def by_length(
                     values[key].append(metric(clip, estimate, rate))
                 except MetricError:
                     continue
-        bins.append(LengthBin(seconds, len(clips), {key: mean_with_interval(own) for key, own in values.items()}))
-    return bins
+        results.append(
+            ClipLengthResult(seconds, len(clips), {key: mean_with_interval(own) for key, own in values.items()})
+        )
+    return results
 
 
-def markdown(bins: Sequence[LengthBin], title: str) -> str:
-    """A table, a row a length."""
+def clip_length_section(results: Sequence[ClipLengthResult], title: str) -> str:
+    """A Markdown section with a row for each length."""
     rows = [["clips of", "clips", *(heading for heading, _, _ in METRICS.values())]]
-    for one in bins:
+    for one in results:
         cells = [
             mean_cell(vars(one.means[key]), {"decimals": decimals, "scale": 1}) + _missing(one, key)
             for key, (_, _, decimals) in METRICS.items()
         ]
         rows.append([f"{one.seconds:g} s", str(one.clips), *cells])
     return (
-        f"## Clips of different length, {title}\n\nThe same audio cut into clips of each length, every clip coded "
-        f"alone; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
+        f"## Clips of different lengths, {title}\n\nThe same audio cut into clips of each length, every clip coded "
+        f"by itself; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
     )
 
 
-def _missing(one: LengthBin, key: str) -> str:
+def _missing(one: ClipLengthResult, key: str) -> str:
     missing = one.clips - one.means[key].count
     return f" ({missing} without)" if missing else ""

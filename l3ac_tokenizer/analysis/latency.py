@@ -1,4 +1,4 @@
-"""What a codec must wait for: look-ahead, look-back, and the latencies that follow, for `l3ac analyze`."""
+"""Latency of a codec: look-ahead, look-back and the resulting delays."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..evaluation.report.tables import table
 from ..modeling import CodecModel
 from ..streaming import StreamingDecoder, StreamingEncoder
 from .receptive_field import (
-    Field,
     Reach,
+    ReceptiveField,
     decoder_field,
     encoder_field,
     noise,
@@ -26,30 +26,30 @@ from .receptive_field import (
 
 CHUNK_IDS = 128
 OVERLAP_IDS = 32
-"""Chunks of the published TAAE (arXiv 2411.19842): they overlap by 32 ids, of which each gives up its outer 16."""
+"""Chunks of the published TAAE (arXiv 2411.19842): they overlap by 32 ids, and each drops 16 at either end."""
 
 CALIBRATION_S = 2.0
-"""Noise on which a model without statistics for the frozen time normalisation is calibrated."""
+"""Seconds of noise to calibrate a model that lacks statistics for the frozen time normalization."""
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """Everything in samples but what says otherwise.
+class LatencyAnalysis:
+    """Latency of one model, in samples unless stated otherwise.
 
     Attributes:
-        title: What the model is called.
-        sampling_rate: In Hz.
-        hop_length: Samples an id.
-        stated_id: Look-ahead of an id that streaming states (`StreamingEncoder.latency`).
-        stated_sample: Look-ahead of a decoded sample that streaming states (`StreamingDecoder.latency`).
-        id_reach: Of an id, by gradients.
-        sample_reach: Of a decoded sample with frozen time normalisation, by gradients; ahead from a sample to the first
-            sample of the last id it depends on, back to that of the first.
+        title: Name of the model.
+        sampling_rate: Sampling rate in Hz.
+        hop_length: Samples per id.
+        stated_id: Look-ahead of an id as streaming states it (`StreamingEncoder.latency`).
+        stated_sample: Look-ahead of a decoded sample as streaming states it (`StreamingDecoder.latency`).
+        id_reach: Look-back and look-ahead of an id, by gradients.
+        sample_reach: Look-back and look-ahead of a decoded sample with frozen time normalization, by gradients: to the
+            first sample of the first and last id that it depends on.
         perturbed_id: Largest look-ahead at which a changed sample changed a latent.
-        perturbed_sample: Largest look-ahead at which a changed id changed a sample, frozen.
-        perturbed_sample_clip: The same as published, normalised over the clip; None: the whole clip.
-        push_ms: Median wall time of a push of one id's samples and of a push of one id.
-        threads: Of torch, for `push_ms`.
+        perturbed_sample: Largest look-ahead at which a changed id changed a sample, with frozen time normalization.
+        perturbed_sample_clip: The same with normalization over the clip, as published; None: the whole clip.
+        push_ms: Median wall time in ms to push one id's samples into an encoder, and one id into a decoder.
+        threads: torch threads during `push_ms`.
     """
 
     title: str
@@ -67,25 +67,32 @@ class Analysis:
 
     @property
     def algorithmic(self) -> int:
-        """From a sample in to the same sample out, computed in no time: an id's own samples and both look-aheads."""
+        """Delay from a sample in to the same sample out without computation time: one hop and both look-aheads."""
         return self.hop_length + self.stated_id + self.stated_sample
 
     @property
     def chunked(self) -> int:
-        """The same in TAAE's chunks: the first that a chunk keeps waits for its end. Their ids are no longer exact."""
+        """The same in TAAE's chunks, whose first kept sample waits for the end of the chunk; their ids are inexact."""
         return (CHUNK_IDS - OVERLAP_IDS // 2) * self.hop_length
 
     @property
     def agrees(self) -> bool:
-        """Whether what was measured is what streaming states."""
+        """True if the measured look-aheads are those that streaming states."""
         return (self.id_reach.after, self.sample_reach.after) == (self.stated_id, self.stated_sample)
 
 
-def analyze(model: CodecModel, title: str, pushes: int = 30) -> tuple[Analysis, dict[str, Field]]:
-    """Measure a model; also the fields that the picture shows, `encoder` and `decoder`.
+def analyze_latency(
+    model: CodecModel, title: str, pushes: int = 30
+) -> tuple[LatencyAnalysis, dict[str, ReceptiveField]]:
+    """Measure the latency of a model; also returns its receptive fields, `encoder` and `decoder`.
 
-    A model without statistics for the frozen time normalisation is calibrated on noise, which no reach depends on.
-    Afterwards its parameters no longer take gradients, and its ids are one stream.
+    A model without statistics for the frozen time normalization is calibrated on noise, which does not affect receptive
+    fields. The model is modified: its parameters no longer take gradients, and it has a single codebook.
+
+    Args:
+        model: the codec.
+        title: its name in tables.
+        pushes: number of pushes to time.
     """
     model.eval().requires_grad_(False)
     model.decompose(1)
@@ -95,7 +102,7 @@ def analyze(model: CodecModel, title: str, pushes: int = 30) -> tuple[Analysis, 
         model.calibrate_time_norm([clip.to(model.device, model.dtype)])
     fields = {"encoder": encoder_field(model), "decoder": decoder_field(model)}
     id_reach = reach_of_id(fields["encoder"], config.hop_length)
-    analysis = Analysis(
+    analysis = LatencyAnalysis(
         title=title,
         sampling_rate=config.sampling_rate,
         hop_length=config.hop_length,
@@ -119,42 +126,42 @@ def _push_ms(model: CodecModel, pushes: int) -> tuple[float, float]:
     ids = torch.randint(size, (1, pushes), generator=torch.Generator().manual_seed(0)).to(model.device)
     took: tuple[list[float], list[float]] = ([], [])
     for index in range(pushes):
-        for seconds, push, piece in (
+        for seconds, push, values in (
             (took[0], encoder.push, audio[:, index * hop : (index + 1) * hop]),
             (took[1], decoder.push, ids[:, index : index + 1]),
         ):
             start = time.perf_counter()
-            push(piece)
+            push(values)
             seconds.append(time.perf_counter() - start)
     encode, decode = (1e3 * statistics.median(seconds) for seconds in took)
     return encode, decode
 
 
-def markdown(analyses: Sequence[Analysis], command: str) -> str:
-    """A page with the table of all models, and what its columns mean."""
+def latency_page(analyses: Sequence[LatencyAnalysis], command: str) -> str:
+    """A Markdown page with the tables of all models and a description of their columns."""
     return (
         "# Latency and receptive fields\n\n"
         f"Made by `{command}`.\n\n"
-        "Look-ahead and look-back, exact to the sample: derivatives with every maximum of the network replaced by a "
-        "mean, so that nothing that can matter is hidden; beside them, *seen*: the farthest change over 64 frames when "
-        "a sample, or an id, of the network as it is was changed. *id*: samples after an id's own that it depends on, "
-        "and before. *sample*: from a decoded sample to the first sample of the last id that it depends on, and back "
-        'to that of the first, with `time_norm="frozen"`; with `time_norm="clip"`, as published, a sample depends on '
-        "the whole clip. What streaming states (`StreamingEncoder.latency`, `StreamingDecoder.latency`) is the "
-        "look-ahead by derivatives. Trained weights may make far derivatives 0 in float32: the look-back of a model is "
-        "at most that of its structure, which random weights show.\n\n"
+        "Look-ahead and look-back, exact to the sample, from derivatives with every maximum of the network replaced by "
+        "a mean, so that every possible dependence shows. Beside them, *seen*: the largest look-ahead over 64 frames "
+        "at which changing a sample, or an id, had an effect on the unchanged network. *id*: samples after (ahead) and "
+        "before (back) an id's own that it depends on. *sample*: from a decoded sample to the first sample of the last "
+        '(ahead) and first (back) id that it depends on, with `time_norm="frozen"`; with `time_norm="clip"`, as '
+        "published, a sample depends on the whole clip. Streaming states the look-ahead by derivatives "
+        "(`StreamingEncoder.latency`, `StreamingDecoder.latency`). With trained weights, distant derivatives may "
+        "vanish: the look-back of a model is at most that of its structure, which random weights show.\n\n"
         f"{table(_reach_rows(analyses))}\n\n"
         "## Latency\n\n"
-        "*algorithmic*: from a sample in to the same sample out, encoded and decoded in streams: an id's own samples "
+        "*algorithmic*: from a sample in to the same sample out, encoded and decoded as a stream: an id's own samples "
         f"and both look-aheads. *chunked*: as TAAE is run (arXiv 2411.19842), in chunks of {CHUNK_IDS} ids that "
-        f"overlap by {OVERLAP_IDS}, half of it dropped: the first sample that a chunk keeps waits for the chunk's end; "
-        "their ids differ from those of the whole, those of streams do not. *push*: median wall time of encoding one "
-        "id's samples, and of decoding one id, in a stream.\n\n"
+        f"overlap by {OVERLAP_IDS}, half of it dropped: the first sample that a chunk keeps waits for the chunk's end. "
+        "Ids of chunks differ from those of the whole clip, ids of streams do not. *push*: median wall time to encode "
+        "one id's samples, and to decode one id, in a stream.\n\n"
         f"{table(_latency_rows(analyses))}\n"
     )
 
 
-def _reach_rows(analyses: Sequence[Analysis]) -> list[list[str]]:
+def _reach_rows(analyses: Sequence[LatencyAnalysis]) -> list[list[str]]:
     rows = [["", "id ahead", "seen", "id back", "sample ahead", "seen", "sample back", "clip: seen"]]
     for one in analyses:
         rows.append(
@@ -172,7 +179,7 @@ def _reach_rows(analyses: Sequence[Analysis]) -> list[list[str]]:
     return rows
 
 
-def _latency_rows(analyses: Sequence[Analysis]) -> list[list[str]]:
+def _latency_rows(analyses: Sequence[LatencyAnalysis]) -> list[list[str]]:
     rows = [["", "id", "algorithmic", "chunked", "push, encode", "push, decode", "threads", "as stated"]]
     for one in analyses:
         rows.append(
@@ -189,11 +196,11 @@ def _latency_rows(analyses: Sequence[Analysis]) -> list[list[str]]:
     return rows
 
 
-def _ms(samples: int, one: Analysis) -> float:
+def _ms(samples: int, one: LatencyAnalysis) -> float:
     return 1e3 * samples / one.sampling_rate
 
 
-def _samples(samples: int, one: Analysis) -> str:
+def _samples(samples: int, one: LatencyAnalysis) -> str:
     ms = _ms(samples, one)
     return f"{samples:,} ({ms:.0f} ms)" if ms < 1000 else f"{samples:,} ({ms / 1e3:.1f} s)"
 

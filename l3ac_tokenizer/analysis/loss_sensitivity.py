@@ -1,8 +1,10 @@
-"""How evenly a loss listens: its gradient on the samples of decoded audio and on their frequency bins.
+"""Loss sensitivity: the gradient of training losses with respect to samples and frequency bins of decoded audio.
 
-A fresh discriminator, or the STFT of a loss, weighs some samples and some bins more than others whatever the audio is,
-and a codec answers with artefacts of these periods (arXiv 2411.19842, App. B.5: why TAAE's discriminator takes window
-lengths in the golden ratio). Axes: B batch, T samples, F frequency bins.
+An untrained discriminator, or the STFT in a loss, weighs some samples and bins more than others whatever the audio is,
+and a codec responds with artifacts of these periods (arXiv 2411.19842, App. B.5: the reason why TAAE's discriminator
+uses window lengths in the golden ratio).
+
+Axes: B batch, T samples, F frequency bins.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from torch import Tensor
 
 from ..evaluation.report.tables import table
 from ..modeling import CodecModel
-from ..plots import as_png, open_axis
 from ..training.discriminator import Discriminator
 from ..training.losses import (
     cosine_loss,
@@ -30,26 +31,31 @@ from ..training.losses import (
 from ..training.stft_discriminator import STFTDiscriminator
 
 SECONDS = 0.75
-"""Of each clip, from its middle."""
+"""Length of the excerpt from the middle of each clip."""
+
 MARGIN = 2400
-"""Samples at both ends that are left out: more than the longest window, which sees beyond the clip there."""
+"""Samples that are left out at both ends: more than the longest window, which extends beyond the clip there."""
+
 CLIPS = 24
-NEIGHBOURS = 129
-"""Samples or bins to whose mean one is compared."""
-CHANNELS = 16
-"""Of TAAE's discriminator here: where it listens comes from its windows, not from its width."""
+"""Maximum number of clips."""
+
+NEIGHBORS = 129
+"""Number of samples or bins whose mean each one is compared with."""
+
+DISCRIMINATOR_CHANNELS = 16
+"""Channels of TAAE's discriminator here: its sensitivity depends on its windows, not on its width."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class LossSensitivity:
     """Mean absolute gradient of a loss.
 
     Attributes:
-        loss: What the loss is called.
-        samples: (T,) on each sample.
-        bins: (F,) on each bin of the discrete Fourier transform of these samples.
+        loss: Name of the loss.
+        samples: (T,) with respect to each sample.
+        bins: (F,) with respect to each bin of the discrete Fourier transform of these samples.
     """
 
     loss: str
@@ -58,25 +64,25 @@ class Sensitivity:
 
     @property
     def period(self) -> float:
-        """Samples between those that are heard best: the strongest line in the spectrum of `samples`."""
-        spectrum = np.abs(np.fft.rfft(_deviation(self.samples)))
+        """Strongest period of the sensitivity in samples: the highest peak in the spectrum of `samples`."""
+        spectrum = np.abs(np.fft.rfft(deviation_db(self.samples)))
         return len(self.samples) / (1 + int(spectrum[1:].argmax()))
 
-    def facts(self) -> dict[str, Any]:
-        """What the table says, as JSON values."""
+    def as_json(self) -> dict[str, Any]:
+        """The row of the table, as JSON values."""
         uneven = {"samples_db": unevenness(self.samples), "bins_db": unevenness(self.bins)}
         return {"loss": self.loss, **uneven, "period": self.period}
 
 
 def unevenness(profile: np.ndarray) -> float:
-    """Standard deviation, in dB, of values (N,) from the mean of their neighbourhood."""
-    return float(_deviation(profile).std())
+    """Standard deviation in dB of values (N,) from the mean of their neighborhood."""
+    return float(deviation_db(profile).std())
 
 
 def training_losses() -> dict[str, Loss]:
-    """The losses of decoded y against x, both (B, T): of both papers and of the recipes; discriminators are fresh."""
+    """Losses of decoded y against x, both (B, T), of both papers and of the recipes; discriminators are untrained."""
     torch.manual_seed(0)
-    of_l3ac, of_taae = Discriminator(), STFTDiscriminator(channels=CHANNELS)
+    of_l3ac, of_taae = Discriminator(), STFTDiscriminator(channels=DISCRIMINATOR_CHANNELS)
     return {
         "L1": l1_loss,
         "1 − cosine": cosine_loss,
@@ -87,11 +93,18 @@ def training_losses() -> dict[str, Loss]:
     }
 
 
-def measure(model: CodecModel, recordings: Iterable[np.ndarray], losses: dict[str, Loss]) -> list[Sensitivity]:
-    """Gradients of the losses on what the model makes of recordings (T,), at its rate; the first `CLIPS` long enough.
+def measure_sensitivity(
+    model: CodecModel, recordings: Iterable[np.ndarray], losses: dict[str, Loss]
+) -> list[LossSensitivity]:
+    """Mean absolute gradients of losses with respect to decoded recordings.
+
+    Args:
+        model: the codec.
+        recordings: audio (T,) at the model's sampling rate; the first `CLIPS` that are long enough are used.
+        losses: name → function of decoded and original audio (B, T).
 
     Raises:
-        ValueError: No recording has `SECONDS`.
+        ValueError: no recording is `SECONDS` long.
     """
     size = round(SECONDS * model.config.sampling_rate)
     sums = {name: np.zeros(size - 2 * MARGIN) for name in losses}
@@ -108,7 +121,7 @@ def measure(model: CodecModel, recordings: Iterable[np.ndarray], losses: dict[st
         for name, loss in losses.items():
             (gradient,) = torch.autograd.grad(loss(y, x), y)
             inner = gradient[0, MARGIN:-MARGIN].double().numpy()
-            # Clips count alike, however large their losses are.
+            # Every clip has the same weight, however large its loss is.
             inner = inner / max(np.abs(inner).mean(), 1e-300)
             sums[name] += np.abs(inner)
             spectra[name] += np.abs(np.fft.rfft(inner * np.hanning(len(inner))))
@@ -116,43 +129,25 @@ def measure(model: CodecModel, recordings: Iterable[np.ndarray], losses: dict[st
         if count == CLIPS:
             break
     if count == 0:
-        raise ValueError(f"No recording has {SECONDS:g} s; give longer ones.")
-    return [Sensitivity(name, sums[name] / count, spectra[name] / count) for name in losses]
+        raise ValueError(f"No recording is as long as {SECONDS:g} s; give longer ones.")
+    return [LossSensitivity(name, sums[name] / count, spectra[name] / count) for name in losses]
 
 
-def markdown(found: Sequence[Sensitivity], title: str) -> str:
-    """A table, a row a loss."""
+def sensitivity_section(found: Sequence[LossSensitivity], title: str) -> str:
+    """A Markdown section with a row for each loss."""
     rows = [["gradient of", "samples, dB", "bins, dB", "strongest period"]]
     for one in found:
         rows.append([one.loss, *(f"{unevenness(p):.2f}" for p in (one.samples, one.bins)), f"{one.period:.1f} samples"])
     return (
-        f"## Where losses listen, {title}\n\nHow far the mean absolute gradient on a sample, and on a frequency bin, "
-        f"of decoded audio lies from that on its {NEIGHBOURS - 1} neighbours: standard deviation over up to {CLIPS} "
-        "clips. Chance leaves about the figures of L1 in the bins and of 1 − cosine in the samples; more is the loss's "
-        f"own. Discriminators have fresh weights.\n\n{table(rows)}\n"
+        f"## Loss sensitivity, {title}\n\nUnevenness of the mean absolute gradient over samples, and over frequency "
+        f"bins, of decoded audio: standard deviation from the mean of the {NEIGHBORS - 1} neighbors, over up to "
+        f"{CLIPS} clips. Chance accounts for about the values of L1 in the bins and of 1 − cosine in the samples; the "
+        f"rest is due to the loss. Discriminators are untrained.\n\n{table(rows)}\n"
     )
 
 
-def draw(found: Sequence[Sensitivity], sampling_rate: int) -> bytes:
-    """PNG: the gradient on samples and on bins, in dB of its neighbourhood, a row a loss."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 1.7 * len(found)), layout="constrained")
-    for one, (left, right) in zip(found, figure.subplots(len(found), 2, squeeze=False), strict=True):
-        left.plot(_deviation(one.samples)[:2000], linewidth=0.5, color="#0b6e99")
-        left.set_title(f"{one.loss}: samples", fontsize=9)
-        frequencies = np.linspace(0, sampling_rate / 2000, len(one.bins))
-        right.plot(frequencies, _deviation(one.bins), linewidth=0.5, color="#0b6e99")
-        right.set_title("bins, kHz", fontsize=9)
-        for axis in (left, right):
-            axis.set_ylim(-12, 12)
-            open_axis(axis)
-    figure.supylabel("dB of the neighbourhood")
-    return as_png(figure)
-
-
-def _deviation(profile: np.ndarray) -> np.ndarray:
-    """Values (N,) in dB of the mean of their neighbourhood."""
-    around = np.pad(profile, NEIGHBOURS // 2, mode="reflect")
-    mean = np.convolve(around, np.full(NEIGHBOURS, 1 / NEIGHBOURS), mode="valid")
+def deviation_db(profile: np.ndarray) -> np.ndarray:
+    """Values (N,) in dB relative to the mean of their neighborhood."""
+    around = np.pad(profile, NEIGHBORS // 2, mode="reflect")
+    mean = np.convolve(around, np.full(NEIGHBORS, 1 / NEIGHBORS), mode="valid")
     return 20 * np.log10(np.maximum(profile, 1e-12) / np.maximum(mean, 1e-12))

@@ -1,29 +1,35 @@
-"""A picture of receptive fields: how much an id depends on each sample, and each decoded sample on an id."""
+"""Plots of receptive fields and of loss sensitivity."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..plots import as_png, open_axis
-from .latency import Analysis
-from .receptive_field import Field
+from .latency import LatencyAnalysis
+from .loss_sensitivity import LossSensitivity, deviation_db
+from .receptive_field import ReceptiveField
 
 BINS = 400
+"""Number of stretches of time in the plot of a receptive field."""
+
 FLOOR_DB = -120.0
 NEAR_MS = 100.0
 """Times are linear up to here, and logarithmic beyond."""
 
 _TITLES = {
     "encoder": "An id of {} depends on these samples",
-    "decoder": "These decoded samples of {} depend on an id (frozen time normalisation)",
+    "decoder": "These decoded samples of {} depend on an id (frozen time normalization)",
 }
 
 
-def draw_fields(analysis: Analysis, fields: Mapping[str, Field]) -> bytes:
-    """PNG: the largest derivative in each stretch of time, in dB of the largest of all, over time from the id's first
-    sample; the id's own samples are shaded, dashed lines say where dependence begins and ends."""
+def draw_fields(analysis: LatencyAnalysis, fields: Mapping[str, ReceptiveField]) -> bytes:
+    """PNG of the receptive fields of `encoder` and `decoder`.
+
+    Shown is the largest derivative in each stretch of time, in dB relative to the maximum, over the time from the id's
+    first sample. The id's own samples are shaded; dashed lines mark the first and last dependence.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -70,8 +76,26 @@ def draw_fields(analysis: Analysis, fields: Mapping[str, Field]) -> bytes:
     return as_png(figure)
 
 
+def draw_sensitivity(found: Sequence[LossSensitivity], sampling_rate: int) -> bytes:
+    """PNG with the gradient over samples and over bins, in dB relative to its neighborhood, a row for each loss."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.7 * len(found)), layout="constrained")
+    for one, (left, right) in zip(found, figure.subplots(len(found), 2, squeeze=False), strict=True):
+        left.plot(deviation_db(one.samples)[:2000], linewidth=0.5, color="#0b6e99")
+        left.set_title(f"{one.loss}: samples", fontsize=9)
+        frequencies = np.linspace(0, sampling_rate / 2000, len(one.bins))
+        right.plot(frequencies, deviation_db(one.bins), linewidth=0.5, color="#0b6e99")
+        right.set_title("bins, kHz", fontsize=9)
+        for axis in (left, right):
+            axis.set_ylim(-12, 12)
+            open_axis(axis)
+    figure.supylabel("dB relative to the neighborhood")
+    return as_png(figure)
+
+
 def _symlog_edges(first: float, last: float) -> np.ndarray:
-    """Edges of stretches that are about as wide on the picture's axis."""
+    """Edges of stretches of time that are about equally wide on the symlog axis."""
 
     def scaled(ms: float) -> float:
         return float(np.sign(ms) * (min(abs(ms), NEAR_MS) / NEAR_MS + np.log10(max(abs(ms), NEAR_MS) / NEAR_MS)))

@@ -1,10 +1,10 @@
-"""Receptive fields: which samples an id depends on, and which samples an id changes.
+"""Receptive fields: the samples that an id depends on, and the samples that an id changes.
 
-Two ways, each exact to the sample:
+Both are measured in two ways, each exact to the sample:
 
-- *Gradients*, with every maximum of the network replaced by a mean: a maximum passes the gradient of one of its inputs
-  only, so that plain gradients see the far end of a window by chance. What is left is what can matter at all.
-- *Perturbation* of the network as it is, over many frames: what did matter, the largest of all.
+- *Gradients*, with every maximum of the network replaced by a mean. A maximum passes a gradient to one of its inputs
+  only, so plain gradients reach the far end of a window by chance. Means give every sample that can have an effect.
+- *Perturbation* of the unchanged network, over many frames: the largest effect observed.
 
 Axes: B batch, T samples, N ids, L latent dimensions. Times are in samples unless a name says otherwise.
 """
@@ -24,19 +24,19 @@ from ..modeling import CodecModel, layers
 from ..modeling.span import TimeNormMode
 
 FRAMES = 64
-"""Frames that are perturbed, each in a row of its own, to find the farthest effect."""
+"""Number of frames that are perturbed, each in a row of its own."""
 
 ROWS = 8
-"""Perturbed frames that go through the network at once."""
+"""Number of perturbed frames in one batch."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far something depends on what lies around it.
+    """Look-back and look-ahead.
 
     Attributes:
-        before: Samples of look-back.
-        after: Samples of look-ahead.
+        before: Look-back in samples.
+        after: Look-ahead in samples.
     """
 
     before: int
@@ -44,12 +44,12 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Field:
-    """How much a value depends on each sample, or a sample on a value.
+class ReceptiveField:
+    """Dependence of a latent on each sample, or of each sample on a latent.
 
     Attributes:
-        first: Position of the first sample of `strength`, counted from the first sample of the id's frame.
-        strength: Absolute derivative (T,) by sample.
+        first: Position of the first sample of `strength`, relative to the first sample of the id's frame.
+        strength: Absolute derivative (T,) for each sample.
     """
 
     first: int
@@ -58,7 +58,7 @@ class Field:
 
 @contextmanager
 def means_for_maxima() -> Iterator[None]:
-    """Inside, the poolings of all networks take means where they take maxima."""
+    """Context in which the pooling layers of all networks take means instead of maxima."""
     maximum = layers.sliding_maximum
 
     def mean(u: Tensor, kernel: int) -> Tensor:
@@ -78,7 +78,7 @@ def noise(samples: int, rows: int = 1, seed: int = 0) -> Tensor:
 
 @contextmanager
 def _in_float64(model: CodecModel) -> Iterator[None]:
-    """Inside, the model computes in float64: a derivative through many layers of attention may be below 1e-45."""
+    """Context in which the model computes in float64: derivatives through attention layers may be below 1e-45."""
     dtype = model.dtype
     model.double()
     try:
@@ -87,10 +87,10 @@ def _in_float64(model: CodecModel) -> Iterator[None]:
         nn.Module.to(model, dtype)
 
 
-def encoder_field(model: CodecModel) -> Field:
-    """How much one latent depends on each sample: the gradient of a random projection of it.
+def encoder_field(model: CodecModel) -> ReceptiveField:
+    """Dependence of one latent on each sample: the gradient of a random projection of the latent.
 
-    Where attention has blocks, the frame is the last of one, whose look-back is the longest.
+    For blockwise attention, the frame is the last of a block, whose look-back is the longest.
     """
     hop = model.config.hop_length
     frame = _whole_blocks(model, model.encoder.lookback + hop) - 1
@@ -98,13 +98,13 @@ def encoder_field(model: CodecModel) -> Field:
     with means_for_maxima(), torch.enable_grad(), _in_float64(model):
         latent = model.encode(wave).latents[0, frame]
         (gradient,) = torch.autograd.grad((latent * _direction(latent)).sum(), wave)
-    return Field(-frame * hop, gradient[0, 0].abs())
+    return ReceptiveField(-frame * hop, gradient[0, 0].abs())
 
 
-def decoder_field(model: CodecModel, time_norm: TimeNormMode = "frozen") -> Field:
-    """How much each decoded sample depends on one latent: the derivative along a random direction.
+def decoder_field(model: CodecModel, time_norm: TimeNormMode = "frozen") -> ReceptiveField:
+    """Dependence of each decoded sample on one latent: the derivative along a random direction.
 
-    Where attention has blocks, the frame is the first of one, which is seen for the longest time.
+    For blockwise attention, the frame is the first of a block, which is attended to the longest.
     """
     config, hop = model.config, model.config.hop_length
     lead = _whole_blocks(model, model.decoder_lookahead)
@@ -113,7 +113,7 @@ def decoder_field(model: CodecModel, time_norm: TimeNormMode = "frozen") -> Fiel
     latents = torch.randn(shape, generator=generator).to(model.device)
     tangent = torch.zeros_like(latents)
     tangent[0, lead] = _direction(tangent[0, lead])
-    # The fused attention of CPUs has no derivative in this direction.
+    # Fused CPU attention does not support forward-mode differentiation.
     with (
         means_for_maxima(),
         torch.enable_grad(),
@@ -123,27 +123,27 @@ def decoder_field(model: CodecModel, time_norm: TimeNormMode = "frozen") -> Fiel
     ):
         dual = forward_ad.make_dual(latents, tangent)
         derivative = forward_ad.unpack_dual(model.decode(latents=dual, time_norm=time_norm).audio_values).tangent
-    return Field(-lead * hop, derivative[0, 0].abs())
+    return ReceptiveField(-lead * hop, derivative[0, 0].abs())
 
 
-def reach_of_id(field: Field, hop: int) -> Reach:
-    """Samples before and after an id's own that it depends on."""
+def reach_of_id(field: ReceptiveField, hop: int) -> Reach:
+    """Look-back and look-ahead of an id: the samples that it depends on before and after its own frame."""
     first, last = _ends(field)
     return Reach(-first, last - (hop - 1))
 
 
-def reach_of_sample(field: Field) -> Reach:
-    """How far back and ahead a decoded sample sees, in samples to the first sample of the farthest id."""
+def reach_of_sample(field: ReceptiveField) -> Reach:
+    """Look-back and look-ahead of a decoded sample, in samples to the first sample of the farthest id."""
     first, last = _ends(field)
     return Reach(last, -first)
 
 
 @torch.no_grad()
 def perturbed_reach_of_id(model: CodecModel, found: Reach, frames: int = FRAMES) -> int:
-    """Largest look-ahead at which a changed sample changed a latent, over so many frames.
+    """Largest look-ahead at which a changed sample changed a latent, over this many frames.
 
-    In each row the sample `found.after` after another frame gets a click; where no latent of its frame moves, the
-    frame's look-ahead is looked for nearer by.
+    In each row, a click is added `found.after` samples after a frame; if the frame's latent does not change, the click
+    is moved closer.
     """
     hop = model.config.hop_length
     context = -(-model.encoder_lookahead // hop) + 2
@@ -163,7 +163,7 @@ def perturbed_reach_of_id(model: CodecModel, found: Reach, frames: int = FRAMES)
 
 @torch.no_grad()
 def perturbed_reach_of_sample(model: CodecModel, time_norm: TimeNormMode, frames: int = FRAMES) -> int | None:
-    """Largest look-ahead at which a changed id changed a sample, over so many frames; None: the whole clip."""
+    """Largest look-ahead at which a changed id changed a sample, over this many frames; None: the whole clip."""
     config, hop = model.config, model.config.hop_length
     lead = model.decoder_lookahead // hop + 3
     farthest = 0
@@ -182,7 +182,7 @@ def perturbed_reach_of_sample(model: CodecModel, time_norm: TimeNormMode, frames
 
 
 def _whole_blocks(model: CodecModel, samples: int) -> int:
-    """Ids of as many whole spans of attention as are longer than `samples`."""
+    """Number of ids in the fewest whole attention spans that are longer than `samples`."""
     span = model.config.attention_span
     return (samples // (span * model.config.hop_length) + 1) * span
 
@@ -191,6 +191,6 @@ def _direction(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like.device, like.dtype)
 
 
-def _ends(field: Field) -> tuple[int, int]:
+def _ends(field: ReceptiveField) -> tuple[int, int]:
     positions = field.strength.nonzero()[:, 0] + field.first
     return int(positions[0]), int(positions[-1])

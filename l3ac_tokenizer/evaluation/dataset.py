@@ -1,9 +1,9 @@
-"""What codecs are tested on: clips in data sets, from any corpus that `l3ac tokenize` reads.
+"""Evaluation data: clips of one or more data sets, from any corpus that `l3ac tokenize` reads.
 
-A corpus is one data set, named after its folder or file; a manifest with a column `dataset` holds several. A data set
-is `speech` or `audio`: the column `domain` says it, or `KIND=` before the corpus, or the name of the data set where it
-is one of `AUDIO_NAMES`; speech otherwise. Columns `text`, `speaker`, `emotion` and `event` are for the metrics of
-applications.
+A corpus is one data set, named after its folder or file; a manifest with a column `dataset` holds several. The domain
+of a data set is `speech` or `audio`. It is taken from the column `domain`, else from a prefix `speech=` or `audio=` of
+the corpus, else it is `audio` for the names in `AUDIO_NAMES` and `speech` for all others. The columns `text`,
+`speaker`, `emotion` and `event` are labels for the scorers.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ AUDIO_NAMES = frozenset(
     {"music", "general", "audio", "sound", "sounds", "environment", "noise", "audioset", "esc50", "esc-50", "esc10"}
     | {"fsd50k", "gunshot_triangulation", "mtg_jamendo", "musdb18"}
 )
-"""Data sets that are taken for other than speech by their names; those of Codec-SUPERB and of our recipes."""
+"""Names of data sets that do not hold speech, of Codec-SUPERB and of our recipes."""
 
 LABELS = ("text", "speaker", "emotion", "event")
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip under test.
+class EvaluationClip:
+    """A clip to evaluate on.
 
     Attributes:
-        dataset: name of its data set.
-        name: its name in it.
+        dataset: Name of its data set.
+        name: Its name in the data set.
         domain: `"speech"` or `"audio"`.
-        source: a path, the bytes of a file, or what else `l3ac_tokenizer.tokenization` reads.
-        labels: those of `LABELS` that are known.
-        error: why there is no audio, where the corpus itself is damaged.
+        source: A path, the bytes of a file, or anything else that `l3ac_tokenizer.tokenization` reads.
+        labels: Known labels, by name in `LABELS`.
+        error: Reason why there is no audio, if the corpus is damaged.
     """
 
     dataset: str
@@ -51,14 +51,14 @@ class Clip:
 
     @property
     def key(self) -> str:
-        """Data set and name: unique in a run."""
+        """`dataset/name`, unique in a run."""
         return f"{self.dataset}/{self.name}"
 
     def read(self, sampling_rate: int) -> np.ndarray:
-        """The clip (T,) float32 at this rate, the mean of its channels.
+        """The clip (T,) float32 at this sampling rate in Hz, downmixed to mono.
 
         Raises:
-            AudioError: it is damaged, or holds nothing.
+            AudioError: it is damaged or empty.
             OSError: it cannot be read.
         """
         from ..tokenization.encoding import as_file
@@ -69,19 +69,19 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class ClipSets:
+class EvaluationData:
     """Clips of one or more data sets, in order."""
 
-    clips: Sequence[Clip]
+    clips: Sequence[EvaluationClip]
 
     @cached_property
     def domains(self) -> dict[str, str]:
-        """The data sets, and the domain of each."""
+        """Domain of each data set, by name."""
         return {clip.dataset: clip.domain for clip in self.clips}
 
-    def spread(self, most: int) -> list[Clip]:
-        """At most so many clips of each data set, evenly spread over it."""
-        chosen: list[Clip] = []
+    def spread(self, most: int) -> list[EvaluationClip]:
+        """At most `most` clips of each data set, evenly spread over it."""
+        chosen: list[EvaluationClip] = []
         for dataset in self.domains:
             members = [clip for clip in self.clips if clip.dataset == dataset]
             places = np.linspace(0, len(members) - 1, min(most, len(members))).round().astype(int)
@@ -89,18 +89,19 @@ class ClipSets:
         return chosen
 
 
-def open_data(corpora: Sequence[str], limit: int | None = None) -> ClipSets:
-    """The clips of all corpora, each written `PATH`, or `speech=PATH` or `audio=PATH`.
+def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationData:
+    """The clips of all corpora.
 
     Args:
-        corpora: folders, manifests, or what else `l3ac tokenize` takes.
-        limit: at most so many clips a data set, evenly spread.
+        corpora: folders, manifests, or any other corpus of `l3ac tokenize`, each as `PATH`, `speech=PATH` or
+            `audio=PATH`.
+        limit: maximum number of clips of each data set, evenly spread; None: all.
 
     Raises:
-        ValueError: a corpus holds no audio, names an unknown domain, or two have a data set or clip in common.
-        OSError: it cannot be read.
+        ValueError: a corpus holds no audio or names an unknown domain, or two corpora share a data set or clip.
+        OSError: a corpus cannot be read.
     """
-    clips: list[Clip] = []
+    clips: list[EvaluationClip] = []
     for corpus in corpora:
         clips += _clips(corpus, {clip.dataset for clip in clips})
     keys: set[str] = set()
@@ -109,13 +110,13 @@ def open_data(corpora: Sequence[str], limit: int | None = None) -> ClipSets:
         if clip.key in keys:
             raise ValueError(f"there are two clips {clip.key}: rename one, or give one of them another data set.")
         if domains.setdefault(clip.dataset, clip.domain) != clip.domain:
-            raise ValueError(f"the data set {clip.dataset} has clips of speech and of audio: split it in two.")
+            raise ValueError(f"the data set {clip.dataset} has clips of speech and of other audio: split it in two.")
         keys.add(clip.key)
-    data = ClipSets(clips)
-    return data if limit is None else ClipSets(data.spread(limit))
+    data = EvaluationData(clips)
+    return data if limit is None else EvaluationData(data.spread(limit))
 
 
-def _clips(corpus: str, taken: set[str]) -> list[Clip]:
+def _clips(corpus: str, taken: set[str]) -> list[EvaluationClip]:
     from ..tokenization import open_source
 
     kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
@@ -130,7 +131,7 @@ def _clips(corpus: str, taken: set[str]) -> list[Clip]:
         if domain not in DOMAINS:
             raise ValueError(f"the clip {record.id} has the domain {domain!r}: write {' or '.join(DOMAINS)}.")
         labels = {label: str(record.columns[label]) for label in LABELS if record.columns.get(label)}
-        clips.append(Clip(dataset, record.id, domain, record.audio, labels, record.error))
+        clips.append(EvaluationClip(dataset, record.id, domain, record.audio, labels, record.error))
     return clips
 
 

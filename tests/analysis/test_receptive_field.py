@@ -7,7 +7,7 @@ import torch
 from networks import TINY_NETWORKS, speech_like, tiny
 
 from l3ac_tokenizer import StreamingDecoder, StreamingEncoder
-from l3ac_tokenizer.analysis.latency import Analysis, analyze, markdown
+from l3ac_tokenizer.analysis.latency import LatencyAnalysis, analyze_latency, latency_page
 from l3ac_tokenizer.analysis.plots import draw_fields
 from l3ac_tokenizer.analysis.receptive_field import (
     Reach,
@@ -43,7 +43,7 @@ def test_the_look_ahead_of_a_sample_is_what_streaming_states_by_gradients_and_by
 def test_look_back_is_attention_s_and_what_convolutions_see_before_it(model):
     span, hop = model.config.attention_span, model.config.hop_length
     back, most = reach_of_id(encoder_field(model), hop).before, model.encoder.lookback
-    # Of L3AC's convolutions it is only known that they see no farther before a column than after it.
+    # Of L3AC's convolutions it is only known that they see no farther before a time step than after it.
     assert back == most if model.config.model_type == "taae" else most - hop - model.encoder_lookahead < back <= most
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ def test_an_id_changes_no_sample_beyond_what_the_decoder_states(model):
 
 
 @pytest.mark.parametrize("model", ["tiny"], indirect=True)
-def test_published_time_normalisation_sees_the_whole_clip(model):
+def test_published_time_normalization_sees_the_whole_clip(model):
     assert bool((decoder_field(model, "clip").strength > 0).all())
     assert perturbed_reach_of_sample(model, "clip", frames=8) is None
 
@@ -79,21 +79,21 @@ def test_maxima_come_back_even_after_an_error():
 
 
 @pytest.mark.parametrize("name", TINY_NETWORKS)
-def test_an_uncalibrated_model_is_analysed_and_shown_on_a_page_and_in_a_picture(name):
+def test_an_uncalibrated_model_is_analyzed_and_shown_on_a_page_and_in_a_picture(name):
     model = TINY_NETWORKS[name]().eval()
-    analysis, fields = analyze(model, "tiny", pushes=3)
+    analysis, fields = analyze_latency(model, "tiny", pushes=3)
     assert analysis.agrees
-    normalises = model.config.model_type == "l3ac"
-    assert (analysis.perturbed_sample_clip is None) == normalises
+    normalizes = model.config.model_type == "l3ac"
+    assert (analysis.perturbed_sample_clip is None) == normalizes
     hop, rate = model.config.hop_length, model.config.sampling_rate
     assert analysis.algorithmic == hop + model.encoder_lookahead + model.decoder_lookahead
-    page = markdown([analysis], "a command")
+    page = latency_page([analysis], "a command")
     assert f"{analysis.id_reach.after} ({1e3 * analysis.id_reach.after / rate:.0f} ms)" in page
-    assert ("| whole clip |" in page) == normalises and "| yes |" in page
+    assert ("| whole clip |" in page) == normalizes and "| yes |" in page
     assert draw_fields(analysis, fields).startswith(b"\x89PNG")
 
 
 def test_a_disagreement_is_said():
-    analysis = Analysis("a", 16_000, 12, 83, 292, Reach(251, 83), Reach(503, 291), 83, 250, None, (1.0, 2.0), 1)
+    analysis = LatencyAnalysis("a", 16_000, 12, 83, 292, Reach(251, 83), Reach(503, 291), 83, 250, None, (1.0, 2.0), 1)
     assert not analysis.agrees
-    assert "no: 83, 292" in markdown([analysis], "a command")
+    assert "no: 83, 292" in latency_page([analysis], "a command")

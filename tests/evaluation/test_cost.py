@@ -1,4 +1,4 @@
-"""What codecs cost: products counted in full, times and memory of what went through, growth told."""
+"""Cost of codecs: all products are counted, successful passes are timed, and growth is fitted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from networks import TINY
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation import cost, memory
 from l3ac_tokenizer.evaluation.codecs.registry import open_codec
-from l3ac_tokenizer.evaluation.cost import cost_table, count_macs, measure_cost
+from l3ac_tokenizer.evaluation.cost import count_macs, measure_cost
+from l3ac_tokenizer.evaluation.report.tables import cost_table
 
 
 @pytest.fixture
@@ -46,10 +47,10 @@ def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
     def measured(builder, arguments, seconds, batch, threads):
         assert builder == "l3ac_tokenizer.evaluation.codecs.registry:open_codec" and threads == 1
         if seconds > 1 and arguments == ["opus"]:
-            return memory.Pass(failure="out of memory (limit 1.0 GiB)")
-        return memory.Pass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)
+            return memory.MeasuredPass(failure="out of memory (limit 1.0 GiB)")
+        return memory.MeasuredPass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)
 
-    monkeypatch.setattr(cost.memory, "measure", measured)
+    monkeypatch.setattr(cost.memory, "measure_pass", measured)
     found = measure_cost([checkpoint, "opus"], durations=[0.5, 1, 2], batches=[1, 2], rounds=2)
     assert len(found["rows"]) == 2 * 3 * 2
     for row in found["rows"]:
@@ -65,7 +66,7 @@ def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
 
 @pytest.mark.slow
 def test_peaks_come_from_a_process_of_its_own(checkpoint):
-    done = memory.measure(cost.OPEN, [checkpoint], 1.0, 1, 1)
+    done = memory.measure_pass(cost.OPEN, [checkpoint], 1.0, 1, 1)
     assert done.failure is None and done.decode_mib > 0 and done.standing_mib > 100
-    missing = memory.measure(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
+    missing = memory.measure_pass(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
     assert "no such directory" in missing.failure

@@ -1,4 +1,4 @@
-"""`l3ac evaluate`: every clip is measured or counted, runs go on where they stopped, files say what was measured."""
+"""`l3ac evaluate`: every clip is measured or counted, runs resume, and the files hold the results."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_every_clip_is_measured_or_counted(results):
                 assert mean["count"] + missing == 3, name
 
 
-def test_small_ids_of_taae_are_counted_stream_by_stream(results):
+def test_ids_of_taae_are_counted_codebook_by_codebook(results):
     _, summary = results
     ids = summary["codecs"][4]["datasets"]["speech"]["ids"]
-    assert [stream["size"] for stream in ids["streams"]] == [27, 27] and ids["levels"] == []
+    assert [book["size"] for book in ids["codebooks"]] == [27, 27] and ids["levels"] == []
     rates = ids["bits_per_second"]
     assert rates["nominal"] == pytest.approx(2 * np.log2(27) * RATE / 12)
     assert 0 < rates["entropy"] <= rates["huffman"] <= rates["whole_bits"]

@@ -1,4 +1,4 @@
-"""Codecs of signal processing that need no weights: Opus and Codec 2, where a table is anchored.
+"""Codecs without weights, the reference points of a table: the original, Opus and Codec 2.
 
 Axes: T samples.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .base import Code, Codec, CodecUnavailable
+from .base import SCORING_RATE, Codec, CodecUnavailable, CompressedClip
 
 OPUS_KBPS = (6.0, 256.0)
-"""What libsndfile lets Opus use, of one channel."""
+"""Range of libsndfile's rates for one channel of Opus, in kb/s."""
 
 CODEC2_MODES = {
     "3200": (160, 64, 160),
@@ -29,20 +29,35 @@ CODEC2_MODES = {
     "700C": (320, 28, 240),
     "450": (320, 18, 240),
 }
-"""Mode → samples and bits of a frame, samples of delay (measured: where the envelopes of speech in and out agree)."""
+"""Mode → samples and bits per frame, and delay in samples (measured by aligning envelopes of speech in and out)."""
+
+
+class Original(Codec):
+    """The clip itself as 16-bit PCM: the upper bound of every metric."""
+
+    name = title = "original"
+    sampling_rate = output_rate = SCORING_RATE
+
+    def encode(self, audio: np.ndarray) -> CompressedClip:
+        """The clip itself, 16 bits a sample."""
+        return CompressedClip(audio, bits=16.0 * audio.size)
+
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """The clip."""
+        return encoded.payload
 
 
 class Opus(Codec):
     """Opus in Ogg through libsndfile: variable rate around a target, 16 kHz, packets of 20 ms.
 
-    The bits are those of the audio packets, without Ogg's pages and headers. libopus may miss the target: what it
-    used is measured.
+    The bits are those of the audio packets, without Ogg's pages and headers. libopus may miss the target, so the rate
+    is measured.
 
     Args:
-        setting: target in kb/s, 6 to 256; 6 where it is empty.
+        setting: target in kb/s, 6 to 256; "" for 6.
 
     Raises:
-        CodecUnavailable: no such target, or a libsndfile without Opus.
+        CodecUnavailable: the target is invalid, or libsndfile was built without Opus.
     """
 
     sampling_rate = output_rate = 16_000
@@ -59,7 +74,7 @@ class Opus(Codec):
         self.name = f"opus@{self.kbps:g}" if setting else "opus"
         self.title = f"Opus {self.kbps:g} kb/s"
 
-    def encode(self, audio: np.ndarray) -> Code:
+    def encode(self, audio: np.ndarray) -> CompressedClip:
         """An Ogg Opus file in memory."""
         lowest, highest = OPUS_KBPS
         file = io.BytesIO()
@@ -71,15 +86,15 @@ class Opus(Codec):
             subtype="OPUS",
             compression_level=(highest - self.kbps) / (highest - lowest),
         )
-        return Code(file.getvalue(), bits=8.0 * opus_payload_bytes(file.getvalue()))
+        return CompressedClip(file.getvalue(), bits=8.0 * opus_payload_bytes(file.getvalue()))
 
-    def decode(self, code: Code) -> np.ndarray:
-        """As many samples as went in: the Ogg file knows."""
-        return soundfile.read(io.BytesIO(code.payload), dtype="float32")[0]
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """Audio (T,) of the clip's length, which the Ogg file stores."""
+        return soundfile.read(io.BytesIO(encoded.payload), dtype="float32")[0]
 
 
 def opus_payload_bytes(ogg: bytes) -> int:
-    """Bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845), both header packets left out."""
+    """Bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845) without its two header packets."""
     packets, size, place = [], 0, 0
     while place < len(ogg):
         segments = ogg[place + 27 : place + 27 + ogg[place + 26]]  # lacing values
@@ -93,15 +108,15 @@ def opus_payload_bytes(ogg: bytes) -> int:
 
 
 class Codec2(Codec):
-    """Codec 2 through the programs `c2enc` and `c2dec`: 8 kHz, so nothing above 4 kHz is left.
+    """Codec 2 through the programs `c2enc` and `c2dec`, at 8 kHz: nothing above 4 kHz survives.
 
-    Its delay is taken back, and the bits are those of its frames: the programs fill each to whole bytes.
+    Its delay is removed. The bits are those of its frames, which the programs pad to whole bytes.
 
     Args:
-        setting: mode, which is its rate in bits a second; 3200 where it is empty.
+        setting: mode, named after its rate in bits per second; "" for 3200.
 
     Raises:
-        CodecUnavailable: no such mode, or the programs are not installed.
+        CodecUnavailable: the mode is unknown, or the programs are not installed.
     """
 
     sampling_rate = output_rate = 8_000
@@ -115,16 +130,16 @@ class Codec2(Codec):
         self.name = f"codec2@{self.mode}" if setting else "codec2"
         self.title = f"Codec 2 {self.mode}"
 
-    def encode(self, audio: np.ndarray) -> Code:
-        """Whole frames, with silence behind the clip for the delay."""
+    def encode(self, audio: np.ndarray) -> CompressedClip:
+        """Whole frames, with silence after the clip to make up for the delay."""
         size, bits, delay = CODEC2_MODES[self.mode]
         frames = -(-(audio.size + delay) // size)
         samples = np.pad((np.clip(audio, -1, 1) * 32767).round().astype("<i2"), (0, frames * size - audio.size))
-        return Code(self._run("c2enc", samples.tobytes()), bits=float(bits * frames))
+        return CompressedClip(self._run("c2enc", samples.tobytes()), bits=float(bits * frames))
 
-    def decode(self, code: Code) -> np.ndarray:
-        """What comes after the delay."""
-        samples = np.frombuffer(self._run("c2dec", code.payload), dtype="<i2")
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """Audio at 8 kHz without the delay; up to a frame longer than the clip."""
+        samples = np.frombuffer(self._run("c2dec", encoded.payload), dtype="<i2")
         return samples[CODEC2_MODES[self.mode][2] :].astype(np.float32) / 32768
 
     def _run(self, program: str, data: bytes) -> bytes:

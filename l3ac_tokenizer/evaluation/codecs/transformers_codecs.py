@@ -1,9 +1,9 @@
-"""Codecs of transformers behind our interface, by hub name or local directory.
+"""Codecs of transformers as codecs under test, by hub name or local directory.
 
-Each takes a setting for its rate: the number of codebooks for DAC and Mimi, kb/s for EnCodec and X-Codec. Weights are
-the published ones, or whatever the directory holds; nothing is ever random.
+Some take a setting for their rate: the number of codebooks for DAC and Mimi, kb/s for EnCodec and X-Codec. To add a
+model, add a line to `ADAPTERS`.
 
-Axes: B batch, T samples, K streams of ids, N ids a stream.
+Axes: B batch, T samples, K codebooks, N ids of a codebook.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Code, Codec, CodecUnavailable, Rates, codec_title
+from .base import Codec, CodecRates, CodecUnavailable, CompressedClip, codec_title
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How a family of models is called.
+    """Calls of one family of models.
 
     Attributes:
-        encode: (model, inputs of the feature extractor, setting) → ids (1, K, N), or (chunks, 1, K, N).
-        decode: (model, what encoding gave) → audio (1, 1, T) or (1, T).
-        codebook_size: Configuration → size of each stream's codebook.
-        setting: What the number after `@` is.
+        encode: (model, output of the feature extractor, setting) → model output with ids `audio_codes` (B, K, N), or
+            (chunks, B, K, N).
+        decode: (model, model output of `encode`) → audio (B, 1, T) or (B, T).
+        codebook_size: Configuration → size of each codebook.
+        setting: Unit of the number after `@`; None if the family takes no setting.
     """
 
     encode: Callable[[Any, Mapping[str, Tensor], float | None], Any]
@@ -80,7 +81,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         _fsq_size,
     ),
 }
-"""By `model_type`; another model of `AutoModelForAudioTokenization` is called as DAC is, without a setting."""
+"""`model_type` → calls; other models of `AutoModelForAudioTokenization` are called as `GENERAL`."""
 
 GENERAL = Adapter(
     lambda model, inputs, _: model.encode(inputs["input_values"]),
@@ -88,54 +89,69 @@ GENERAL = Adapter(
 )
 
 
-class Peer(Codec):
-    """A codec of transformers, with its own feature extractor.
+class TransformersCodec(Codec):
+    """A codec of transformers with its feature extractor.
 
     Args:
-        name: hub name or directory.
-        setting: see `Adapter.setting`; empty: the model's own default.
-        device: of torch.
+        model: the model, in evaluation mode.
+        extractor: its feature extractor.
+        title: name in tables.
+        setting: number of codebooks or kb/s, see `Adapter.setting`; "" for the model's default.
 
     Raises:
-        CodecUnavailable: a setting that it has not.
-        OSError, ValueError: it cannot be loaded whole.
+        CodecUnavailable: the setting is invalid for this model.
     """
 
-    def __init__(self, name: str, setting: str, device: str) -> None:
+    def __init__(self, model: Any, extractor: Any, title: str, setting: str = "") -> None:
+        self.model, self.extractor = model, extractor
+        config = model.config
+        self.adapter = ADAPTERS.get(config.model_type, GENERAL)
+        self.setting = _number(setting, self.adapter.setting)
+        self.name = self.title = title
+        self.sampling_rate = extractor.sampling_rate
+        self.output_rate = getattr(config, "output_sampling_rate", self.sampling_rate)
+        self.parameters = model.num_parameters()
+        # Measured on 1 s and 2 s of silence: configurations differ in the rate that they state, or round it.
+        short, long = (self._encode(np.zeros(seconds * self.sampling_rate, np.float32))[1] for seconds in (1, 2))
+        self.rates = CodecRates(
+            float(long.shape[1] - short.shape[1]), (self.adapter.codebook_size(config),) * len(short)
+        )
+
+    @classmethod
+    def open(cls, name: str, setting: str, device: str) -> TransformersCodec:
+        """The codec of a hub name or directory.
+
+        Raises:
+            CodecUnavailable: the setting is invalid for this model.
+            OSError, ValueError: it cannot be loaded, or lacks weights.
+        """
         from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioTokenization
 
         config = AutoConfig.from_pretrained(name)
-        self.adapter = ADAPTERS.get(config.model_type, GENERAL)
-        self.setting = _number(setting, self.adapter.setting)
+        _number(setting, ADAPTERS.get(config.model_type, GENERAL).setting)  # before the weights are fetched
         auto = AutoModel if config.model_type in ADAPTERS else AutoModelForAudioTokenization
-        self.model: Any
-        self.model, report = auto.from_pretrained(name, output_loading_info=True)
+        model: Any
+        model, report = auto.from_pretrained(name, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
-        self.model.to(device).eval()
-        self.extractor: Any = AutoFeatureExtractor.from_pretrained(name)
-        self.name = self.title = codec_title(name) + (f"@{setting}" if setting else "")
-        self.sampling_rate = self.extractor.sampling_rate
-        self.output_rate = getattr(config, "output_sampling_rate", self.sampling_rate)
-        self.parameters = self.model.num_parameters()
-        self.digest = getattr(config, "_commit_hash", None)
-        # The numbers of ids of 1 s and of 2 s of silence: configurations differ in what they call a rate, or round it.
-        short, long = (self._encode(np.zeros(seconds * self.sampling_rate, np.float32))[1] for seconds in (1, 2))
-        self.rates = Rates(float(long.shape[1] - short.shape[1]), (self.adapter.codebook_size(config),) * len(short))
+        title = codec_title(name) + (f"@{setting}" if setting else "")
+        codec = cls(model.to(device).eval(), AutoFeatureExtractor.from_pretrained(name), title, setting)
+        codec.digest = getattr(config, "_commit_hash", None)
+        return codec
 
-    def encode(self, audio: np.ndarray) -> Code:
-        """Ids as the model has them; those of chunks one after another."""
+    def encode(self, audio: np.ndarray) -> CompressedClip:
+        """Ids (K, N) of the model, those of its chunks concatenated."""
         output, ids = self._encode(audio)
-        return Code(output, ids=ids)
+        return CompressedClip(output, ids=ids)
 
     @torch.inference_mode()
-    def decode(self, code: Code) -> np.ndarray:
-        """All samples that the model gives, the first channel."""
-        audio = self.adapter.decode(self.model, code.payload)[0]
-        return (audio if audio.ndim == 1 else audio[0]).float().cpu().numpy()  # DAC leaves the channels out
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """First channel (T,) of the model's output, uncut."""
+        audio = self.adapter.decode(self.model, encoded.payload)[0]
+        return (audio if audio.ndim == 1 else audio[0]).float().cpu().numpy()  # DAC has no channel axis
 
     def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-        """The batch in one tensor, features made beforehand."""
+        """Passes of the whole batch in one tensor; features are extracted beforehand."""
         inputs = self._inputs(list(self.noise(seconds, batch).numpy()))
         return (
             lambda: self.adapter.encode(self.model, inputs, self.setting),
@@ -147,17 +163,12 @@ class Peer(Codec):
 
     @torch.inference_mode()
     def _encode(self, audio: np.ndarray) -> tuple[Any, np.ndarray]:
-        """The model's output, and ids (K, N)."""
+        """Model output, and ids (K, N)."""
         output = self.adapter.encode(self.model, self._inputs([audio]), self.setting)
         codes = output.audio_codes
-        if codes.ndim == 4:  # chunks, batch, streams, ids
+        if codes.ndim == 4:  # (chunks, B, K, N)
             codes = torch.cat(list(codes), dim=-1)
         return output, codes[0].cpu().numpy()
-
-
-def open_peer(name: str, setting: str, device: str) -> Peer:
-    """A codec of transformers by hub name or directory; see [`Peer`]."""
-    return Peer(name, setting, device)
 
 
 def _number(text: str, unit: str | None) -> float | None:

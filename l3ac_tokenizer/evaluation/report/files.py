@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves beside its rows."""
+"""Result files of an evaluation: rows, summary, tables, plots and a page to listen."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ import numpy as np
 import soundfile
 
 from ...files import atomic_write
-from ..cost import cost_table
 from ..run import EXAMPLES, Evaluation, audio_path
 from ..summary import flat_row, summarize
 from .html import Example, make_page
-from .plots import draw_chart
-from .spectrograms import draw_spectrograms
-from .tables import markdown
+from .plots import draw_chart, draw_spectrograms
+from .tables import cost_table, summary_tables
 
 MOST_EXAMPLES = 4
-"""Clips on the page and among the spectrograms."""
+"""Maximum number of clips on the page and among the spectrograms."""
 
 
 def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Write `clips.csv` (and `.parquet`), `summary.json`, `table.md`, and where matplotlib is installed pictures.
+    """Write `clips.csv` (and `.parquet`), `summary.json`, `table.md`, `index.html`, and with matplotlib plots.
 
-    The page `index.html` holds players of examples, tables and the chart; `chart.png` and `.svg` are written where
-    there is speech, `spectrograms.png` where there are examples.
+    `index.html` contains players of examples, tables and the chart; `chart.png` and `.svg` need speech,
+    `spectrograms.png` needs examples.
 
     Returns:
-        The summary, and the files by what they are.
+        The summary, and the paths of the files by name.
 
     Raises:
-        OSError: one cannot be written.
+        OSError: a file cannot be written.
     """
     folder = Path(output)
     summary = summarize(evaluation)
     rows = [flat_row(row, evaluation.metrics) for row in evaluation.rows]
-    contents = {"clips.csv": _as_csv(rows), "table.md": markdown(summary).encode()}
+    contents = {"clips.csv": _as_csv(rows), "table.md": summary_tables(summary).encode()}
     contents["summary.json"] = (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode()
     if importlib.util.find_spec("pyarrow") is not None and rows:
         contents["clips.parquet"] = _as_parquet(rows)
@@ -62,10 +60,10 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
 
 
 def write_cost(cost: Mapping[str, Any], output: str | Path) -> dict[str, Path]:
-    """Write `cost.json` and `cost.md`; returns them by name.
+    """Write `cost.json` and `cost.md`; returns their paths by name.
 
     Raises:
-        OSError: one cannot be written.
+        OSError: a file cannot be written.
     """
     contents = {"cost.json": json.dumps(cost, indent=1) + "\n", "cost.md": cost_table(cost) + "\n"}
     for name, content in contents.items():
@@ -75,7 +73,7 @@ def write_cost(cost: Mapping[str, Any], output: str | Path) -> dict[str, Path]:
 
 
 def _examples(evaluation: Evaluation, folder: Path) -> list[Example]:
-    """Clips that were kept, of all data sets, each with the original first."""
+    """Clips whose audio was kept, of all data sets, each with the original first."""
     chosen = []
     for clip in evaluation.data.spread(EXAMPLES):
         audio: dict[str, np.ndarray | None] = {"original": _read(audio_path(folder, "original", clip))}

@@ -1,29 +1,31 @@
-"""One HTML file to hear and compare: players of examples, sortable tables, the chart. It needs nothing beside it."""
+"""HTML report of an evaluation: players of examples, sortable tables and the chart, in one self-contained file."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from ...listening_page import audio_data_url, listening_page, player, section
 from ..codecs.base import SCORING_RATE
-from .tables import COUNTED, mean_cell
+from .tables import COUNTED, failure_counts, mean_cell, metric_title
 
-SECONDS = 10.0
-"""What is heard of a longer clip: the page carries it."""
+PLAYED_SECONDS = 10.0
+"""Length of longer clips on the page, which contains their audio."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A clip to hear: its name, and audio (T,) at `SCORING_RATE` by the codec's title; None where there is none."""
+    """A clip to listen to.
+
+    Attributes:
+        name: Its name.
+        audio: Title of the codec → audio (T,) at `SCORING_RATE`; None if there is none.
+    """
 
     name: str
     audio: Mapping[str, np.ndarray | None]
@@ -33,29 +35,28 @@ def make_page(summary: Mapping[str, Any], examples: Sequence[Example], chart: by
     """The page.
 
     Args:
-        summary: of `summarize`.
-        examples: clips to hear.
+        summary: result of `summarize`.
+        examples: clips to listen to.
         chart: an SVG.
     """
     domains = dict.fromkeys(facts["domain"] for facts in summary["datasets"].values())
-    sections = [_section(domain.capitalize(), _quality_table(summary, domain)) for domain in domains]
+    sections = [section(domain.capitalize(), _quality_table(summary, domain)) for domain in domains]
     if chart is not None:
         source = f"data:image/svg+xml;base64,{base64.b64encode(chart).decode()}"
-        sections.append(_section("Rate and quality", f'<img class="chart" alt="quality over rate" src="{source}">'))
+        sections.append(section("Rate and quality", f'<img class="chart" alt="quality over rate" src="{source}">'))
     if examples:
-        sections.insert(0, _section("Listen", _players(examples)))
+        sections.insert(0, section("Listen", _players(examples)))
     clips = ", ".join(
         f"{name}: {facts['clips']} clips, {facts['seconds'] / 60:.1f} minutes"
         for name, facts in summary["datasets"].items()
     )
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items() if version)
-    return Template(_PAGE).substitute(
-        clips=html.escape(clips), versions=html.escape(versions), sections="\n".join(sections)
+    introduction = (
+        f"{html.escape(clips)}. Means over clips with 95&nbsp;% bootstrap intervals; over several data sets, the mean "
+        "of their means. Everything is compared at 16&nbsp;kHz. Click a column to sort by it; hover over a heading for "
+        "its source."
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>\n{body}</section>"
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items() if version)
+    return listening_page("Codecs compared", introduction, sections, html.escape(versions))
 
 
 def _players(examples: Sequence[Example]) -> str:
@@ -71,10 +72,7 @@ def _players(examples: Sequence[Example]) -> str:
 def _player(audio: np.ndarray | None) -> str:
     if audio is None:
         return "–"
-    file = io.BytesIO()
-    soundfile.write(file, audio[: round(SECONDS * SCORING_RATE)], SCORING_RATE, format="FLAC", subtype="PCM_16")
-    source = base64.b64encode(file.getvalue()).decode()
-    return f'<audio controls preload="metadata" src="data:audio/flac;base64,{source}"></audio>'
+    return player(audio_data_url(audio[: round(PLAYED_SECONDS * SCORING_RATE)], SCORING_RATE))
 
 
 def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
@@ -84,21 +82,16 @@ def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
         for name in summary["metrics"]
         if any(codec["domains"][domain]["values"][name]["count"] for codec in available)
     ]
-    head = ["codec", "kb/s", "clips"]
-    for name in names:
-        metric = summary["metrics"][name]
-        head.append(f"{metric['title']}\u00a0{'↑' if metric['higher_is_better'] else '↓'}")
-    rows = [_quality_row(summary, codec, domain, names) for codec in summary["codecs"]]
-    sources = "".join(f'<th title="{html.escape(_source(summary, title))}">{html.escape(title)}</th>' for title in head)
-    return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{sources}<th>{COUNTED}</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    metrics = [summary["metrics"][name] for name in names]
+    head = "".join(f"<th>{title}</th>" for title in ("codec", "kb/s", "clips"))
+    head += "".join(
+        f'<th title="{html.escape(metric["source"])}">{html.escape(metric_title(metric))}</th>' for metric in metrics
     )
-
-
-def _source(summary: Mapping[str, Any], title: str) -> str:
-    found = [metric["source"] for metric in summary["metrics"].values() if title[:-2] == metric["title"]]
-    return found[0] if found else ""
+    rows = "".join(_quality_row(summary, codec, domain, names) for codec in summary["codecs"])
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}<th>{COUNTED}</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: str, names: Sequence[str]) -> str:
@@ -115,8 +108,5 @@ def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: s
         value, _, interval = mean_cell(mean, summary["metrics"][name]).partition(" ")
         number = "" if mean["mean"] is None else f' data-value="{mean["mean"]}"'
         cells.append(f"<td{number}>{value}<small>{interval}</small></td>")
-    failed = ", ".join(f"{title}: {count}" for title, count in of["failed"].items()) or "none"
+    failed = failure_counts(of)
     return f'<tr>{"".join(cells)}<td class="note">{html.escape(failed)}</td></tr>'
-
-
-_PAGE = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")

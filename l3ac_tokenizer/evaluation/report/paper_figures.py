@@ -1,22 +1,19 @@
-"""Figures that the papers print, to stand beside ours: theirs, on their data, with weights that are not ours.
-
-Not comparable where the data differ, which is everywhere here.
-"""
+"""Results printed in the papers, on their data and with their weights: shown for orientation, not comparable."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Point(NamedTuple):
-    """A codec at one rate.
+class PaperResult(NamedTuple):
+    """A codec at one bit rate in a figure of a paper.
 
     Attributes:
-        codec: What the paper calls it.
-        kbps: Its rate.
-        stoi: As printed.
-        pesq_wb: As printed.
-        gmacs: For 10 s as printed; the counter skips parametrised layers, and true figures are far higher.
+        codec: Its name in the paper.
+        kbps: Bit rate in kb/s.
+        stoi: STOI as printed.
+        pesq_wb: PESQ-WB as printed.
+        gmacs: G MAC for 10 s as printed; the counter skips parametrized layers, and true counts are far higher.
     """
 
     codec: str
@@ -27,24 +24,24 @@ class Point(NamedTuple):
 
 
 L3AC_FIGURE_1 = (
-    Point("L3AC", 0.75, 0.82, 1.68, 1.55),
-    Point("L3AC", 1.0, 0.84, 1.77, 2.03),
-    Point("L3AC", 1.5, 0.86, 1.91, 2.37),
-    Point("L3AC", 3.0, 0.90, 2.31, 1.64),
-    Point("DAC", 0.5, 0.58, 1.08, 556.0),
-    Point("DAC", 1.0, 0.70, 1.18, 556.0),
-    Point("DAC", 1.5, 0.76, 1.31, 556.0),
-    Point("DAC", 3.0, 0.87, 1.92, 556.1),
-    Point("EnCodec", 1.5, 0.80, 1.50, 55.95),
-    Point("EnCodec", 3.0, 0.86, 1.91, 55.95),
-    Point("WavTokenizer", 0.48, 0.75, 1.51, 34.26),
-    Point("WavTokenizer", 0.9, 0.77, 1.58, 64.17),
-    Point("TAAE", 0.39, 0.76, 1.53, 374.89),
-    Point("TAAE", 0.7, 0.79, 1.64, 374.89),
-    Point("UniCodec", 1.05, 0.84, 1.91, 71.22),
+    PaperResult("L3AC", 0.75, 0.82, 1.68, 1.55),
+    PaperResult("L3AC", 1.0, 0.84, 1.77, 2.03),
+    PaperResult("L3AC", 1.5, 0.86, 1.91, 2.37),
+    PaperResult("L3AC", 3.0, 0.90, 2.31, 1.64),
+    PaperResult("DAC", 0.5, 0.58, 1.08, 556.0),
+    PaperResult("DAC", 1.0, 0.70, 1.18, 556.0),
+    PaperResult("DAC", 1.5, 0.76, 1.31, 556.0),
+    PaperResult("DAC", 3.0, 0.87, 1.92, 556.1),
+    PaperResult("EnCodec", 1.5, 0.80, 1.50, 55.95),
+    PaperResult("EnCodec", 3.0, 0.86, 1.91, 55.95),
+    PaperResult("WavTokenizer", 0.48, 0.75, 1.51, 34.26),
+    PaperResult("WavTokenizer", 0.9, 0.77, 1.58, 64.17),
+    PaperResult("TAAE", 0.39, 0.76, 1.53, 374.89),
+    PaperResult("TAAE", 0.7, 0.79, 1.64, 374.89),
+    PaperResult("UniCodec", 1.05, 0.84, 1.91, 71.22),
 )
 """Zhai et al., "L3AC: Towards a Lightweight and Lossless Audio Codec" (arXiv 2504.04949), Figure 1, on their test data:
-the numbers of the script that draws it, in the authors' repository zhai-lw/L3AC."""
+as in the script that draws it, in the authors' repository zhai-lw/L3AC."""
 
 TAAE_MAIN = {
     "TAAE 400 bit/s": {"si_sdr": 3.18, "mel_distance": 0.97, "stft_distance": 1.35, "pesq": 2.96, "stoi": 0.90},

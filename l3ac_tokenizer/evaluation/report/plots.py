@@ -1,4 +1,4 @@
-"""The rate–distortion chart, after Figure 1 of the L3AC paper: quality over rate, circles as large as the cost."""
+"""Plots of an evaluation: the rate–distortion chart, after Figure 1 of the L3AC paper, and spectrograms of examples."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...plots import open_axis
-from .paper_figures import L3AC_FIGURE_1, Point
+import numpy as np
+
+from ...plots import as_png, draw_spectrogram, open_axis, spectrogram_db
+from ..codecs.base import SCORING_RATE
+from .paper_figures import L3AC_FIGURE_1, PaperResult
 
 PANELS = {"stoi": "STOI", "pesq_wb": "PESQ-WB"}
-_COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#b91c1c", "#0f766e", "#a16207", "#1d4ed8")
+_COLORS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#b91c1c", "#0f766e", "#a16207", "#1d4ed8")
 _PAPER = "#8a8a8a"
 _NAMED_BELOW = ("DAC", "WavTokenizer")
-_WITHOUT_COST = 5.0  # in points, of codecs that are no network or were not counted
+_WITHOUT_COST = 5.0
+"""Radius in points of codecs whose multiply–accumulates were not counted."""
+
+SHOWN_SECONDS = 5.0
+"""Length of longer clips in `draw_spectrograms`."""
 
 
-def draw_chart(summary: Mapping[str, Any], papers: Sequence[Point] = L3AC_FIGURE_1) -> dict[str, bytes]:
-    """Speech quality over rate as `{"png": …, "svg": …}`; empty where no codec was measured on speech.
+def draw_chart(summary: Mapping[str, Any], papers: Sequence[PaperResult] = L3AC_FIGURE_1) -> dict[str, bytes]:
+    """Speech quality over bit rate as `{"png": …, "svg": …}`; empty if no codec was measured on speech.
 
-    Filled circles with 95 % intervals were measured here, dashed ones are a paper's, on its data. A circle's radius
-    grows with the logarithm of the multiply–accumulates for 10 s: counted in full for ours, as printed for theirs.
+    Filled circles with 95 % intervals were measured here; dashed ones are a paper's, on its data. The radius grows with
+    the logarithm of the multiply–accumulates for 10 s: counted in full for measured codecs, as printed for a paper's.
     """
     measured = [
         codec
@@ -41,8 +48,8 @@ def draw_chart(summary: Mapping[str, Any], papers: Sequence[Point] = L3AC_FIGURE
         for axis, (metric, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
             for name in dict.fromkeys(point.codec for point in papers):
                 _draw_paper(axis, [point for point in papers if point.codec == name], metric)
-            for codec, colour in zip(measured, _COLOURS * len(measured), strict=False):
-                _draw_measured(axis, codec, metric, colour, name_left=_is_just_left_of_another(codec, measured, metric))
+            for codec, color in zip(measured, _COLORS * len(measured), strict=False):
+                _draw_measured(axis, codec, metric, color, name_left=_is_just_left_of_another(codec, measured, metric))
             axis.set(xscale="log", xlabel="kb/s", ylabel=title)
             axis.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
@@ -58,11 +65,11 @@ def draw_chart(summary: Mapping[str, Any], papers: Sequence[Point] = L3AC_FIGURE
 
 
 def _radius(gmacs: float | None) -> float:
-    """In points."""
+    """Radius of a codec's circle in points."""
     return _WITHOUT_COST if gmacs is None else 3.0 + 3.5 * math.log10(1 + gmacs)
 
 
-def _draw_paper(axis: Any, points: Sequence[Point], metric: str) -> None:
+def _draw_paper(axis: Any, points: Sequence[PaperResult], metric: str) -> None:
     rates, values = [point.kbps for point in points], [getattr(point, metric) for point in points]
     axis.plot(rates, values, color=_PAPER, linewidth=0.7, linestyle=":", zorder=1)
     for point, value in zip(points, values, strict=True):
@@ -82,13 +89,13 @@ def _draw_paper(axis: Any, points: Sequence[Point], metric: str) -> None:
 
 
 def _place(codec: Mapping[str, Any], metric: str) -> tuple[float, float | None]:
-    """kb/s and mean."""
+    """Bit rate in kb/s, and mean of the metric."""
     speech = codec["domains"]["speech"]
     return speech["bits_per_second"]["mean"] / 1000, speech["values"][metric]["mean"]
 
 
 def _is_just_left_of_another(codec: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], metric: str) -> bool:
-    """Whether a name on the right would lie on another codec."""
+    """Whether a name to the right would overlap another codec."""
     rate, mean = _place(codec, metric)
     others = (_place(other, metric) for other in measured if other is not codec)
     return mean is not None and any(
@@ -96,7 +103,7 @@ def _is_just_left_of_another(codec: Mapping[str, Any], measured: Sequence[Mappin
     )
 
 
-def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str, name_left: bool) -> None:
+def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, color: str, name_left: bool) -> None:
     (rate, _), value = _place(codec, metric), codec["domains"]["speech"]["values"][metric]
     if value["mean"] is None:
         return
@@ -109,7 +116,7 @@ def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str
         yerr=[[value["mean"] - low], [high - value["mean"]]],
         fmt=shape,
         markersize=2 * _radius(gmacs) if shape == "o" else 6,
-        color=colour,
+        color=color,
         alpha=0.85,
         capsize=2,
         elinewidth=1,
@@ -123,7 +130,7 @@ def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, colour: str
         ha="right" if name_left else "left",
         va="center",
         fontsize=8,
-        color=colour,
+        color=color,
         zorder=5,
     )
 
@@ -139,8 +146,8 @@ def _draw_legend(figure: Any) -> None:
     hollow = {"markerfacecolor": "none", "markeredgecolor": _PAPER}
     figure.legend(
         handles=[
-            circle("measured here, 95 % interval", 1, color=_COLOURS[0]),
-            circle("measured here, no network", None, color=_COLOURS[1]),
+            circle("measured here, 95 % interval", 1, color=_COLORS[0]),
+            circle("measured here, not a network", None, color=_COLORS[1]),
             circle("L3AC paper, Fig. 1: its data, its count of cost", 1, **hollow),
             *(circle(f"{gmacs} G MAC for 10 s", gmacs, **hollow) for gmacs in (1, 40, 500)),
         ],
@@ -152,3 +159,32 @@ def _draw_legend(figure: Any) -> None:
         columnspacing=3,
         borderpad=1.4,
     )
+
+
+def draw_spectrograms(rows: Mapping[str, Sequence[np.ndarray | None]], columns: Sequence[str]) -> bytes:
+    """Spectrograms as a PNG, a row for each codec and a column for each clip.
+
+    Args:
+        rows: title of a codec → clips (T,) at `SCORING_RATE`, one for each column, None if missing; the first row sets
+            the scale of each column.
+        columns: titles of the clips.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(columns) + 1, 1.6 * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, sharex="col", sharey=True)
+    shown = round(SHOWN_SECONDS * SCORING_RATE)
+    first = next(iter(rows.values()))
+    tops = [0.0 if clip is None else spectrogram_db(clip[:shown], SCORING_RATE).max() for clip in first]
+    for row, (title, clips) in zip(axes, rows.items(), strict=True):
+        for axis, clip, top in zip(row, clips, tops, strict=True):
+            if clip is None:
+                axis.set_axis_off()
+            else:
+                draw_spectrogram(axis, clip[:shown], SCORING_RATE, top)
+        row[0].set_ylabel(f"{title}\nkHz", fontsize=8)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("seconds", fontsize=8)
+    return as_png(figure)

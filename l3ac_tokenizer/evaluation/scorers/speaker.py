@@ -1,4 +1,4 @@
-"""Voices before and after a codec: similarity of embeddings, and the equal error rate of trials.
+"""Speaker similarity of original and decoded speech, and the equal error rate (EER) of speaker verification.
 
 Axes: T samples, D features, C clips.
 """
@@ -13,22 +13,25 @@ import numpy as np
 import torch
 
 from ..codecs.base import SCORING_RATE
-from ..scoring import Metric, Trial, Value
 from ..statistics import NO_MEAN, SEED, Mean
+from .base import Metric, Scorer, Trial, Value
 
-RESAMPLES = 300
-"""Of clips, for the interval of the EER."""
+EER = Metric("EER, %", 1, False, "Codec-SUPERB; all pairs of decoded clips of a domain", 100)
 
-Embed = Callable[[np.ndarray], np.ndarray]
+EER_RESAMPLES = 300
+"""Bootstrap resamples of clips for the interval of the EER."""
+
+SpeakerEmbedder = Callable[[np.ndarray], np.ndarray]
+"""Clip (T,) at 16 kHz → speaker embedding (D,) of unit length."""
 
 
-def open_embedder(name: str, device: str = "cpu") -> Embed:
-    """A function from a clip (T,) at 16 kHz to the embedding (D,) of its voice, of length 1.
+def open_embedder(name: str, device: str = "cpu") -> SpeakerEmbedder:
+    """Open a speaker encoder.
 
     Args:
-        name: `resemblyzer` (GE2E, bundled with its package), `speechbrain:SOURCE` (an `EncoderClassifier`), or a model
-            of transformers for x-vectors.
-        device: of torch.
+        name: `resemblyzer` (GE2E, bundled with its package), `speechbrain:SOURCE` (an `EncoderClassifier`), or an
+            x-vector model of transformers by hub name or directory.
+        device: torch device.
 
     Raises:
         OSError: the model cannot be found.
@@ -42,16 +45,16 @@ def open_embedder(name: str, device: str = "cpu") -> Embed:
     return _transformers(name, device)
 
 
-def _resemblyzer(device: str) -> Embed:
+def _resemblyzer(device: str) -> SpeakerEmbedder:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on pkg_resources, of webrtcvad
+        warnings.simplefilter("ignore", UserWarning)  # webrtcvad's, about pkg_resources
         from resemblyzer import VoiceEncoder
 
     encoder = VoiceEncoder(device, verbose=False)
     return lambda audio: _unit(encoder.embed_utterance(audio))
 
 
-def _speechbrain(source: str, device: str) -> Embed:
+def _speechbrain(source: str, device: str) -> SpeakerEmbedder:
     from speechbrain.inference.classifiers import EncoderClassifier
 
     model: Any = EncoderClassifier.from_hparams(source=source, run_opts={"device": device})
@@ -63,7 +66,7 @@ def _speechbrain(source: str, device: str) -> Embed:
     return embed
 
 
-def _transformers(name: str, device: str) -> Embed:
+def _transformers(name: str, device: str) -> SpeakerEmbedder:
     from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
     model: Any = AutoModelForAudioXVector.from_pretrained(name).eval()
@@ -82,19 +85,22 @@ def _unit(embedding: np.ndarray) -> np.ndarray:
     return embedding / max(float(np.linalg.norm(embedding)), 1e-12)
 
 
-class SpeakerSimilarity:
-    """Cosine of the voice's embedding in the decoded clip and in the original, of clips of speech."""
+class SpeakerSimilarityScorer(Scorer):
+    """Cosine similarity of the speaker embeddings of the decoded clip and of the original; speech only.
 
-    def __init__(self, embed: Embed, label: str) -> None:
+    Args:
+        embed: speaker encoder.
+        label: its name in tables.
+    """
+
+    def __init__(self, embed: SpeakerEmbedder, label: str) -> None:
         self.embed = embed
         self._originals: dict[str, np.ndarray] = {}
         proxy = " (proxy)" if label == "resemblyzer" else ""
-        self.metrics: Mapping[str, Metric] = {
-            "speaker_similarity": Metric("speaker similarity", 3, True, f"Codec-SUPERB; {label}{proxy}")
-        }
+        self.metrics = {"speaker_similarity": Metric("speaker similarity", 3, True, f"Codec-SUPERB; {label}{proxy}")}
 
     def score(self, trial: Trial) -> Mapping[str, Value]:
-        """The cosine."""
+        """The cosine similarity, -1 to 1."""
         if trial.clip.domain != "speech":
             return {}
         if trial.clip.key not in self._originals:
@@ -102,15 +108,20 @@ class SpeakerSimilarity:
         return {"speaker_similarity": float(self._originals[trial.clip.key] @ self.embed(trial.estimate))}
 
 
-def equal_error_rate(embeddings: Sequence[Sequence[float]], speakers: Sequence[str]) -> Mean:
-    """Error rate of "is it the same speaker?" over all pairs of clips, where both errors are as frequent.
+def open_speaker_scorer(name: str, device: str) -> SpeakerSimilarityScorer:
+    """Speaker similarity by the speaker encoder of this name, see `open_embedder`."""
+    return SpeakerSimilarityScorer(open_embedder(name, device), name)
 
-    The cosine decides; between thresholds the rates are interpolated. The interval is of 300 resamples of clips, whose
-    pairs with themselves are left out; `count` is the number of pairs.
+
+def equal_error_rate(embeddings: Sequence[Sequence[float]], speakers: Sequence[str]) -> Mean:
+    """Equal error rate of speaker verification over all pairs of clips.
+
+    Pairs are scored by cosine similarity; between thresholds the error rates are interpolated. The interval is a
+    bootstrap over clips (300 resamples), without pairs of a clip with itself; `count` is the number of pairs.
 
     Args:
-        embeddings: (C, D) of decoded clips, of length 1.
-        speakers: of each clip.
+        embeddings: (C, D) of decoded clips, of unit length.
+        speakers: speaker of each clip.
     """
     scores = np.asarray(embeddings) @ np.asarray(embeddings).T if len(embeddings) else np.zeros((0, 0))
     names = np.asarray(speakers)
@@ -120,12 +131,13 @@ def equal_error_rate(embeddings: Sequence[Sequence[float]], speakers: Sequence[s
     if value is None:
         return NO_MEAN
     random = np.random.default_rng(SEED)
-    resampled = [_eer_of(scores, same, random.choice(clips, clips.size)) for _ in range(RESAMPLES)]
+    resampled = [_eer_of(scores, same, random.choice(clips, clips.size)) for _ in range(EER_RESAMPLES)]
     low, high = np.percentile([rate for rate in resampled if rate is not None], [2.5, 97.5])
     return Mean(clips.size * (clips.size - 1) // 2, value, (float(low), float(high)))
 
 
 def _eer_of(scores: np.ndarray, same: np.ndarray, clips: np.ndarray) -> float | None:
+    """EER over the pairs of these clips (indices), given scores and same-speaker flags (C, C); None if undefined."""
     first, second = np.triu_indices(clips.size, 1)
     first, second = clips[first], clips[second]
     pairs = first != second
@@ -134,7 +146,7 @@ def _eer_of(scores: np.ndarray, same: np.ndarray, clips: np.ndarray) -> float | 
         return None
     order = np.argsort(-chosen, kind="stable")
     target = target[order]
-    ends = np.flatnonzero(np.diff(chosen[order], append=-np.inf))  # equal scores are accepted together
+    ends = np.flatnonzero(np.diff(chosen[order], append=-np.inf))  # pairs of equal score are accepted together
     accepted = np.concatenate([[0], np.cumsum(target)[ends]])
     false_accepts = np.concatenate([[0], np.cumsum(~target)[ends]]) / (~target).sum()
     false_rejects = 1 - accepted / target.sum()

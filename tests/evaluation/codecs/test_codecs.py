@@ -1,4 +1,4 @@
-"""Codecs under test: what goes in, what comes out, what it costs, and what is said of those that cannot be had."""
+"""Codecs under test: their output, their rates, and the reason given for those that are unavailable."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from networks import TINY, speech_like, tiny, tiny_streams
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
-from l3ac_tokenizer.evaluation.codecs.base import SCORING_RATE, CodecUnavailable, Rates, reconstruct
+from l3ac_tokenizer.evaluation.codecs.base import SCORING_RATE, CodecRates, CodecUnavailable, reconstruct
 from l3ac_tokenizer.evaluation.codecs.classical import Codec2, Opus, opus_payload_bytes
-from l3ac_tokenizer.evaluation.codecs.registry import open_codec, refuse_twins
+from l3ac_tokenizer.evaluation.codecs.registry import open_codec, refuse_equal_titles
 from l3ac_tokenizer.metrics import si_sdr
 
 CLIP = speech_like(24_000).numpy()
@@ -110,14 +110,14 @@ def test_our_checkpoint_gives_its_ids_and_its_audio(checkpoint):
     np.testing.assert_array_equal(code.ids, expected.audio_codes[0].numpy())
     np.testing.assert_allclose(reconstruct(codec, code, CLIP.size), expected.audio_values[0, 0], atol=1e-5)
     assert codec.name == "tiny" and codec.digest == model.weights_digest()
-    assert codec.rates == Rates(16_000 / 12, (45,), (5, 3, 3))
+    assert codec.rates == CodecRates(16_000 / 12, (45,), (5, 3, 3))
 
 
 def test_streams_of_small_ids_are_codebooks(tmp_path):
     model = tiny_streams()
     model.save_pretrained(tmp_path / "streams")
     codec = open_codec(str(tmp_path / "streams"))
-    assert codec.rates == Rates(16_000 / 12, (27, 27))
+    assert codec.rates == CodecRates(16_000 / 12, (27, 27))
     assert codec.rates.bits_per_second == pytest.approx(model.config.bits_per_second)
     code = codec.encode(CLIP)
     assert code.ids.shape == (2, CLIP.size // 12) and reconstruct(codec, code, CLIP.size).shape == CLIP.shape
@@ -148,7 +148,7 @@ def test_a_checkpoint_without_frozen_statistics_is_unavailable_at_once(checkpoin
 
 
 def test_rates_of_several_streams():
-    rates = Rates(50.0, (1024, 1000), ())
+    rates = CodecRates(50.0, (1024, 1000), ())
     assert rates.tokens_per_second == 100
     assert rates.bits_per_second == pytest.approx(50 * (10 + np.log2(1000)))
     assert rates.whole_bits_per_second == 1000
@@ -188,4 +188,4 @@ def test_two_directories_of_one_name_are_refused(tmp_path):
     for parent in "ab":
         (tmp_path / parent / "run").mkdir(parents=True)
     with pytest.raises(ValueError, match="both be called run"):
-        refuse_twins([str(tmp_path / "a" / "run"), "opus", str(tmp_path / "b" / "run")])
+        refuse_equal_titles([str(tmp_path / "a" / "run"), "opus", str(tmp_path / "b" / "run")])

@@ -1,4 +1,4 @@
-"""Codecs of transformers through our interface: tiny ones, saved by their own `save_pretrained`, loaded for real."""
+"""Codecs of transformers as codecs under test: tiny models, saved by `save_pretrained` and loaded as any other."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ FAMILIES = {
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tmp_path_factory):
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("peers") / request.param
+    folder = tmp_path_factory.mktemp("codecs") / request.param
     save, *facts = FAMILIES[request.param]
     save(folder)
     return folder, facts
 
 
-def test_a_peer_gives_ids_and_audio(family):
+def test_a_codec_of_transformers_gives_ids_and_audio(family):
     folder, (frames, size, streams, _, rate_in, rate_out) = family
     codec = open_codec(str(folder))
     assert (codec.name, codec.sampling_rate, codec.output_rate) == (folder.name, rate_in, rate_out)

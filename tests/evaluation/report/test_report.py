@@ -1,4 +1,4 @@
-"""From rows to a summary, tables, a chart, spectrograms and pages: on rows that are made up and known."""
+"""From rows to a summary, tables, a chart, spectrograms and pages, on made-up rows."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ import numpy as np
 import pytest
 import soundfile
 
-from l3ac_tokenizer.evaluation.codecs.base import Rates
-from l3ac_tokenizer.evaluation.dataset import Clip, ClipSets
-from l3ac_tokenizer.evaluation.options import Options
+from l3ac_tokenizer.evaluation.codecs.base import CodecRates
+from l3ac_tokenizer.evaluation.dataset import EvaluationClip, EvaluationData
 from l3ac_tokenizer.evaluation.report.html import Example, make_page
 from l3ac_tokenizer.evaluation.report.results_page import results_page
-from l3ac_tokenizer.evaluation.report.tables import markdown
-from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation
-from l3ac_tokenizer.evaluation.scoring import EER, SIGNAL, Metric, Row
+from l3ac_tokenizer.evaluation.report.tables import summary_tables
+from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation, EvaluationOptions
+from l3ac_tokenizer.evaluation.scorers.base import Metric
+from l3ac_tokenizer.evaluation.scorers.signal import SIGNAL_METRICS
+from l3ac_tokenizer.evaluation.scorers.speaker import EER
+from l3ac_tokenizer.evaluation.scoring import ResultRow
 from l3ac_tokenizer.evaluation.summary import flat_row, summarize
 
 matplotlib = pytest.importorskip("matplotlib", reason="comes with the extra `eval`")
 
 METRICS = {
-    "stoi": SIGNAL["stoi"][0],
-    "pesq_wb": SIGNAL["pesq_wb"][0],
-    "mel_distance": SIGNAL["mel_distance"][0],
+    "stoi": SIGNAL_METRICS["stoi"][0],
+    "pesq_wb": SIGNAL_METRICS["pesq_wb"][0],
+    "mel_distance": SIGNAL_METRICS["mel_distance"][0],
     "wer": Metric("WER, %", 1, False, "told", 100),
     "eer": EER,
 }
 VOICES = {"ann": [1.0, 0.0], "bob": [0.0, 1.0]}
 
 
-def row(codec: str, clip: str, quality: float, errors: float, speaker: str | None) -> Row:
+def row(codec: str, clip: str, quality: float, errors: float, speaker: str | None) -> ResultRow:
     dataset = clip.partition("/")[0]
     speech = dataset != "music"
     values = {"mel_distance": 3 - 2 * quality}
@@ -42,7 +44,7 @@ def row(codec: str, clip: str, quality: float, errors: float, speaker: str | Non
         values |= {"stoi": quality, "pesq_wb": 1 + 2 * quality, "wer": (errors, 10.0)}
     ids = [[0, 1, 2, 3]] if codec == "ours" else None
     voice = VOICES[speaker] if speaker else None
-    return Row(codec, None, clip, dataset, 2.0, 2000.0 if ids else 12_000.0, ids, values, voice)
+    return ResultRow(codec, None, clip, dataset, 2.0, 2000.0 if ids else 12_000.0, ids, values, voice)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def evaluation() -> Evaluation:
     names = [f"{dataset}/{number}" for dataset in ("read", "told", "music") for number in range(4)]
     speakers = {name: ("ann", "bob")[int(name[-1]) % 2] if not name.startswith("music") else None for name in names}
     clips = [
-        Clip(
+        EvaluationClip(
             name.partition("/")[0],
             name.partition("/")[2],
             "audio" if speaker is None else "speech",
@@ -67,15 +69,15 @@ def evaluation() -> Evaluation:
             rows.append(row(codec, name, 0.9 if (codec, speaker) == ("ours", None) else quality, errors, speaker))
     rows[0].values.pop("pesq_wb")
     rows[0].failures["pesq_wb"] = "PESQ has no value: No utterances detected."
-    rows[4] = Row("ours", None, "told/0", "told", failures={"read": "told/0 is not audio."})
+    rows[4] = ResultRow("ours", None, "told/0", "told", failures={"read": "told/0 is not audio."})
     codecs = [
         CodecMetadata(
-            "ours", "ours", None, 16_000, 16_000, Rates(2.0, (4,), (2, 2)), 1000, "d1", {"encode": 1, "decode": 3}
+            "ours", "ours", None, 16_000, 16_000, CodecRates(2.0, (4,), (2, 2)), 1000, "d1", {"encode": 1, "decode": 3}
         ),
         CodecMetadata("opus", "Opus 6 kb/s", None, 16_000, 16_000),
         CodecMetadata("gone", "gone", "the hub was out of reach."),
     ]
-    return Evaluation(ClipSets(clips), Options(), codecs, rows, METRICS)
+    return Evaluation(EvaluationData(clips), EvaluationOptions(), codecs, rows, METRICS)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_errors_of_trials_are_over_all_voices_of_a_domain(summary):
 
 
 def test_tables_have_a_row_a_codec_and_say_what_is_missing(summary):
-    text = markdown(summary)
+    text = summary_tables(summary)
     assert text.count("| gone |") == 2 + 2  # speech, audio, read, told
     assert text.count("not available: the hub was out of reach.") == 4
     assert "| PESQ-WB: 1, not readable: 1 |" in text
@@ -131,7 +133,7 @@ def test_the_chart_draws_what_was_measured_and_what_the_paper_prints(summary):
 
 
 def test_spectrograms_are_a_row_a_codec_and_a_column_a_clip():
-    from l3ac_tokenizer.evaluation.report.spectrograms import draw_spectrograms
+    from l3ac_tokenizer.evaluation.report.plots import draw_spectrograms
 
     tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
     sizes = []

@@ -1,8 +1,11 @@
-"""Metrics of applications: exact on what is known, and tiny models of every kind loaded and run for real."""
+"""Scorers: exact on known values, and tiny models of every kind loaded and run."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import speech_like
 
-from l3ac_tokenizer.evaluation.dataset import Clip
-from l3ac_tokenizer.evaluation.options import Options
-from l3ac_tokenizer.evaluation.scorers import asr as words
-from l3ac_tokenizer.evaluation.scorers import speaker as speakers
-from l3ac_tokenizer.evaluation.scorers.asr import WordErrors, word_errors
-from l3ac_tokenizer.evaluation.scorers.classifier import ClassAccuracy
-from l3ac_tokenizer.evaluation.scorers.mos import FeatureDistance, PredictedOpinion
-from l3ac_tokenizer.evaluation.scorers.speaker import SpeakerSimilarity, equal_error_rate, open_embedder
-from l3ac_tokenizer.evaluation.scoring import Trial
+from l3ac_tokenizer.asr import word_errors
+from l3ac_tokenizer.cli.main import make_parser
+from l3ac_tokenizer.evaluation.dataset import EvaluationClip
+from l3ac_tokenizer.evaluation.run import EvaluationOptions
+from l3ac_tokenizer.evaluation.scorers import asr, registry, speaker
+from l3ac_tokenizer.evaluation.scorers.asr import WordErrorScorer
+from l3ac_tokenizer.evaluation.scorers.base import Metric, Scorer, Trial
+from l3ac_tokenizer.evaluation.scorers.classifier import ClassifierScorer
+from l3ac_tokenizer.evaluation.scorers.features import FeatureDistanceScorer
+from l3ac_tokenizer.evaluation.scorers.mos import PredictedMOSScorer
+from l3ac_tokenizer.evaluation.scorers.registry import SCORERS, ScorerEntry, open_scorer
+from l3ac_tokenizer.evaluation.scorers.speaker import SpeakerSimilarityScorer, equal_error_rate, open_embedder
 from l3ac_tokenizer.metrics import MetricError
 
 RATE = 16_000
@@ -28,11 +34,11 @@ VOICE, OTHER = (speech_like(2 * RATE, seed=seed).numpy() for seed in (0, 1))
 
 
 def trial(estimate=VOICE, domain="speech", **labels) -> Trial:
-    return Trial(Clip("set", "clip", domain, None, labels), VOICE, estimate)
+    return Trial(EvaluationClip("set", "clip", domain, None, labels), VOICE, estimate)
 
 
 class Heard:
-    """A recogniser that hears what it is told."""
+    """A recognizer that returns prepared texts."""
 
     label = "told"
 
@@ -45,9 +51,9 @@ class Heard:
 
 @pytest.fixture
 def hearing(monkeypatch):
-    def hear(original: str, decoded: str) -> WordErrors:
-        monkeypatch.setattr(words, "open_recogniser", lambda name, device: Heard(original, decoded))
-        return WordErrors("told", "cpu")
+    def hear(original: str, decoded: str) -> WordErrorScorer:
+        monkeypatch.setattr(asr, "open_recognizer", lambda name, device: Heard(original, decoded))
+        return WordErrorScorer("told", "cpu")
 
     return hear
 
@@ -60,9 +66,9 @@ def test_word_errors_are_against_the_transcript_and_against_the_original(hearing
     assert hearing("a", "b").score(trial(OTHER, domain="audio")) == {}
 
 
-def test_nothing_recognised_in_the_original_leaves_wer_alone(hearing):
+def test_nothing_recognized_in_the_original_leaves_wer_alone(hearing):
     assert hearing("", "day").score(trial(OTHER, text="good day")) == {"wer": (1.0, 2.0)}
-    with pytest.raises(MetricError, match="nothing is recognised"):
+    with pytest.raises(MetricError, match="nothing is recognized"):
         hearing("", "day").score(trial(OTHER))
 
 
@@ -78,7 +84,9 @@ def test_word_errors_are_the_edit_distance(reference, heard):
 
 
 def test_a_voice_is_like_itself():
-    scorer = SpeakerSimilarity(lambda audio: np.array([1.0, 0.0]) if audio is VOICE else np.array([0.6, 0.8]), "told")
+    scorer = SpeakerSimilarityScorer(
+        lambda audio: np.array([1.0, 0.0]) if audio is VOICE else np.array([0.6, 0.8]), "told"
+    )
     assert scorer.score(trial()) == {"speaker_similarity": 1.0}
     assert scorer.score(trial(OTHER))["speaker_similarity"] == pytest.approx(0.6)
     assert scorer.score(trial(domain="audio")) == {}
@@ -117,7 +125,7 @@ def test_equal_error_rate_is_where_both_errors_meet():
         scores[i, j] = scores[j, i] = -rank
         same[i, j] = same[j, i] = bool(target)
     # After k accepted pairs: false rejections 3/4 3/4 2/4 1/4 1/4, false acceptances 0 1/6 1/6 1/6 2/6.
-    found = speakers._eer_of(scores, same, np.arange(5))
+    found = speaker._eer_of(scores, same, np.arange(5))
     before, after = (1 / 4, 1 / 6), (1 / 4, 2 / 6)
     share = (before[0] - before[1]) / ((before[0] - before[1]) + (after[1] - after[0]))
     assert found == pytest.approx(before[1] + share * (after[1] - before[1])) == pytest.approx(0.25)
@@ -159,7 +167,7 @@ def test_any_xvector_model_of_transformers_embeds(wav2vec2):
     )
     embed = open_embedder(name)
     assert embed(VOICE).shape == (8,) and np.linalg.norm(embed(VOICE)) == pytest.approx(1, abs=1e-5)
-    scorer = SpeakerSimilarity(embed, name)
+    scorer = SpeakerSimilarityScorer(embed, name)
     assert scorer.score(trial())["speaker_similarity"] == pytest.approx(1, abs=1e-5)
     assert scorer.score(trial(OTHER))["speaker_similarity"] < 1
 
@@ -170,8 +178,8 @@ def test_any_classifier_of_transformers_judges(wav2vec2, task, domain):
     name = wav2vec2(
         transformers.Wav2Vec2ForSequenceClassification, id2label=labels, label2id={v: k for k, v in labels.items()}
     )
-    scorer = ClassAccuracy(task, name, "cpu")
-    heard = scorer._classify(VOICE)
+    scorer = ClassifierScorer(task, name, "cpu")
+    heard = scorer.classify(VOICE)
     assert scorer.score(trial(domain=domain)) == {f"{task}_agreement": 1.0}
     found = scorer.score(trial(domain=domain, **{task: heard.upper()}))
     assert found == {f"{task}_agreement": 1.0, f"{task}_accuracy": 1.0}
@@ -186,7 +194,7 @@ def test_a_ctc_model_of_transformers_recognises(wav2vec2, tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "|": 2, "A": 3, "B": 4}))
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), unk_token="<unk>", pad_token="<pad>")
     tokenizer.save_pretrained(name)
-    found = WordErrors(name, "cpu").score(trial(text="A B"))
+    found = WordErrorScorer(name, "cpu").score(trial(text="A B"))
     assert found["wer"][1] == 2 and found.get("dwer", (0, 1))[0] == 0
 
 
@@ -205,7 +213,7 @@ def whisper(tmp_path_factory) -> str:
 
 
 def test_features_of_equal_clips_have_no_distance(whisper):
-    scorer = FeatureDistance(whisper, "cpu")
+    scorer = FeatureDistanceScorer(whisper, "cpu")
     assert scorer.score(trial()) == {"feature_distance": 0.0}
     near, far = (
         scorer.score(trial((VOICE + level * OTHER).astype(np.float32)))["feature_distance"] for level in (0.01, 1.0)
@@ -219,7 +227,7 @@ def test_the_encoder_alone_gives_the_same_distance(whisper, tmp_path):
     transformers.WhisperFeatureExtractor().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["WhisperEncoder"]}))
-    whole, alone = (FeatureDistance(name, "cpu").score(trial(OTHER)) for name in (whisper, str(tmp_path)))
+    whole, alone = (FeatureDistanceScorer(name, "cpu").score(trial(OTHER)) for name in (whisper, str(tmp_path)))
     assert alone["feature_distance"] == pytest.approx(whole["feature_distance"], rel=1e-5)
 
 
@@ -241,7 +249,7 @@ def test_noise_is_heard_as_worse(shared, name, package):
 
     path = next((shared / "audio" / "eval" / "speech").glob("librispeech_533-*"))
     clip = soundfile.read(path, dtype="float32")[0]
-    scorer = PredictedOpinion(name, "cpu")
+    scorer = PredictedMOSScorer(name, "cpu")
     noise = np.random.default_rng(0).standard_normal(clip.size).astype(np.float32)
     clean, noisy = (scorer.score(trial((clip + level * noise).astype(np.float32))) for level in (0, 0.05))
     assert clean.keys() == scorer.metrics.keys()
@@ -251,14 +259,48 @@ def test_noise_is_heard_as_worse(shared, name, package):
         scorer.score(trial(np.zeros_like(VOICE)))
 
 
-@pytest.mark.parametrize("asked", [{"speaker": "no/model"}, {"emotion": "no/model"}, {"features": "no/model"}])
+@pytest.mark.parametrize("asked", [(("speaker", "no/model"),), (("emotion", "no/model"),), (("features", "no/model"),)])
 def test_a_model_that_is_not_there_is_told_at_once(asked, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match=r"'no/model' cannot be loaded .*: give a directory, or another name\."):
-        Options(**asked).make_scorer()
+        EvaluationOptions(scorers=asked).make_scorer()
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "resemblyzer", None)
     with pytest.raises(ValueError, match=r"resemblyzer needs the package resemblyzer.*l3ac-tokenizer\[eval-offline\]"):
-        Options(speaker="resemblyzer").make_scorer()
+        EvaluationOptions(scorers=(("speaker", "resemblyzer"),)).make_scorer()
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_every_entry_of_the_registry_names_a_callable(kind):
+    module, _, name = SCORERS[kind].opener.partition(":")
+    assert callable(getattr(importlib.import_module(f"{registry.__package__}.{module}"), name))
+
+
+def test_an_unknown_scorer_is_refused():
+    with pytest.raises(ValueError, match="there is no scorer named 'taste': choose one of asr, "):
+        open_scorer("taste", "model", "cpu")
+
+
+class PeakScorer(Scorer):
+    """A metric that a newcomer adds: one class."""
+
+    metrics = {"peak": Metric("peak", 2, True, "ours")}  # noqa: RUF012
+
+    def __init__(self, name, device):
+        self.name = name
+
+    def score(self, trial):
+        return {"peak": float(np.abs(trial.estimate).max())}
+
+
+def test_a_metric_is_one_class_and_one_entry_of_the_registry(monkeypatch):
+    module = types.ModuleType(f"{registry.__package__}.peak")
+    module.PeakScorer = PeakScorer
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(registry.SCORERS, "peak", ScorerEntry("peak:PeakScorer", "peak level"))
+    options = make_parser().parse_args(["evaluate", "data", "-o", "out", "--peak", "any", "--mos", "dnsmos"])
+    assert (options.peak, options.mos) == ("any", ["dnsmos"])
+    scorer = EvaluationOptions(scorers=(("peak", "any"),)).make_scorer()
+    assert scorer.metrics["peak"].title == "peak" and list(scorer.scorers) == ["peak"]

@@ -1,4 +1,4 @@
-"""What ids cost, how evenly they use the codebook, and how they change with the input."""
+"""Id metrics: codebook usage, bit rates, and consistency under small changes of the input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import speech_like
 
-from l3ac_tokenizer.evaluation.codecs.base import Code, Codec, Rates
+from l3ac_tokenizer.evaluation.codecs.base import Codec, CodecRates, CompressedClip
 from l3ac_tokenizer.evaluation.scorers.tokens import consistency, digit_usage, id_statistics, perturbations
 
 RATE = 16_000
@@ -14,16 +14,18 @@ CLIP = speech_like(RATE).numpy()
 
 
 class Loudness(Codec):
-    """Ids of two streams every 160 samples: how loud a frame is, and whether it begins above zero."""
+    """Ids of two codebooks every 160 samples: how loud a frame is, and whether it begins above zero."""
 
     name = title = "loudness"
     sampling_rate = output_rate = RATE
-    rates = Rates(100.0, (8, 2))
+    rates = CodecRates(100.0, (8, 2))
 
     def encode(self, audio):
         frames = np.pad(audio, (0, -audio.size % 160)).reshape(-1, 160)
         level = np.sqrt(np.square(frames).mean(axis=1)) * 16
-        return Code(None, ids=np.stack([level.clip(0, 7).astype(np.int64), (frames[:, 0] > 0).astype(np.int64)]))
+        return CompressedClip(
+            None, ids=np.stack([level.clip(0, 7).astype(np.int64), (frames[:, 0] > 0).astype(np.int64)])
+        )
 
     def decode(self, code):
         raise AssertionError("ids are measured without decoding")
@@ -50,12 +52,12 @@ def test_ids_that_depend_on_their_frame_alone_move_with_a_hop_and_not_with_noise
 
 
 def test_statistics_of_ids_that_are_known():
-    """100 frames, the first stream even over 4 of 8 ids, the second constant."""
+    """100 frames, the first codebook even over 4 of 8 ids, the second constant."""
     ids = np.stack([np.arange(100) % 4, np.zeros(100, int)])
-    found = id_statistics([ids[:, :30], ids[:, 30:]], Rates(50.0, (8, 2)), seconds=2.0)
+    found = id_statistics([ids[:, :30], ids[:, 30:]], CodecRates(50.0, (8, 2)), seconds=2.0)
     assert found["count"] == 200
-    assert [(stream["used"], stream["size"]) for stream in found["streams"]] == [(4, 8), (1, 2)]
-    assert found["streams"][0]["normalized_entropy"] == pytest.approx(2 / 3)
+    assert [(book["used"], book["size"]) for book in found["codebooks"]] == [(4, 8), (1, 2)]
+    assert found["codebooks"][0]["normalized_entropy"] == pytest.approx(2 / 3)
     assert found["bits_per_second"] == pytest.approx(
         {"nominal": 200.0, "whole_bits": 200.0, "counted": 200.0, "entropy": 100.0, "huffman": 50 * (2 + 1)}
     )
