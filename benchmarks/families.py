@@ -24,7 +24,7 @@ from l3ac_tokenizer.evaluation.timing import timed
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import TAAE_PRESETS
 
-PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
+DEFAULT_PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
 SECONDS = 10
 BYTES_A_PARAMETER = 6
 """Memory in bytes per parameter: weights in float32, and room for activations."""
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    for preset in options.presets or PRESETS:
+    for preset in options.presets or DEFAULT_PRESETS:
         print("| " + " | ".join(preset_row(preset, options.rounds)) + " |", flush=True)
 
 

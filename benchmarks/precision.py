@@ -2,9 +2,9 @@
 
     python -m benchmarks.precision FOLDER [--clips 20] [--threads 1]
 
-The bundled weights encode and decode each clip of FOLDER in every precision, interleaved clip by clip so that a slowdown
-of the machine affects all alike. int8 quantizes weights beforehand and activations dynamically; the projections of the
-quantizer stay in float32.
+The bundled weights encode and decode each clip of FOLDER in every precision, interleaved clip by clip so that a
+slowdown of the machine affects all alike. int8 quantizes weights beforehand and activations dynamically; the
+projections of the quantizer stay in float32.
 """
 
 from __future__ import annotations

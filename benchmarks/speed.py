@@ -38,7 +38,7 @@ WARM_UP_S = 10.0
 OPERATIONS = 8
 """Number of the most expensive operations that the page shows for each codec."""
 
-Row = dict[str, Any]
+SpeedRow = dict[str, Any]
 
 
 def measure(
@@ -49,7 +49,7 @@ def measure(
     if "ours-onnx" in names:
         build("ours-onnx", scratch)  # exports the graphs that the separate processes load
     combinations = list(itertools.product(sorted(durations), sorted(batches)))
-    rows: list[Row] = []
+    rows: list[SpeedRow] = []
     for (seconds, batch), name in tqdm(list(itertools.product(combinations, names)), desc="peak memory", unit="pass"):
         done = failed_before(rows, name, seconds, batch) or memory.measure_pass(
             BUILD, [name, str(scratch)], seconds, batch, threads
@@ -88,7 +88,7 @@ def merged(result: dict[str, Any], before: dict[str, Any] | None) -> dict[str, A
     return {**result, "rows": rows, "growth": growth(rows, list(dict.fromkeys(row["codec"] for row in rows)))}
 
 
-def failed_before(rows: list[Row], name: str, seconds: float, batch: int) -> memory.MeasuredPass | None:
+def failed_before(rows: list[SpeedRow], name: str, seconds: float, batch: int) -> memory.MeasuredPass | None:
     """Failure of a codec that failed on a shorter or smaller batch already; None if it did not."""
     for row in rows:
         if row["codec"] == name and row["failure"] and row["seconds"] <= seconds and row["batch"] <= batch:
@@ -98,7 +98,7 @@ def failed_before(rows: list[Row], name: str, seconds: float, batch: int) -> mem
     return None
 
 
-def add_times(rows: list[Row], codecs: dict[str, Codec], rounds: int) -> None:
+def add_times(rows: list[SpeedRow], codecs: dict[str, Codec], rounds: int) -> None:
     """Time the successful codecs of rows of one length and batch, and add the medians to the rows."""
     rows = [row for row in rows if row["failure"] is None]
     timings: dict[str, list[tuple[Timing, Timing]]] = {row["codec"]: [] for row in rows}
@@ -122,7 +122,7 @@ def timed_pass(codec: Codec, seconds: float, batch: int) -> tuple[Timing, Timing
     return encoding, decoding
 
 
-def growth(rows: list[Row], names: list[str]) -> list[Row]:
+def growth(rows: list[SpeedRow], names: list[str]) -> list[SpeedRow]:
     """Exponents of the growth of time and memory with length, at the smallest batch, from 10 s on."""
     smallest = min(row["batch"] for row in rows)
     fitted = []
@@ -141,11 +141,11 @@ def growth(rows: list[Row], names: list[str]) -> list[Row]:
     return fitted
 
 
-def products_of(name: str, codec: Codec, seconds: float) -> Row:
+def products_of(name: str, codec: Codec, seconds: float) -> SpeedRow:
     """Operations of a codec's matrix products at batch 1, and their share of its time."""
     encode, decode = codec.passes(seconds, 1)
     encoded = encode()
-    row: Row = {"codec": name}
+    row: SpeedRow = {"codec": name}
     for direction, call in (("encode", encode), ("decode", lambda: decode(encoded))):
         row[f"{direction}_gflop"] = flops(call) * 1e-9
         row[f"{direction}_s"] = timed(call)[1].wall
@@ -189,7 +189,7 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _timing_rows(rows: list[Row]) -> list[list[str]]:
+def _timing_rows(rows: list[SpeedRow]) -> list[list[str]]:
     done = {row["codec"]: row["encode_s"] + row["decode_s"] for row in rows if row["failure"] is None}
 
     def ratio(name: str, to: str) -> str:
@@ -219,7 +219,7 @@ def _timing_rows(rows: list[Row]) -> list[list[str]]:
     return cells
 
 
-def _growth_rows(fitted: list[Row]) -> list[list[str]]:
+def _growth_rows(fitted: list[SpeedRow]) -> list[list[str]]:
     costs = {
         "encode_s": "encode time",
         "decode_s": "decode time",

@@ -19,7 +19,7 @@ from ..modeling import CodecModel
 LENGTHS_S = (1, 2, 5, 10, 20, 30, 60)
 """Lengths of the clips in seconds."""
 
-METRICS: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, int], float], int]] = {
+CLIP_METRICS: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, int], float], int]] = {
     "stoi": ("STOI", stoi, 3),
     "pesq_wb": ("PESQ-WB", pesq, 2),
     "si_sdr": ("SI-SDR, dB", lambda reference, estimate, rate: si_sdr(reference, estimate), 1),
@@ -35,7 +35,7 @@ class ClipLengthResult:
     Attributes:
         seconds: Length of each clip.
         clips: Number of clips.
-        means: Mean by key of `METRICS`, over the `Mean.count` clips that have a value.
+        means: Mean by key of `CLIP_METRICS`, over the `Mean.count` clips that have a value.
     """
 
     seconds: float
@@ -68,12 +68,12 @@ def measure_clip_lengths(
     for seconds in sorted(lengths):
         size = round(seconds * rate)
         clips = [clip for part in kept for clip in part[: len(part) // size * size].reshape(-1, size)]
-        values: dict[str, list[float]] = {key: [] for key in METRICS}
+        values: dict[str, list[float]] = {key: [] for key in CLIP_METRICS}
         for clip in clips:
             wave = torch.from_numpy(clip).to(model.device, model.dtype)[None, None]
             decoded = model.decode(model.encode(wave).audio_codes, num_samples=size).audio_values
             estimate = decoded[0, 0].float().cpu().numpy()
-            for key, (_, metric, _) in METRICS.items():
+            for key, (_, metric, _) in CLIP_METRICS.items():
                 try:
                     values[key].append(metric(clip, estimate, rate))
                 except MetricError:
@@ -86,11 +86,11 @@ def measure_clip_lengths(
 
 def clip_length_section(results: Sequence[ClipLengthResult], title: str) -> str:
     """A Markdown section with a row for each length."""
-    rows = [["clips of", "clips", *(heading for heading, _, _ in METRICS.values())]]
+    rows = [["clips of", "clips", *(heading for heading, _, _ in CLIP_METRICS.values())]]
     for one in results:
         cells = [
             mean_cell(vars(one.means[key]), {"decimals": decimals, "scale": 1}) + _missing(one, key)
-            for key, (_, _, decimals) in METRICS.items()
+            for key, (_, _, decimals) in CLIP_METRICS.items()
         ]
         rows.append([f"{one.seconds:g} s", str(one.clips), *cells])
     return (

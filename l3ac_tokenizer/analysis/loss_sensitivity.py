@@ -30,7 +30,7 @@ from ..training.losses import (
 )
 from ..training.stft_discriminator import STFTDiscriminator
 
-SECONDS = 0.75
+EXCERPT_SECONDS = 0.75
 """Length of the excerpt from the middle of each clip."""
 
 MARGIN = 2400
@@ -104,9 +104,9 @@ def measure_sensitivity(
         losses: name → function of decoded and original audio (B, T).
 
     Raises:
-        ValueError: no recording is `SECONDS` long.
+        ValueError: no recording is `EXCERPT_SECONDS` long.
     """
-    size = round(SECONDS * model.config.sampling_rate)
+    size = round(EXCERPT_SECONDS * model.config.sampling_rate)
     sums = {name: np.zeros(size - 2 * MARGIN) for name in losses}
     spectra = {name: np.zeros(size // 2 - MARGIN + 1) for name in losses}
     count = 0
@@ -129,7 +129,7 @@ def measure_sensitivity(
         if count == CLIPS:
             break
     if count == 0:
-        raise ValueError(f"No recording is as long as {SECONDS:g} s; give longer ones.")
+        raise ValueError(f"No recording is as long as {EXCERPT_SECONDS:g} s; give longer ones.")
     return [LossSensitivity(name, sums[name] / count, spectra[name] / count) for name in losses]
 
 

@@ -26,7 +26,7 @@ from ..modeling.span import TimeNormMode
 FRAMES = 64
 """Number of frames that are perturbed, each in a row of its own."""
 
-ROWS = 8
+PERTURBED_ROWS = 8
 """Number of perturbed frames in one batch."""
 
 
@@ -148,8 +148,8 @@ def perturbed_reach_of_id(model: CodecModel, found: Reach, frames: int = FRAMES)
     hop = model.config.hop_length
     context = -(-model.encoder_lookahead // hop) + 2
     farthest = 0
-    for start in range(0, frames, ROWS):
-        rows = min(ROWS, frames - start)
+    for start in range(0, frames, PERTURBED_ROWS):
+        rows = min(PERTURBED_ROWS, frames - start)
         wave = noise((2 * context + 8) * hop, rows, seed=start).to(model.device, model.dtype)
         before = model.encode(wave).latents
         for after in (found.after + 1, found.after, found.after - 1, found.after // 2):
@@ -167,9 +167,9 @@ def perturbed_reach_of_sample(model: CodecModel, time_norm: TimeNormMode, frames
     config, hop = model.config, model.config.hop_length
     lead = model.decoder_lookahead // hop + 3
     farthest = 0
-    for start in range(0, frames, ROWS):
+    for start in range(0, frames, PERTURBED_ROWS):
         generator = torch.Generator().manual_seed(start)
-        rows = min(ROWS, frames - start)
+        rows = min(PERTURBED_ROWS, frames - start)
         ids = torch.randint(config.codebook_size, (rows, 1, lead + 2), generator=generator).to(model.device)
         changed = ids.clone()
         other = torch.randint(1, config.codebook_size, (rows,), generator=generator).to(model.device)

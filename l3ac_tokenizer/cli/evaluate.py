@@ -1,8 +1,8 @@
 """`l3ac evaluate`: evaluate codecs on folders of audio, by the metrics of the papers.
 
 Takes any set of codecs and any corpus. Measures the signal metrics of Codec-SUPERB and TAAE with confidence intervals,
-codebook usage, consistency of ids and bit rates. Writes all results, a summary, tables and a page to listen to a
-folder. Clips and codecs that cannot be measured are counted and listed with the reason.
+codebook usage, consistency of ids and bit rates. The output folder gets all results, a summary, tables, plots and a
+page to listen. Clips and codecs that cannot be measured are counted and listed with the reason.
 """
 
 from __future__ import annotations

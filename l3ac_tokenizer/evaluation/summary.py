@@ -21,7 +21,7 @@ from .timing import cpu_name
 PACKAGES = ("l3ac-tokenizer", "torch", "transformers", "torchmetrics", "pesq", "pystoi", "soundfile", "soxr", "numpy")
 
 
-def summarize(evaluation: Evaluation) -> dict[str, Any]:
+def summarize_evaluation(evaluation: Evaluation) -> dict[str, Any]:
     """All that tables and plots show, as JSON values.
 
     Keys: `versions`, `machine`, `seed`, `resamples`, `options`, `metrics` (name → title, decimals, …), `datasets`

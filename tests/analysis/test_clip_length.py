@@ -18,7 +18,7 @@ def test_every_length_codes_the_same_audio_and_clips_without_a_value_are_counted
         seen.append((len(reference) / rate, len(reference)))
         return float(len(reference))
 
-    monkeypatch.setattr(clip_length, "METRICS", {"size": ("size", metric, 0)})
+    monkeypatch.setattr(clip_length, "CLIP_METRICS", {"size": ("size", metric, 0)})
     long, short = speech_like(16_000 * 9).numpy(), speech_like(16_000).numpy()
     long[:8000] = 0.0
     results = clip_length.measure_clip_lengths(tiny_model, [long, short], (0.5, 2, 4))

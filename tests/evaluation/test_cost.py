@@ -23,7 +23,7 @@ def checkpoint(tmp_path):
 def test_l3ac_1k_takes_the_full_count_and_not_the_printed_one():
     """The published code takes 44.4 G for 10 s, ours less by the padding of attention windows, which it leaves out.
 
-    2.03 G is what a counter of unparametrised layers finds.
+    2.03 G is what a counter of unparametrized layers finds.
     """
     macs = count_macs(open_codec("l3ac-1k"))
     assert macs == pytest.approx({"encode": 5.5, "decode": 37.0}, abs=0.05)

@@ -15,7 +15,7 @@ import soundfile
 
 from ...files import atomic_write
 from ..run import EXAMPLES, Evaluation, audio_path
-from ..summary import flat_row, summarize
+from ..summary import flat_row, summarize_evaluation
 from .html import Example, make_page
 from .plots import draw_chart, draw_spectrograms
 from .tables import cost_table, summary_tables
@@ -37,7 +37,7 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
         OSError: a file cannot be written.
     """
     folder = Path(output)
-    summary = summarize(evaluation)
+    summary = summarize_evaluation(evaluation)
     rows = [flat_row(row, evaluation.metrics) for row in evaluation.rows]
     contents = {"clips.csv": _as_csv(rows), "table.md": summary_tables(summary).encode()}
     contents["summary.json"] = (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode()

@@ -35,7 +35,7 @@ def make_page(summary: Mapping[str, Any], examples: Sequence[Example], chart: by
     """The page.
 
     Args:
-        summary: result of `summarize`.
+        summary: result of `summarize_evaluation`.
         examples: clips to listen to.
         chart: an SVG.
     """

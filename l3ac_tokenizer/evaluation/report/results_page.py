@@ -21,7 +21,7 @@ def results_page(
     """The page and its pictures, by path.
 
     Args:
-        summaries: results of `summarize`: `signal` for all clips, `applications` for the clips with transcripts.
+        summaries: results of `summarize_evaluation`: `signal` for all clips, `applications` for those with transcripts.
         models: titles of the codecs that the page is about.
         page: path of the page; the pictures go into the same folder.
         command: the command that writes the page.

@@ -8,7 +8,7 @@ from typing import Any
 from ..timing import growth_exponent
 
 Summary = Mapping[str, Any]
-"""Result of `summarize`."""
+"""Result of `summarize_evaluation`."""
 
 COUNTED = "without a value"
 """Title of the column that counts failures."""
@@ -45,7 +45,7 @@ def quality_table(
     """Quality table, a row for each codec and a column for each metric that any codec has a value for.
 
     Args:
-        summary: result of `summarize`.
+        summary: result of `summarize_evaluation`.
         domain: `"speech"` or `"audio"`.
         dataset: a data set of the domain; None: the whole domain.
         metrics: names of the metrics to show; None: all.

@@ -1,4 +1,4 @@
-"""From rows to a summary, tables, a chart, spectrograms and pages, on made-up rows."""
+"""Summary, tables, chart, spectrograms and pages of made-up rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from l3ac_tokenizer.evaluation.scorers.base import Metric
 from l3ac_tokenizer.evaluation.scorers.signal import SIGNAL_METRICS
 from l3ac_tokenizer.evaluation.scorers.speaker import EER
 from l3ac_tokenizer.evaluation.scoring import ResultRow
-from l3ac_tokenizer.evaluation.summary import flat_row, summarize
+from l3ac_tokenizer.evaluation.summary import flat_row, summarize_evaluation
 
 matplotlib = pytest.importorskip("matplotlib", reason="comes with the extra `eval`")
 
@@ -82,7 +82,7 @@ def evaluation() -> Evaluation:
 
 @pytest.fixture(scope="module")
 def summary(evaluation) -> dict:
-    return json.loads(json.dumps(summarize(evaluation)))  # what is on disk
+    return json.loads(json.dumps(summarize_evaluation(evaluation)))  # what is on disk
 
 
 def test_data_sets_count_the_same_and_failed_clips_not_at_all(summary):

@@ -189,7 +189,7 @@ def test_any_classifier_of_transformers_judges(wav2vec2, task, domain):
         assert scorer.score(trial(domain="audio")) == {}
 
 
-def test_a_ctc_model_of_transformers_recognises(wav2vec2, tmp_path):
+def test_a_ctc_model_of_transformers_recognizes(wav2vec2, tmp_path):
     name = wav2vec2(transformers.Wav2Vec2ForCTC, vocab_size=5, pad_token_id=0)
     (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "|": 2, "A": 3, "B": 4}))
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), unk_token="<unk>", pad_token="<pad>")
