@@ -58,7 +58,7 @@ def test_every_codec_gets_the_same_seconds_of_audio_at_its_own_rate():
     assert torch.equal(audio, codec.passes(0.5, 3)[0]())
 
 
-def test_what_runs_out_of_memory_or_time_is_said_so(monkeypatch, tmp_path):
+def test_running_out_of_memory_or_time_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10 << 20)
     assert memory.measure_pass(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "out of memory (limit 0.0 GiB)"
     monkeypatch.setattr(memory, "TIME_LIMIT_S", 0.01)
@@ -67,7 +67,7 @@ def test_what_runs_out_of_memory_or_time_is_said_so(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pass_in_a_process_of_its_own_tells_its_peaks(tmp_path):
+def test_a_pass_in_a_separate_process_reports_its_peaks(tmp_path):
     done = memory.measure_pass(BUILD, ["ours", str(tmp_path)], 2.0, 1, 1)
     assert done.failure is None, done
     assert done.standing_mib > 100 and done.encode_mib > 0 and done.decode_mib > 0 and done.pass_s > 0

@@ -40,7 +40,7 @@ def test_the_look_ahead_of_a_sample_is_what_streaming_states_by_gradients_and_by
     assert perturbed_reach_of_sample(model, "frozen", frames=400) == reach.after
 
 
-def test_look_back_is_attention_s_and_what_convolutions_see_before_it(model):
+def test_look_back_is_that_of_attention_and_of_the_convolutions_before_it(model):
     span, hop = model.config.attention_span, model.config.hop_length
     back, most = reach_of_id(encoder_field(model), hop).before, model.encoder.lookback
     # Of L3AC's convolutions it is only known that they see no farther before a time step than after it.
@@ -93,7 +93,7 @@ def test_an_uncalibrated_model_is_analyzed_and_shown_on_a_page_and_in_a_picture(
     assert draw_fields(analysis, fields).startswith(b"\x89PNG")
 
 
-def test_a_disagreement_is_said():
+def test_a_disagreement_is_shown():
     analysis = LatencyAnalysis("a", 16_000, 12, 83, 292, Reach(251, 83), Reach(503, 291), 83, 250, None, (1.0, 2.0), 1)
     assert not analysis.agrees
     assert "no: 83, 292" in latency_page([analysis], "a command")

@@ -29,7 +29,7 @@ def test_l3ac_1k_takes_the_full_count_and_not_the_printed_one():
     assert macs == pytest.approx({"encode": 5.5, "decode": 37.0}, abs=0.05)
 
 
-def test_what_is_no_network_has_no_count():
+def test_a_codec_without_a_network_has_no_count():
     assert count_macs(open_codec("opus")) is None
 
 
@@ -65,7 +65,7 @@ def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
 
 
 @pytest.mark.slow
-def test_peaks_come_from_a_process_of_its_own(checkpoint):
+def test_peaks_come_from_a_separate_process(checkpoint):
     done = memory.measure_pass(cost.OPEN, [checkpoint], 1.0, 1, 1)
     assert done.failure is None and done.decode_mib > 0 and done.standing_mib > 100
     missing = memory.measure_pass(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)

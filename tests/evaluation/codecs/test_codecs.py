@@ -165,7 +165,7 @@ def test_rates_of_several_streams():
         ("nobody/no-codec", "out of reach or has no such model"),
     ],
 )
-def test_what_cannot_be_had_says_why(name, reason, monkeypatch):
+def test_an_unavailable_codec_gives_the_reason(name, reason, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CodecUnavailable, match=reason) as caught:
         open_codec(name)

@@ -33,7 +33,7 @@ METRICS = {
     "wer": Metric("WER, %", 1, False, "told", 100),
     "eer": EER,
 }
-VOICES = {"ann": [1.0, 0.0], "bob": [0.0, 1.0]}
+SPEAKERS = {"ann": [1.0, 0.0], "bob": [0.0, 1.0]}
 
 
 def row(codec: str, clip: str, quality: float, errors: float, speaker: str | None) -> ResultRow:
@@ -43,8 +43,8 @@ def row(codec: str, clip: str, quality: float, errors: float, speaker: str | Non
     if speech:
         values |= {"stoi": quality, "pesq_wb": 1 + 2 * quality, "wer": (errors, 10.0)}
     ids = [[0, 1, 2, 3]] if codec == "ours" else None
-    voice = VOICES[speaker] if speaker else None
-    return ResultRow(codec, None, clip, dataset, 2.0, 2000.0 if ids else 12_000.0, ids, values, voice)
+    embedding = SPEAKERS[speaker] if speaker else None
+    return ResultRow(codec, None, clip, dataset, 2.0, 2000.0 if ids else 12_000.0, ids, values, embedding)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_data_sets_count_the_same_and_failed_clips_not_at_all(summary):
     assert ours["domains"]["speech"]["bits_per_second"]["mean"] == 1000
 
 
-def test_errors_of_trials_are_over_all_voices_of_a_domain(summary):
+def test_the_equal_error_rate_is_over_all_speakers_of_a_domain(summary):
     assert summary["codecs"][1]["domains"]["speech"]["values"]["eer"]["mean"] == 0.0
     assert summary["codecs"][1]["domains"]["speech"]["values"]["eer"]["count"] == 8 * 7 // 2
     assert summary["codecs"][1]["domains"]["audio"]["values"]["eer"]["mean"] is None

@@ -83,7 +83,7 @@ def test_word_errors_are_the_edit_distance(reference, heard):
     assert word_errors(reference, heard) == (table[-1, -1], len(reference))
 
 
-def test_a_voice_is_like_itself():
+def test_a_clip_has_a_speaker_similarity_of_1_with_itself():
     scorer = SpeakerSimilarityScorer(
         lambda audio: np.array([1.0, 0.0]) if audio is VOICE else np.array([0.6, 0.8]), "told"
     )
@@ -92,7 +92,7 @@ def test_a_voice_is_like_itself():
     assert scorer.score(trial(domain="audio")) == {}
 
 
-def test_equal_error_rate_of_voices_apart_and_of_chance():
+def test_equal_error_rate_of_distinct_speakers_and_of_chance():
     speakers_of = ["a"] * 10 + ["b"] * 10
     apart = [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10
     assert (equal_error_rate(apart, speakers_of).mean, equal_error_rate(apart, speakers_of).count) == (0.0, 190)
@@ -173,7 +173,7 @@ def test_any_xvector_model_of_transformers_embeds(wav2vec2):
 
 
 @pytest.mark.parametrize(("task", "domain"), [("emotion", "speech"), ("event", "audio")])
-def test_any_classifier_of_transformers_judges(wav2vec2, task, domain):
+def test_any_classifier_of_transformers_scores(wav2vec2, task, domain):
     labels = {0: "Calm", 1: "angry", 2: "dog"}
     name = wav2vec2(
         transformers.Wav2Vec2ForSequenceClassification, id2label=labels, label2id={v: k for k, v in labels.items()}
@@ -231,7 +231,7 @@ def test_the_encoder_alone_gives_the_same_distance(whisper, tmp_path):
     assert alone["feature_distance"] == pytest.approx(whole["feature_distance"], rel=1e-5)
 
 
-def test_bundled_voices_are_told_apart(shared):
+def test_the_bundled_speaker_encoder_distinguishes_speakers(shared):
     pytest.importorskip("resemblyzer", reason="comes with the extra `eval-offline`")
     import soundfile
 
@@ -243,7 +243,7 @@ def test_bundled_voices_are_told_apart(shared):
 
 
 @pytest.mark.parametrize(("name", "package"), [("distillmos", "distillmos"), ("dnsmos", "speechmos")])
-def test_noise_is_heard_as_worse(shared, name, package):
+def test_noise_lowers_predicted_mos(shared, name, package):
     pytest.importorskip(package, reason="comes with the extra `eval-offline`")
     import soundfile
 
@@ -260,7 +260,7 @@ def test_noise_is_heard_as_worse(shared, name, package):
 
 
 @pytest.mark.parametrize("asked", [(("speaker", "no/model"),), (("emotion", "no/model"),), (("features", "no/model"),)])
-def test_a_model_that_is_not_there_is_told_at_once(asked, monkeypatch):
+def test_a_missing_model_is_reported_at_once(asked, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match=r"'no/model' cannot be loaded .*: give a directory, or another name\."):
         EvaluationOptions(scorers=asked).make_scorer()

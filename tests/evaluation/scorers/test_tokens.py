@@ -31,7 +31,7 @@ class Loudness(Codec):
         raise AssertionError("ids are measured without decoding")
 
 
-def test_changes_are_what_they_are_called():
+def test_changes_do_what_their_names_say():
     changed = {name: change(CLIP) for name, change in perturbations(RATE, 160).items()}
     noise = changed["changed_by_noise"][0] - CLIP
     assert 10 * np.log10(np.square(CLIP).mean() / np.square(noise).mean()) == pytest.approx(60, abs=0.2)
