@@ -1,1 +1,1 @@
-"""Measurements of the package: what it costs, and what must not change."""
+"""Benchmarks: speed, memory, precision and invariants of the package."""

@@ -1,87 +1,86 @@
-"""The codecs under test, each behind the same two calls; the peers have random weights, which cost the same time.
+"""Codecs of the benchmarks; those of transformers have random weights, which take the same time as published ones.
 
-Axes: B batch, T samples at the codec's own sampling rate.
+Axes: B batch, T samples at the codec's own sampling rate, K codebooks, N ids of a codebook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from l3ac_tokenizer.evaluation.codecs.base import Codec, CompressedClip
+from l3ac_tokenizer.evaluation.codecs.checkpoint import CheckpointCodec
+from l3ac_tokenizer.evaluation.codecs.transformers_codecs import TransformersCodec
+
 PRESET = "l3ac-1k"
 CHUNK_SECONDS = 30.0
-"""Length of the pieces of the row in chunks; the command line's default."""
+"""Length of the chunks of `ours-chunks`; the command line's default."""
 
 
-@dataclass(frozen=True)
-class Codec:
-    """What is timed.
+class FunctionCodec(Codec):
+    """A codec given by two functions on tensors.
 
-    Attributes:
-        sampling_rate: Of the audio that goes in, in Hz.
-        encode: What `inputs` gives → codes of any type.
-        decode: Codes → audio of any type.
-        make_features: Seconds and batch → what `encode` takes beside the audio (B, 1, T).
-        in_torch: False where another library runs it.
+    Args:
+        title: name in tables.
+        sampling_rate: sampling rate of input and output in Hz.
+        encode_batch: audio (B, 1, T) → ids (B, K, N).
+        decode_batch: ids (B, K, N) → audio (B, 1, T).
+        parameters: number of parameters of the torch model; None if another library runs it.
     """
 
-    sampling_rate: int
-    encode: Callable[..., Any]
-    decode: Callable[[Any], Any]
-    make_features: Callable[[float, int], tuple[Tensor, ...]] = lambda seconds, batch: ()
-    in_torch: bool = True
+    def __init__(
+        self,
+        title: str,
+        sampling_rate: int,
+        encode_batch: Callable[[Tensor], Any],
+        decode_batch: Callable[[Any], Any],
+        parameters: int | None = None,
+    ) -> None:
+        self.name = self.title = title
+        self.sampling_rate = self.output_rate = sampling_rate
+        self.encode_batch, self.decode_batch = encode_batch, decode_batch
+        self.parameters = parameters
 
-    def inputs(self, seconds: float, batch: int) -> tuple[Tensor, ...]:
-        """Noise (B, 1, T) of so many seconds, and what else `encode` takes; the same numbers every time."""
-        generator = torch.Generator().manual_seed(0)
-        audio = 0.1 * torch.randn(batch, 1, round(seconds * self.sampling_rate), generator=generator)
-        return audio, *self.make_features(seconds, batch)
+    def encode(self, audio: np.ndarray) -> CompressedClip:
+        """Ids (K, N)."""
+        ids = self.encode_batch(torch.from_numpy(audio)[None, None])
+        return CompressedClip(ids, ids=ids[0].numpy())
+
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """Audio (T,) of all frames."""
+        return self.decode_batch(encoded.payload)[0, 0].float().numpy()
 
     def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-        """Encoding of `inputs`, and decoding of what it gives."""
-        inputs = self.inputs(seconds, batch)
-        return lambda: self.encode(*inputs), self.decode
+        """Passes of the whole batch in one tensor."""
+        inputs = self.noise(seconds, batch)[:, None]
+        return lambda: self.encode_batch(inputs), self.decode_batch
 
 
 def ours(scratch: Path) -> Codec:
     """This package with the bundled weights."""
     from l3ac_tokenizer import L3ACModel
 
-    return torch_codec(L3ACModel.from_pretrained(PRESET))
-
-
-def torch_codec(model: Any) -> Codec:
-    """A model of this package."""
-    model.eval()
-    return Codec(
-        model.config.sampling_rate,
-        lambda audio: model.encode(audio).audio_codes,
-        lambda codes: model.decode(codes).audio_values,
-    )
+    return CheckpointCodec(L3ACModel.from_pretrained(PRESET).eval(), PRESET)
 
 
 def taae(scratch: Path) -> Codec:
     """The bundled TAAE."""
     from l3ac_tokenizer import TAAEModel
 
-    return torch_codec(TAAEModel.from_pretrained("taae-small"))
+    return CheckpointCodec(TAAEModel.from_pretrained("taae-small").eval(), "taae-small")
 
 
 def ours_in_chunks(scratch: Path) -> Codec:
-    """The same in pieces, for bounded memory, with stored statistics: those of the whole clip take five passes."""
+    """The bundled weights in chunks, for bounded memory, with stored statistics: those of the clip take five passes."""
     from l3ac_tokenizer import L3ACModel
 
     model = L3ACModel.from_pretrained(PRESET).eval()
-    return Codec(
-        model.config.sampling_rate,
-        lambda audio: model.encode(audio, chunk_seconds=CHUNK_SECONDS).audio_codes,
-        lambda codes: model.decode(codes, time_norm="frozen", chunk_seconds=CHUNK_SECONDS).audio_values,
-    )
+    return CheckpointCodec(model, f"{PRESET} in chunks", "frozen", CHUNK_SECONDS)
 
 
 def ours_in_onnx(scratch: Path) -> Codec:
@@ -90,7 +89,7 @@ def ours_in_onnx(scratch: Path) -> Codec:
 
 
 def exported(scratch: Path) -> Path:
-    """Folder with the ONNX graphs of the bundled weights; they are made where they are missing."""
+    """Folder with the ONNX graphs of the bundled weights, which are exported if they are missing."""
     from l3ac_tokenizer import L3ACModel
     from l3ac_tokenizer.onnx import export_onnx
 
@@ -101,7 +100,7 @@ def exported(scratch: Path) -> Path:
 
 
 def onnx_codec(folder: Path) -> Codec:
-    """The two graphs of a folder, on as many threads as torch."""
+    """The two graphs of a folder, on as many threads as torch uses."""
     import onnxruntime
 
     from l3ac_tokenizer import L3ACConfig
@@ -112,95 +111,69 @@ def onnx_codec(folder: Path) -> Codec:
         onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
         for name in ("encoder.onnx", "decoder.onnx")
     )
-    return Codec(
+    return FunctionCodec(
+        "onnxruntime",
         L3ACConfig.from_preset(PRESET).sampling_rate,
         lambda audio: torch.from_numpy(encoder.run(None, {"input_values": audio.numpy()})[0]),
-        lambda codes: torch.from_numpy(decoder.run(None, {"audio_codes": codes.numpy()})[0]),
-        in_torch=False,
+        lambda ids: torch.from_numpy(decoder.run(None, {"audio_codes": ids.numpy()})[0]),
     )
 
 
 def published(scratch: Path) -> Codec:
-    """The paper's own package `l3ac` 1.0, configuration `1kbps`."""
+    """The authors' package `l3ac` 1.0 with its configuration `1kbps`."""
     import l3ac
 
     codec = l3ac.L3AC(l3ac.L3ACConfig(config_file=l3ac.CONFIG_DIR / "1kbps.toml"))
     codec.network.eval()
-    return Codec(
+    return FunctionCodec(
+        "published code",
         codec.config.sample_rate,
         lambda audio: codec.encode_audio(audio[:, 0])[1]["indices"],
         lambda indices: codec.decode_audio(indices=indices),
+        sum(parameter.numel() for parameter in codec.network.parameters()),
     )
 
 
 def encodec(scratch: Path) -> Codec:
     """EnCodec 24 kHz at 1.5 kb/s, the default of its configuration."""
-    from transformers import EncodecConfig, EncodecModel
+    from transformers import EncodecConfig, EncodecFeatureExtractor, EncodecModel
 
-    model = EncodecModel(EncodecConfig()).eval()
-    return Codec(
-        model.config.sampling_rate,
-        lambda audio: model.encode(audio).audio_codes,
-        lambda codes: model.decode(codes, [None]).audio_values,
+    return TransformersCodec(
+        EncodecModel(EncodecConfig()).eval(), EncodecFeatureExtractor(sampling_rate=24_000), "EnCodec"
     )
 
 
 def mimi(scratch: Path) -> Codec:
     """Mimi with 8 of its 32 codebooks (1.1 kb/s)."""
-    from transformers import MimiConfig, MimiModel
+    from transformers import EncodecFeatureExtractor, MimiConfig, MimiModel
 
-    model = MimiModel(MimiConfig()).eval()
-    return Codec(
-        model.config.sampling_rate,
-        lambda audio: model.encode(audio, num_quantizers=8).audio_codes,
-        lambda codes: model.decode(codes).audio_values,
-    )
+    return TransformersCodec(MimiModel(MimiConfig()).eval(), EncodecFeatureExtractor(sampling_rate=24_000), "Mimi", "8")
 
 
 def dac(scratch: Path) -> Codec:
     """DAC 16 kHz with the 9 codebooks of its default configuration."""
-    from transformers import DacConfig, DacModel
+    from transformers import DacConfig, DacFeatureExtractor, DacModel
 
     model = DacModel(DacConfig()).eval()
-    return Codec(
-        model.config.sampling_rate,
-        lambda audio: model.encode(audio).audio_codes,
-        lambda codes: model.decode(audio_codes=codes).audio_values,
-    )
+    extractor = DacFeatureExtractor(sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length)
+    return TransformersCodec(model, extractor, "DAC")
 
 
 def xcodec2(scratch: Path) -> Codec:
-    """X-Codec2, its mel features made beforehand."""
-    from transformers import Xcodec2Config, Xcodec2Model
+    """X-Codec2; its mel features are extracted beforehand."""
+    from transformers import Xcodec2Config, Xcodec2FeatureExtractor, Xcodec2Model
 
-    model = Xcodec2Model(Xcodec2Config()).eval()
-    return _with_mel_features(model, model.config.sampling_rate, model.config.hop_length)
+    return TransformersCodec(Xcodec2Model(Xcodec2Config()).eval(), Xcodec2FeatureExtractor(), "X-Codec2")
 
 
 def neucodec(scratch: Path) -> Codec:
-    """NeuCodec (16 kHz in, 24 kHz out), its mel features made beforehand."""
-    from transformers import NeuCodecConfig, NeuCodecModel
+    """NeuCodec (16 kHz in, 24 kHz out); its mel features are extracted beforehand."""
+    from transformers import NeuCodecConfig, NeuCodecFeatureExtractor, NeuCodecModel
 
-    model = NeuCodecModel(NeuCodecConfig()).eval()
-    return _with_mel_features(model, model.config.input_sampling_rate, model.config.encoder_hop_length)
-
-
-def _with_mel_features(model: Any, sampling_rate: int, hop_length: int) -> Codec:
-    width = model.config.semantic_model_config.feature_projection_input_dim
-
-    def make_features(seconds: float, batch: int) -> tuple[Tensor, ...]:
-        frames = round(seconds * sampling_rate) // hop_length
-        return (torch.randn(batch, frames, width, generator=torch.Generator().manual_seed(0)),)
-
-    return Codec(
-        sampling_rate,
-        lambda audio, features: model.encode(audio, input_features=features).audio_codes,
-        lambda codes: model.decode(audio_codes=codes).audio_values,
-        make_features,
-    )
+    return TransformersCodec(NeuCodecModel(NeuCodecConfig()).eval(), NeuCodecFeatureExtractor(), "NeuCodec")
 
 
-CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
+BENCHMARK_CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
     "ours": (PRESET, ours),
     "taae": ("taae-small", taae),
     "ours-chunks": (f"{PRESET}, chunks of {CHUNK_SECONDS:g} s, stored norm", ours_in_chunks),
@@ -212,14 +185,19 @@ CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
     "xcodec2": ("X-Codec2", xcodec2),
     "neucodec": ("NeuCodec", neucodec),
 }
-"""Name on the command line → title in the table, and how to build it, given a folder for files."""
+"""Name on the command line → title in the table, and function of a folder for files that builds the codec."""
 
 
 BUILD = "benchmarks.codecs:build"
-"""What `l3ac_tokenizer.evaluation.memory` builds codecs with, in a process of its own."""
+"""Builder of the codecs in the separate processes of `l3ac_tokenizer.evaluation.memory`."""
 
 
 def build(name: str, scratch: str | Path) -> Codec:
-    """A codec by its name, its random weights the same every time."""
+    """Build a codec; random weights come from a fixed seed.
+
+    Args:
+        name: key of `BENCHMARK_CODECS`.
+        scratch: folder for files, such as exported graphs.
+    """
     torch.manual_seed(0)
-    return CODECS[name][1](Path(scratch))
+    return BENCHMARK_CODECS[name][1](Path(scratch))

@@ -1,10 +1,10 @@
-"""Both families in one table: rates, parameters, multiply-adds for a second of audio, and real-time factors.
+"""Both model families in one table: rates, parameters, multiply–adds per second of audio, and real-time factors.
 
     python -m benchmarks.families [--rounds N] [PRESET ...]
 
-Multiply-adds are those of matrix products, convolutions and attention; real-time factors are seconds of processor time
-on one thread, medians. Both of ten seconds and random weights, on which neither depends. Presets that do not fit in
-memory are not timed.
+Multiply–adds are those of matrix products, convolutions and attention. Real-time factors are medians of processor time
+on one thread. Both are for ten seconds of audio with random weights, on which neither depends. Presets that do not fit
+into memory are not timed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from l3ac_tokenizer.evaluation.timing import timed
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import TAAE_PRESETS
 
-PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
+DEFAULT_PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
 SECONDS = 10
 BYTES_A_PARAMETER = 6
-"""Weights in float32, and room for what is computed."""
+"""Memory in bytes per parameter: weights in float32, and room for activations."""
 COLUMNS = (
     "preset",
-    "bits a second",
-    "ids a second",
-    "different ids",
+    "bit/s",
+    "ids/s",
+    "codebook size",
     "M parameters",
     "G to encode",
     "G to decode",
@@ -42,9 +42,9 @@ COLUMNS = (
 
 
 def billions_a_second(half: nn.Module, x: torch.Tensor) -> float:
-    """Multiply-adds (10⁹) of an encoder or decoder for one of `SECONDS` seconds.
+    """Multiply–adds (10⁹) of an encoder or decoder per second of audio.
 
-    With gradients on: without them, products go through calls of oneDNN that the counter does not know.
+    Gradients stay enabled: without them, products use oneDNN calls that the counter does not know.
     """
     with FlopCounterMode(display=False) as counter:
         half(x, WholeSpan())
@@ -53,7 +53,7 @@ def billions_a_second(half: nn.Module, x: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def real_time_factors(model: CodecModel, rounds: int) -> tuple[float, float]:
-    """Processor seconds of encoding and of decoding for a second of audio, after a pass that is not counted."""
+    """Processor seconds of encoding and of decoding per second of audio, after a warm-up pass."""
     wave = 0.1 * torch.randn(1, 1, SECONDS * model.config.sampling_rate)
     codes = model.encode(wave).audio_codes
     model.decode(codes)
@@ -64,11 +64,11 @@ def real_time_factors(model: CodecModel, rounds: int) -> tuple[float, float]:
     return median(encoding), median(decoding)
 
 
-def row(preset: str, rounds: int) -> list[str]:
-    """Cells of the table."""
+def preset_row(preset: str, rounds: int) -> list[str]:
+    """Cells of a preset in the table."""
     config = preset_config(preset)
     of_taae = preset in TAAE_PRESETS
-    with torch.device("meta" if of_taae else "cpu"):  # the largest has weights of 4 GB, of which no number is needed
+    with torch.device("meta" if of_taae else "cpu"):  # the largest has 4 GB of weights, whose values do not matter
         model = AutoModel.from_config(config).eval()
         frames = round(SECONDS * config.frame_rate)
         width = len(config.levels) if of_taae else config.feature_dim
@@ -90,15 +90,17 @@ def row(preset: str, rounds: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table in Markdown."""
+    """Parse the arguments and print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help="default: the published ones and all of TAAE")
-    parser.add_argument("--rounds", type=int, default=3, help="timed passes, of which the median counts (default: 3)")
+    parser.add_argument(
+        "presets", nargs="*", metavar="PRESET", help="presets (default: the published ones and all of TAAE)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="number of timed passes (default: 3)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    for preset in options.presets or PRESETS:
-        print("| " + " | ".join(row(preset, options.rounds)) + " |", flush=True)
+    for preset in options.presets or DEFAULT_PRESETS:
+        print("| " + " | ".join(preset_row(preset, options.rounds)) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Counts over real audio: ids and samples that depend on batch, padding, chunks, pushes or threads (none should).
+"""Invariants on real audio: counts ids and samples that change with batch, padding, chunks, pushes or threads.
 
     python -m benchmarks.invariants FOLDER… [--model l3ac-1k]
 
-An id that differs is counted apart when a latent of its frame lies within rounding noise of a level boundary.
+No id should change. Ids whose latents lie within rounding error of a level boundary are counted separately.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from l3ac_tokenizer import CodecModel, StreamingDecoder, StreamingEncoder
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 
 CHUNKS = (0.05, 0.5, 4.0)
-"""Seconds of the pieces that whole clips are compared with."""
+"""Lengths in seconds of the chunks that are compared with whole clips."""
 
 
 def clips(folder: Path, rate: int) -> list[Tensor]:
-    """Waveforms (T,) of a folder's files."""
+    """Audio (T,) of all files in a folder."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     return [torch.from_numpy(read_audio(path, rate)[0]) for path in paths]
 
 
-def alone(model: CodecModel, clip: Tensor) -> Tensor:
-    """Ids (N,) of a clip by itself."""
+def encode_alone(model: CodecModel, clip: Tensor) -> Tensor:
+    """Ids (N,) of a clip encoded by itself."""
     return model.encode(clip[None, None]).audio_codes[0, 0]
 
 
 def in_batches(model: CodecModel, batch: list[Tensor], side: str) -> list[Tensor]:
-    """Ids of clips that stand at one side of noise in a padded batch."""
+    """Ids of clips in a batch padded with noise at one side."""
     longest = max(map(len, batch)) + 777
     values, mask = torch.randn(len(batch), 1, longest), torch.zeros(len(batch), 1, longest, dtype=torch.bool)
     for row, clip in enumerate(batch):
@@ -47,8 +47,8 @@ def in_batches(model: CodecModel, batch: list[Tensor], side: str) -> list[Tensor
     return [ids[own] for ids, own in zip(encoded.audio_codes[:, 0], encoded.audio_codes_mask[:, 0], strict=True)]
 
 
-def in_pushes(model: CodecModel, clip: Tensor, rng: random.Random) -> Tensor:
-    """Ids of a clip that comes in pushes of random size, from none to half a second."""
+def in_random_pushes(model: CodecModel, clip: Tensor, rng: random.Random) -> Tensor:
+    """Ids (N,) of a clip encoded as a stream in pushes of random size, from zero samples to half a second."""
     stream, ids, position = StreamingEncoder(model), [], 0
     while position < len(clip):
         size = rng.choice([0, 1, 160, 640, rng.randrange(8000)])
@@ -58,7 +58,7 @@ def in_pushes(model: CodecModel, clip: Tensor, rng: random.Random) -> Tensor:
 
 
 def on_threads(threads: int, run: Callable[[], Tensor]) -> Tensor:
-    """What `run` gives on so many threads."""
+    """Result of `run` on this many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -68,19 +68,19 @@ def on_threads(threads: int, run: Callable[[], Tensor]) -> Tensor:
 
 
 def variants(model: CodecModel, clip: Tensor, rng: random.Random) -> Iterator[tuple[str, Tensor]]:
-    """Ids of a clip by every way but the plain one and the batch."""
+    """Ids of a clip in chunks, in pushes and on two threads, each with a name."""
     for seconds in CHUNKS:
         yield f"chunks of {seconds} s", model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0]
-    yield "pushes", in_pushes(model, clip, rng)
-    yield "2 threads", on_threads(2, lambda: alone(model, clip))
+    yield "pushes", in_random_pushes(model, clip, rng)
+    yield "2 threads", on_threads(2, lambda: encode_alone(model, clip))
 
 
-def decoded(model: CodecModel, ids: Tensor, rng: random.Random) -> Iterator[tuple[str, float]]:
-    """Largest deviation of decoded audio by each way from that of the whole."""
+def decoding_deviations(model: CodecModel, ids: Tensor, rng: random.Random) -> Iterator[tuple[str, float]]:
+    """Largest deviation of audio decoded in chunks and in pushes from that of the whole clip, each with a name."""
     whole = model.decode(ids[None, None]).audio_values
     for seconds in CHUNKS[1:]:
-        pieces = model.decode(ids[None, None], chunk_seconds=seconds).audio_values
-        yield f"decode, chunks of {seconds} s", float((pieces - whole).abs().max())
+        chunked = model.decode(ids[None, None], chunk_seconds=seconds).audio_values
+        yield f"decode, chunks of {seconds} s", float((chunked - whole).abs().max())
     frozen = model.decode(ids[None, None], time_norm="frozen").audio_values[0, 0]
     stream, parts, position = StreamingDecoder(model), [], 0
     while position < len(ids):
@@ -92,7 +92,7 @@ def decoded(model: CodecModel, ids: Tensor, rng: random.Random) -> Iterator[tupl
 
 @torch.no_grad()
 def main() -> None:
-    """Print one row for each way."""
+    """Parse the arguments and print a row for each way to encode and decode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--model", default="l3ac-1k")
@@ -120,8 +120,8 @@ def main() -> None:
             total, near_total = total + len(boundary), near_total + int(boundary.sum())
             for way, ids in variants(model, clip, rng):
                 count(way, ids, encoded.audio_codes[0, 0], boundary)
-        # Decoding in chunks takes five passes: one clip of each batch.
-        for way, deviation in decoded(model, plain[0].audio_codes[0, 0], rng):
+        # Decoding in chunks takes five passes, so only one clip of each batch is decoded.
+        for way, deviation in decoding_deviations(model, plain[0].audio_codes[0, 0], rng):
             worst[way] = max(worst[way], deviation)  # type: ignore[assignment]
     print(f"{len(audio)} clips, {total} ids, {near_total} frames within 1e-4 of a boundary\n")
     print("| way | ids that differ | of them near a boundary |\n|---|---|---|")

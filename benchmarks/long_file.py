@@ -1,9 +1,9 @@
-"""Memory of encoding a long file: it must not grow with the length.
+"""Memory of encoding a long file, which must not grow with its length.
 
     python -m benchmarks.long_file --hours 10 --model l3ac-1k
 
-Writes a made recording of that length, encodes it with `l3ac encode` in a process of its own, and prints the resident
-memory of that process while it runs, hour by hour of audio, and its peak.
+Writes a synthetic recording of that length, encodes it with `l3ac encode` in a separate process, and prints the peak of
+that process's resident memory, overall and for each tenth of the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = 10
 
 
 def write_recording(path: Path, hours: float) -> None:
-    """A tone that wanders, noise in bursts and pauses, minute by minute, as FLAC."""
+    """Write a FLAC file with a gliding tone, bursts of noise and pauses, in minutes of different pitch."""
     random = np.random.default_rng(0)
     time_axis = np.arange(60 * RATE) / RATE
     with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as file:
@@ -38,7 +38,7 @@ def write_recording(path: Path, hours: float) -> None:
 
 
 def main() -> int:
-    """Command line; returns the exit status of `l3ac encode`."""
+    """Parse the arguments, measure and print; returns the exit status of `l3ac encode`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--model", default="l3ac-1k")

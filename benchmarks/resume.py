@@ -1,8 +1,8 @@
-"""A corpus tokenized twice by the command line, once in peace and once killed (SIGKILL) several times, and compared.
+"""Resuming tokenization: compares an uninterrupted run with one that is killed (SIGKILL) several times.
 
     OMP_NUM_THREADS=1 python -m benchmarks.resume FOLDER --output SCRATCH [--kills 3] [--shard-rows 50]
 
-The kills are spread over the run, each at a moment drawn at random (seed 0) within the work on a shard.
+The kills are spread over the run, each at a random moment (seed 0) during the work on a shard.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import pyarrow.parquet as pq
 
 
 def command(folder: str, output: Path, shard_rows: int, model: str) -> list[str]:
-    """The command line of a run."""
+    """Command line of a run."""
     arguments = [folder, "-o", str(output), "--shard-rows", str(shard_rows), "--model", model, "--json"]
     return [sys.executable, "-m", "l3ac_tokenizer.cli", "tokenize", *arguments]
 
 
 def shards_done(output: Path) -> int:
-    """Finished shards of a folder."""
+    """Number of finished shards in a folder."""
     manifest = output / "manifest.jsonl"
     return max(0, manifest.read_bytes().count(b"\n") - 1) if manifest.exists() else 0
 
 
 def rows_digest(output: Path) -> tuple[int, str]:
-    """Number of rows, and a digest of all of them in order."""
+    """Number of rows, and a digest of all rows in order."""
     count, digest = 0, hashlib.sha256()
     for path in sorted(output.glob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
@@ -42,10 +42,10 @@ def rows_digest(output: Path) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Run, kill, compare; exit status 1 where the rows differ."""
+    """Run, kill and compare; exits with status 1 if the rows differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="corpus")
-    parser.add_argument("--output", required=True, type=Path, help="empty folder to work in")
+    parser.add_argument("folder", help="corpus to tokenize")
+    parser.add_argument("--output", required=True, type=Path, help="empty scratch folder")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--shard-rows", type=int, default=50)
     parser.add_argument("--model", default="l3ac-1k")
@@ -61,7 +61,8 @@ def main() -> None:
     seconds = time.perf_counter() - began
     summary = json.loads(done.stdout)
     print(
-        f"in peace: {summary['clips']} clips, {summary['hours']:.2f} h, {summary['failures']} failures, {seconds:.0f} s"
+        f"uninterrupted: {summary['clips']} clips, {summary['hours']:.2f} h, {summary['failures']} failures, "
+        f"{seconds:.0f} s"
     )
 
     chance = random.Random(0)
@@ -86,9 +87,9 @@ def main() -> None:
     )
     same = last.returncode == 0 and first == second
     print(
-        f"gone on to the end: status {last.returncode}, {second[0]} rows of {first[0]}; rows {first[1][:16]}…, ", end=""
+        f"resumed to the end: status {last.returncode}, {second[0]} rows of {first[0]}; rows {first[1][:16]}…, ", end=""
     )
-    print(f"{second[1][:16]}…: {'the same' if same else 'OTHERS'}; {files} of {shards} files equal byte for byte")
+    print(f"{second[1][:16]}…: {'equal' if same else 'DIFFERENT'}; {files} of {shards} files are identical")
     sys.exit(not same)
 
 

@@ -1,4 +1,4 @@
-"""What it costs to start: imports, and loading the bundled model, each in fresh processes.
+"""Start-up time: imports, and loading the bundled model, each in a fresh process.
 
 python -m benchmarks.startup [--rounds 9]
 """
@@ -17,7 +17,8 @@ import torch
 from tqdm import trange
 
 from benchmarks.codecs import PRESET
-from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.report import add_output, machine, machine_line, record
+from l3ac_tokenizer.evaluation.report.tables import table
 
 PROGRAMS = {
     "nothing": "",
@@ -32,11 +33,11 @@ PROGRAMS = {
         f"import l3ac_tokenizer; from transformers import AutoModel; AutoModel.from_pretrained({PRESET!r})"
     ),
 }
-"""What the page calls a program → the program."""
+"""Title in the table → program."""
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Median seconds of each program from start to end, all of them once a round, after a round that warms up."""
+    """Median run time of each program, over rounds of all programs after a warm-up round."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     times: dict[str, list[float]] = {title: [] for title in PROGRAMS}
     for turn in trange(rounds + 1, desc="fresh processes", unit="round"):
@@ -53,18 +54,18 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a section of a page."""
+    """The section of the page."""
     rows = [[f"`{title}`", f"{seconds:.2f} s"] for title, seconds in result["seconds"].items()]
     return (
         "## Start-up\n\n"
         f"Made by `python -m benchmarks.startup` on {machine_line(result['machine'])}\n\n"
-        f"Whole life of a fresh Python process, median of {result['rounds']}, files in the system's cache.\n\n"
+        f"From start to exit of a fresh Python process, median of {result['rounds']}, files cached by the system.\n\n"
         f"{table([['program', 'time'], *rows])}\n"
     )
 
 
 def main() -> None:
-    """Measure, and write the section."""
+    """Parse the arguments, measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="default: %(default)d")
     add_output(parser)

@@ -1,10 +1,10 @@
-"""Cost of exact streaming: real-time factor, and how long one push takes.
+"""Cost of exact streaming: real-time factor, and time of one push.
 
     python -m benchmarks.streaming
     python -m benchmarks.streaming --seconds 5 -o /tmp/speed.md
 
-Noise is encoded in pushes of each size, and its ids are decoded in pushes of the ids that have come in that time. The
-first second of each stream is not counted.
+Noise is encoded in pushes of each size, and its ids are decoded in pushes of the same duration. The first second of
+each stream is not counted.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ import torch
 from torch import Tensor
 
 from benchmarks.codecs import PRESET
-from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.report import add_output, machine, machine_line, record
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
+from l3ac_tokenizer.evaluation.report.tables import table
 from l3ac_tokenizer.evaluation.timing import timed
 
 PUSHES_MS = (20, 40, 80)
 
 
 def measure(model: L3ACModel, seconds: float, threads: int) -> dict[str, Any]:
-    """Everything that the section shows, as JSON values."""
+    """All values of the section, as JSON values."""
     torch.set_num_threads(threads)
     rate = model.config.sampling_rate
     audio = 0.1 * torch.randn(1, round((seconds + 1) * rate), generator=torch.Generator().manual_seed(0))
     ids = model.encode(audio[None]).audio_codes[0]  # (1, N)
     rows = []
     for push_ms in PUSHES_MS:
-        for direction, push, pieces in (
+        for direction, push, pushes in (
             ("encode", StreamingEncoder(model).push, in_pushes(audio, push_ms * 1e-3 * rate)),
             ("decode", StreamingDecoder(model).push, in_pushes(ids, push_ms * 1e-3 * model.config.frame_rate)),
         ):
-            rows.append({"direction": direction, "push_ms": push_ms, **latencies(push, list(pieces), push_ms)})
+            rows.append({"direction": direction, "push_ms": push_ms, **latencies(push, list(pushes), push_ms)})
     return {
         "machine": machine(threads),
         "seconds": seconds,
@@ -49,17 +50,17 @@ def measure(model: L3ACModel, seconds: float, threads: int) -> dict[str, Any]:
 
 
 def in_pushes(values: Tensor, size: float) -> Iterator[Tensor]:
-    """values (1, n) in pieces of `size` on average, which need not be whole; an incomplete last piece is left out."""
+    """Values (1, N) in pushes of `size` on average, which may be fractional; an incomplete last push is left out."""
     for index in range(int(values.shape[1] / size)):
         yield values[:, int(index * size) : int((index + 1) * size)]
 
 
-def latencies(push: Callable[[Tensor], list[Tensor]], pieces: list[Tensor], push_ms: float) -> dict[str, float]:
-    """Real-time factor, and median and 99th percentile of a push in ms; the pushes of the first second only warm up."""
+def latencies(push: Callable[[Tensor], list[Tensor]], pushes: list[Tensor], push_ms: float) -> dict[str, float]:
+    """Real-time factor, and median and 99th percentile of a push in ms, without the first second."""
     warm_up = round(1000 / push_ms)
-    for piece in pieces[:warm_up]:
-        push(piece)
-    walls = [1e3 * timed(partial(push, piece))[1].wall for piece in pieces[warm_up:]]
+    for values in pushes[:warm_up]:
+        push(values)
+    walls = [1e3 * timed(partial(push, values))[1].wall for values in pushes[warm_up:]]
     return {
         "real_time_factor": statistics.mean(walls) / push_ms,
         "p50_ms": statistics.median(walls),
@@ -68,7 +69,7 @@ def latencies(push: Callable[[Tensor], list[Tensor]], pieces: list[Tensor], push
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a section of a page."""
+    """The section of the page."""
     cells = [["", "push", "RTF", "p50 of a push", "p99 of a push"]]
     for row in result["rows"]:
         cells.append(
@@ -83,15 +84,15 @@ def markdown(result: dict[str, Any]) -> str:
     return (
         "## Streaming\n\n"
         f"Made by `python -m benchmarks.streaming` on {machine_line(result['machine'])}\n\n"
-        f"{PRESET}, {result['seconds']:g} s of noise in pushes of each size. RTF: seconds of computing for a second of "
-        f"audio. What the network must wait for comes on top: {result['encoder_lookahead_ms']:.0f} ms after an id's "
-        f"own samples, {result['decoder_lookahead_ms']:.0f} ms behind the ids.\n\n{table(cells)}\n"
+        f"{PRESET}, {result['seconds']:g} s of noise in pushes of each size. RTF: seconds of computation per second of "
+        f"audio. The look-ahead of the network adds {result['encoder_lookahead_ms']:.0f} ms after an id's own samples "
+        f"to encode, and {result['decoder_lookahead_ms']:.0f} ms to decode.\n\n{table(cells)}\n"
     )
 
 
 @torch.inference_mode()
 def main() -> None:
-    """Measure, and write the section."""
+    """Parse the arguments, measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, metavar="S", help="default: %(default)g")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)d")

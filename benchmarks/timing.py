@@ -1,4 +1,4 @@
-"""What a machine could do at most, and how much of a call is products."""
+"""Peak speed of matrix products on a machine, and profiles of calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from l3ac_tokenizer.evaluation.timing import timed
 
 
 def gemm_peaks(size: int = 2048) -> dict[str, float]:
-    """GFLOP/s of square matrix products on torch's threads, the best of ten each.
+    """GFLOP/s of square matrix products on torch's threads, the best of ten runs each.
 
-    `torch.mm` in float32 and bfloat16, and oneDNN's float32 product with a weight that was packed beforehand, where
-    this build of torch has it.
+    `torch.mm` in float32 and bfloat16, and oneDNN's float32 product with a prepacked weight, if this build of torch has
+    it.
     """
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, size, size, generator=generator)
@@ -48,11 +48,11 @@ _PRODUCTS = frozenset(
         "mkldnn::_linear_pointwise",
     }
 )
-"""Operations, by their names in a profile, that are matrix products or convolutions."""
+"""Names in a profile of the operations that are matrix products or convolutions."""
 
 
 def profiled(call: Callable[[], Any]) -> tuple[dict[str, float], float]:
-    """CPU seconds that each operation of a call takes itself, the most expensive first, and wall seconds in all."""
+    """Self CPU seconds of each operation of a call, the most expensive first, and the wall seconds of the call."""
     with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as record:
         _, timing = timed(call)
     own = {event.key: event.self_cpu_time_total * 1e-6 for event in record.key_averages()}
@@ -60,5 +60,5 @@ def profiled(call: Callable[[], Any]) -> tuple[dict[str, float], float]:
 
 
 def seconds_in_products(operations: Mapping[str, float]) -> float:
-    """Those of matrix products and convolutions."""
+    """Seconds of matrix products and convolutions in a profile."""
     return sum(seconds for name, seconds in operations.items() if name in _PRODUCTS)

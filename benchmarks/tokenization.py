@@ -1,10 +1,10 @@
-"""Speed and memory of tokenizing a corpus, beside the model alone on the same clips.
+"""Speed and memory of tokenizing a corpus, compared with the model alone on the same clips.
 
     OMP_NUM_THREADS=1 python -m benchmarks.tokenization FOLDER [--clips 48] [--rounds 3]
 
-Every setting goes over the same clips once a round, the settings in turn, in one process with one thread; medians
-over the rounds. Speed is seconds of audio per second of the clock, and per second of processor time, which other
-work on the machine hardly changes. Peak memory is that of a process of its own.
+Each round processes the same clips in every setting, in one process with one thread; results are medians over rounds.
+Speed is seconds of audio per second of wall time, and per second of processor time, which other work on the machine
+hardly affects. Peak memory is measured in a separate process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BUDGET = 30.0
 
 
 class FirstClips:
-    """The first clips of a source."""
+    """The first clips of a source, as a source."""
 
     def __init__(self, source: Source, count: int) -> None:
         self.kind, self.columns, self.digest = source.kind, source.columns, source.digest
@@ -48,7 +48,7 @@ class FirstClips:
 
 
 def in_order(seconds: Sequence[float], budget: float) -> list[list[int]]:
-    """Batches of `by_length` without sorting: what bucketing is compared with."""
+    """Batches as of `by_length`, but without sorting: the baseline of bucketing."""
     groups: list[list[int]] = []
     for position, length in enumerate(seconds):
         longest = max([length, *(seconds[member] for member in groups[-1])]) if groups else length
@@ -60,20 +60,20 @@ def in_order(seconds: Sequence[float], budget: float) -> list[list[int]]:
 
 
 def one_by_one(seconds: Sequence[float], budget: float) -> list[list[int]]:
-    """Every clip alone."""
+    """A batch for each clip."""
     return [[position] for position in range(len(seconds))]
 
 
 def pipeline(
     source: Source, model: CodecModel, budget: float = BUDGET, groups: Callable = by_length, num_proc: int = 1
 ) -> None:
-    """The whole way: files to shards."""
+    """Run the whole pipeline, from files to shards."""
     with tempfile.TemporaryDirectory() as out, mock.patch.object(encoding, "by_length", groups):
         tokenize_corpus(source, model, out, engine=LocalEngine(num_proc), chunk_seconds=budget)
 
 
 def model_alone(waves: Sequence[np.ndarray], model: CodecModel) -> None:
-    """The network on clips that are in memory, in the batches of the pipeline."""
+    """Run the network on clips in memory, in the batches of the pipeline."""
     for start in range(0, len(waves), WINDOW_ROWS):
         window = waves[start : start + WINDOW_ROWS]
         for group in by_length([len(wave) / 16_000 for wave in window], BUDGET):
@@ -81,7 +81,7 @@ def model_alone(waves: Sequence[np.ndarray], model: CodecModel) -> None:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and of those it has waited for."""
+    """Processor time of this process and of the child processes it has waited for."""
     return sum(
         usage.ru_utime + usage.ru_stime
         for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -89,7 +89,7 @@ def processor_seconds() -> float:
 
 
 def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
-    """Peak memory of the pipeline in a process of its own."""
+    """Peak memory of the pipeline in MB, measured in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (folder, count, name, budget))
 
@@ -97,14 +97,14 @@ def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
 def _peak(folder: str, count: int, name: str, budget: float) -> float:
     torch.set_num_threads(1)
     pipeline(FirstClips(open_layout(folder), count), CodecModel.from_pretrained(name).eval(), budget)
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the process that began this one
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would include the parent process
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:
-    """Measure, and print a Markdown table."""
+    """Parse the arguments, measure, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="of audio files")
+    parser.add_argument("folder", help="folder of audio files")
     parser.add_argument("--model", default="l3ac-1k")
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
@@ -122,11 +122,11 @@ def main() -> None:
         "one clip at a time": lambda: pipeline(source, model, groups=one_by_one),
         "batches of 60 s": lambda: pipeline(source, model, 60.0),
         "batches of 120 s": lambda: pipeline(source, model, 120.0),
-        "2 processes, started anew": lambda: pipeline(source, model, num_proc=2),
+        "2 processes, including their start": lambda: pipeline(source, model, num_proc=2),
     }
     clock: dict[str, list[float]] = {name: [] for name in settings}
     processor: dict[str, list[float]] = {name: [] for name in settings}
-    model_alone(waves[:4], model)  # the first call costs more
+    model_alone(waves[:4], model)  # warm-up
     for _ in range(options.rounds):
         for name, run in settings.items():
             began, began_processor = time.perf_counter(), processor_seconds()
@@ -134,7 +134,7 @@ def main() -> None:
             clock[name].append(time.perf_counter() - began)
             processor[name].append(processor_seconds() - began_processor)
     print(f"{len(source)} clips, {seconds / 60:.1f} minutes, {options.rounds} rounds, one thread\n")
-    print("| setting | x real time | of the model alone | x real time of processor time | of the model alone |")
+    print("| setting | × real time | share of the model alone | × real time, processor | share of the model alone |")
     print("|---|---|---|---|---|")
     speeds = [{name: seconds / statistics.median(times[name]) for name in settings} for times in (clock, processor)]
     first = next(iter(settings))

@@ -1,4 +1,4 @@
-"""A picture of a training run from its log.
+"""Plot of a training run from its log.
 
 python -m benchmarks.training_curve RUN/log.jsonl -o docs/training.png
 """
@@ -19,14 +19,14 @@ PANELS = (
     ("training losses", "raw value", {"stft": "multi-scale STFT", "cosine": "1 - cosine"}),
     ("held-out speech", "STOI", {"held_out/speech/stoi": "STOI"}),
     ("held-out clips", "SI-SDR, dB", {f"held_out/{d}/si_sdr": d for d in ("speech", "music", "general")}),
-    ("ids", "different ids among {frames:,} (training)", {"ids_in_use": "ids in use"}),
+    ("ids", "distinct ids among {frames:,} (training)", {"ids_in_use": "ids in use"}),
 )
 
 
-def draw(log: Path, picture: Path) -> None:
-    """Four panels over minutes of training: losses, STOI, SI-SDR, ids in use.
+def draw_training_curves(log: Path, picture: Path) -> None:
+    """Write a plot of losses, STOI, SI-SDR and ids in use over minutes of training.
 
-    Losses and ids are drawn where as many frames were looked at as mostly are: those of other crops compare badly.
+    Only the most frequent number of frames per record is shown for losses and ids, which depend on it.
     """
     records = [json.loads(line) for line in log.read_text().splitlines()]
     frames = mode(record["frames"] for record in records if "frames" in record)
@@ -43,12 +43,12 @@ def draw(log: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Parse the arguments and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("log", type=Path, help="log.jsonl of a run")
     parser.add_argument("-o", "--output", type=Path, required=True, help="PNG or SVG")
     options = parser.parse_args()
-    draw(options.log, options.output)
+    draw_training_curves(options.log, options.output)
 
 
 if __name__ == "__main__":

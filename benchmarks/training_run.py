@@ -1,10 +1,10 @@
-"""How fast `recipes/train_codec.py` trains in each of many settings, and with how much memory: what to choose.
+"""Speed and memory of `recipes/train_codec.py` in many settings.
 
     python -m benchmarks.training_run --data FOLDER --encoder WHISPER_ENCODER [--settings compiled ...] [--steps 60]
 
-Each setting is a run of the recipe with `l3ac-1k-cpu.yaml` and little else than its own arguments, one after the
-other; its speed is the median of what the run logs every ten updates, without the first twenty, in which compilers
-compile. Runs are not interleaved: a machine that other work slows down shows in the spread.
+Each setting is a run of the recipe with `l3ac-1k-cpu.yaml` and its own arguments, one after the other. Its speed is the
+median of the values that the run logs every ten updates, without the first twenty, which include compilation. Runs are
+not interleaved, so a slowdown of the machine shows in the spread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.report import add_output, machine, machine_line, record
+from l3ac_tokenizer.evaluation.report.tables import table
 
 RECIPE = Path(__file__).parents[1] / "recipes"
 EVERY = 10
@@ -27,7 +28,7 @@ EVERY = 10
 
 
 class Setting(NamedTuple):
-    """One way to train."""
+    """A way to train."""
 
     title: str
     crop_seconds: float = 0.54
@@ -39,7 +40,7 @@ class Setting(NamedTuple):
     others: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
-        """What the recipe is told."""
+        """Command-line arguments of the recipe."""
         phase = {"crop_seconds": self.crop_seconds, "batch_size": self.batch_size, "compile": self.compile}
         return ["--phases", json.dumps([phase]), "--mixed-precision", self.precision, *self.others]
 
@@ -67,14 +68,14 @@ SETTINGS = {
         others=("--discriminator", "{every: 22}", "--weights.adversarial_max", "10"),
     ),
 }
-"""Name on the command line → how to train; "the same" is the first but for what follows."""
+"""Name on the command line → setting; "the same" refers to the first."""
 
 
 def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, Any]:
     """Speed and memory of one setting.
 
     Raises:
-        subprocess.CalledProcessError: the recipe failed.
+        subprocess.CalledProcessError: the run failed.
     """
     setting = SETTINGS[name]
     launcher = [sys.executable]
@@ -85,7 +86,7 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
             *launcher,
             str(RECIPE / "train_codec.py"),
             *("--config", str(RECIPE / "configs/l3ac-1k-cpu.yaml"), "--data", *data, "--run", run),
-            *("--domains", "{speech: 1, music: 0, general: 0}"),  # speech is what lies in no folder of another name
+            *("--domains", "{speech: 1, music: 0, general: 0}"),  # files in folders of other names count as speech
             *("--holdout", "[]", "--tracker", "null", "--max-minutes", "null", "--max-steps", str(steps)),
             *("--log-every", str(EVERY), "--init-from", "l3ac-1k"),
             *(encoder if argument == "ENCODER" else argument for argument in setting.arguments()),
@@ -108,8 +109,8 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a section of a page."""
-    rows = [["", "audio a second, s", "slowest, fastest", "updates a second", "largest process, GiB"]]
+    """The section of the page."""
+    rows = [["", "seconds of audio per second", "slowest, fastest", "updates per second", "largest process, GiB"]]
     for name, found in result["settings"].items():
         rows.append(
             [
@@ -123,24 +124,26 @@ def markdown(result: dict[str, Any]) -> str:
     return (
         "## Training with the recipe\n\n"
         f"Made by `python -m benchmarks.training_run` on {machine_line(result['machine'])}\n\n"
-        f"Runs of {result['steps']} updates each, one after the other, on one thread unless it says otherwise; medians "
-        f"over every {EVERY} updates, without the first 20.\n\n{table(rows)}\n"
+        f"Runs of {result['steps']} updates each, one after the other, on one thread unless stated otherwise; "
+        f"medians over every {EVERY} updates, without the first 20.\n\n{table(rows)}\n"
     )
 
 
 def main() -> None:
-    """Measure, and write the section."""
+    """Parse the arguments, measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", required=True, help="speech, as for train_codec.py; minutes are enough")
+    parser.add_argument(
+        "--data", nargs="+", required=True, help="speech, as for train_codec.py; a few minutes are enough"
+    )
     parser.add_argument("--encoder", required=True, metavar="DIRECTORY", help="speech encoder of the perceptual loss")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--steps", type=int, default=60, metavar="N", help="updates of a run (default: %(default)d)")
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="updates per run (default: %(default)d)")
     add_output(parser)
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": machine(1), "steps": options.steps, "settings": {}}
     for name in options.settings:
         result["settings"][name] = measure(name, options.data, options.encoder, options.steps)
-        record("training_run", result, options.output)  # after each: a run that is stopped has left something
+        record("training_run", result, options.output)  # after each, so that an interruption loses only one
     print(markdown(result))
 
 

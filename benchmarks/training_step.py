@@ -1,9 +1,10 @@
-"""How long one step of the generator takes: the published code in plain eager float32, and ours in every way.
+"""Time of one training step of the generator: the published code in eager float32, and ours in every way.
 
     python -m benchmarks.training_step [--variants published ours ours-compiled ours-bfloat16] [--threads 2]
 
-A step is forward, waveform and spectrogram loss (no discriminator), backward and Adam, on noise. Rounds go through all
-variants, so that a machine that slows down slows down all; the first round, in which compilers compile, is not counted.
+A step is forward, waveform and spectrogram loss (no discriminator), backward and Adam, on noise. Rounds are
+interleaved so that a slowdown of the machine affects all variants alike; the first round, which includes compilation,
+is not counted.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from torch import Tensor
 from tqdm import tqdm, trange
 
 from benchmarks.codecs import PRESET
-from benchmarks.report import add_output, machine, machine_line, record, table
+from benchmarks.report import add_output, machine, machine_line, record
+from l3ac_tokenizer.evaluation.report.tables import table
 from l3ac_tokenizer.evaluation.timing import timed
 
 Step = Callable[[Tensor], Tensor]
 """Audio (B, T) → decoded audio (B, T)."""
 
 
-def published() -> tuple[torch.nn.Module, Step]:
+def published_step() -> tuple[torch.nn.Module, Step]:
     """The network of the package `l3ac` 1.0, which has no training code."""
     import l3ac
 
@@ -34,7 +36,7 @@ def published() -> tuple[torch.nn.Module, Step]:
     return network, lambda audio: network(audio)["generated_audio"]
 
 
-def ours() -> tuple[torch.nn.Module, Step]:
+def our_step() -> tuple[torch.nn.Module, Step]:
     """The codec as the recipe trains it."""
     from l3ac_tokenizer import L3ACConfig, L3ACModel
     from l3ac_tokenizer.training.network import TrainableCodec
@@ -43,15 +45,15 @@ def ours() -> tuple[torch.nn.Module, Step]:
     return codec, lambda audio: codec(audio[:, None])[0]
 
 
-def ours_compiled() -> tuple[torch.nn.Module, Step]:
-    """The same compiled, as the recipe's `compile: true` does it."""
-    codec, _ = ours()
+def our_compiled_step() -> tuple[torch.nn.Module, Step]:
+    """The same compiled, as by the recipe's `compile: true`."""
+    codec, _ = our_step()
     compiled = torch.compile(codec, dynamic=False)
     return codec, lambda audio: compiled(audio[:, None])[0]
 
 
 def in_bfloat16(build: Callable[[], tuple[torch.nn.Module, Step]]) -> tuple[torch.nn.Module, Step]:
-    """A variant under bfloat16 autocast: it learns less a step from random weights, as much from trained ones."""
+    """A variant under bfloat16 autocast: it learns less per step from random weights, as much from trained ones."""
     network, step = build()
 
     def forward(audio: Tensor) -> Tensor:
@@ -62,35 +64,35 @@ def in_bfloat16(build: Callable[[], tuple[torch.nn.Module, Step]]) -> tuple[torc
 
 
 VARIANTS: dict[str, tuple[str, Callable[[], tuple[torch.nn.Module, Step]]]] = {
-    "published": ("published code, eager", published),
-    "ours": ("ours, eager", ours),
-    "ours-compiled": ("ours, torch.compile", ours_compiled),
-    "ours-bfloat16": ("ours, bfloat16 autocast", partial(in_bfloat16, ours)),
-    "ours-compiled-bfloat16": ("ours, torch.compile, bfloat16 autocast", partial(in_bfloat16, ours_compiled)),
+    "published": ("published code, eager", published_step),
+    "ours": ("ours, eager", our_step),
+    "ours-compiled": ("ours, torch.compile", our_compiled_step),
+    "ours-bfloat16": ("ours, bfloat16 autocast", partial(in_bfloat16, our_step)),
+    "ours-compiled-bfloat16": ("ours, torch.compile, bfloat16 autocast", partial(in_bfloat16, our_compiled_step)),
 }
-"""Name on the command line → title in the table, and how to build it; the first is what others are compared with."""
+"""Name on the command line → title in the table, and function that builds it; the first is the reference."""
 
 
 def measure(names: list[str], batch: int, seconds: float, threads: int, rounds: int) -> dict[str, Any]:
-    """Everything that the section shows, as JSON values."""
+    """All values of the section, as JSON values."""
     from l3ac_tokenizer.training.losses import l1_loss, multi_scale_stft_loss
 
     torch.set_num_threads(threads)
     audio = 0.1 * torch.randn(batch, round(seconds * 16_000), generator=torch.Generator().manual_seed(0))
 
-    def update(forward: Step, optimiser: torch.optim.Optimizer) -> None:
+    def update(forward: Step, optimizer: torch.optim.Optimizer) -> None:
         decoded = forward(audio)
         loss = 10 * l1_loss(decoded, audio) + multi_scale_stft_loss(decoded, audio)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     steps: dict[str, Callable[[], None]] = {}
     for name in tqdm(names, desc="building", unit="variant"):
         torch.manual_seed(0)
         network, forward = VARIANTS[name][1]()
-        optimiser = torch.optim.Adam(network.parameters(), lr=1e-5)
-        steps[name] = partial(update, forward, optimiser)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
+        steps[name] = partial(update, forward, optimizer)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in trange(rounds + 1, desc="steps", unit="round"):
         for name, step in steps.items():
@@ -107,10 +109,10 @@ def measure(names: list[str], batch: int, seconds: float, threads: int, rounds: 
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a section of a page."""
+    """The section of the page."""
     first = next(iter(result["step_s"].values()))
     audio = result["batch"] * result["seconds"]
-    rows = [["", "a step", "steps a second", "audio a second", "× the first"]]
+    rows = [["", "time per step", "steps per second", "audio per second", "× the first"]]
     for name, seconds in result["step_s"].items():
         rows.append(
             [
@@ -131,7 +133,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, and write the section."""
+    """Parse the arguments, measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--batch", type=int, default=4, metavar="B", help="default: %(default)d")

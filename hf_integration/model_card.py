@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from l3ac_tokenizer import CodecModel
-from l3ac_tokenizer.evaluation.tables import COUNTED, mean_cell, metric_title, table
+from l3ac_tokenizer.evaluation.report.tables import COUNTED, mean_cell, metric_title, table
 from l3ac_tokenizer.files import atomic_write
 
 MARKS = ("<!-- measured by l3ac evaluate -->", "<!-- end of what was measured -->")
@@ -84,10 +84,10 @@ def _ids(summary: Summary, codec: Summary) -> str:
     titles = [metric_title(metric) for metric in shown.values()]
     rows = [["", "ids", "different", "of the codebook", "entropy", "corrected", "of each dimension", *titles]]
     for dataset, of in codec["datasets"].items():
-        (stream,) = of["ids"]["streams"]
+        (codebook,) = of["ids"]["codebooks"]
         levels = " ".join(f"{level['normalized_entropy']:.2f}" for level in of["ids"]["levels"])
-        entropies = [f"{stream[name]:.3f}" for name in ("normalized_entropy", "normalized_entropy_miller_madow")]
-        used = [f"{stream['used']:,}", f"{stream['used'] / stream['size']:.1%}"]
+        entropies = [f"{codebook[name]:.3f}" for name in ("normalized_entropy", "normalized_entropy_miller_madow")]
+        used = [f"{codebook['used']:,}", f"{codebook['used'] / codebook['size']:.1%}"]
         changed = [mean_cell(of["values"][name], metric) for name, metric in shown.items()]
         rows.append([dataset, f"{of['ids']['count']:,}", *used, *entropies, levels, *changed])
     return table(rows)

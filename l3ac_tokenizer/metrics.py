@@ -1,11 +1,11 @@
-"""Quality of decoded audio against its original, each metric by the definition of its source.
+"""Signal metrics: quality of decoded audio against its original, each as its source defines it.
 
-Every metric takes two mono clips (T,) of the same length and gives a float. A clip that a metric has no value
-for (PESQ finds no speech, too short a clip, silence) raises [`MetricError`], for the caller to count: no number
-is made up. The libraries that do the work are in the extra `eval`.
+Every metric takes two mono clips (T,) of the same length and returns a float. If it is undefined for a clip (PESQ finds
+no speech, the clip is too short or silent), it raises [`MetricError`] for the caller to count; no default value stands
+in. The libraries that compute the metrics are in the extra `eval`.
 
-Two sources rule: Codec-SUPERB (Wu et al., 2024, arXiv 2402.13071; what the L3AC paper reports) has STOI, PESQ-WB,
-SDR and MEL, and TAAE (Parker et al., 2024, arXiv 2411.19842, App. D) STOI, PESQ, SI-SDR, mel and STFT distance.
+STOI, PESQ-WB, SDR and MEL are those of Codec-SUPERB (Wu et al., 2024, arXiv 2402.13071), which the L3AC paper reports;
+STOI, PESQ, SI-SDR, mel and STFT distance are those of TAAE (Parker et al., 2024, arXiv 2411.19842, App. D).
 
 Axes: T samples.
 """
@@ -23,17 +23,17 @@ from transformers.audio_utils import mel_filter_bank
 
 
 class MetricError(ValueError):
-    """A metric is not defined for this clip."""
+    """The metric is undefined for this clip."""
 
 
 def stoi(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) -> float:
-    """Short-time objective intelligibility, about 0 (none) to 1, of pystoi.
+    """Short-time objective intelligibility, about 0 (none) to 1, by pystoi.
 
     Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", 2011.
-    Codec-SUPERB has an implementation of its own that resamples to 10 kHz with another filter.
+    Codec-SUPERB uses its own implementation, which resamples to 10 kHz with a different filter.
 
     Raises:
-        MetricError: fewer than 30 frames (0.4 s) of the reference are not silent.
+        MetricError: the reference has fewer than 30 frames (0.4 s) that are not silent.
     """
     from pystoi import stoi as pystoi
 
@@ -41,18 +41,18 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) -> flo
     if not reference.any():
         raise MetricError("STOI has no value: the reference is silent.")
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns, and returns 1e-5
+        warnings.simplefilter("error", RuntimeWarning)  # pystoi only warns, and returns 1e-5
         try:
             return float(pystoi(reference, estimate, sampling_rate))
-        except (RuntimeWarning, ValueError) as error:  # ValueError: not one frame
+        except (RuntimeWarning, ValueError) as error:  # ValueError: less than one frame
             raise MetricError("STOI needs 0.4 s of audio that is not silent.") from error
 
 
 def pesq(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int, band: str = "wb") -> float:
-    """Perceptual evaluation of speech quality as MOS-LQO, about 1 (bad) to 4.6, of the package `pesq`.
+    """Perceptual evaluation of speech quality as MOS-LQO, about 1 (bad) to 4.6, by the package `pesq`.
 
-    ITU-T P.862.2 (`band="wb"`) or P.862 with the mapping of P.862.1 (`"nb"`). Audio of another rate than
-    16 kHz is resampled to it with soxr.
+    ITU-T P.862.2 (`band="wb"`) or P.862 with the mapping of P.862.1 (`"nb"`). Audio at other sampling rates is
+    resampled to 16 kHz with soxr.
 
     Raises:
         MetricError: PESQ finds no speech, or the clip is shorter than a quarter of a second.
@@ -72,18 +72,18 @@ def pesq(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int, band: 
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise MetricError(f"PESQ has no value: {reason}.") from error
     if not math.isfinite(value):
-        raise MetricError("PESQ has no value: its result is not a number.")
+        raise MetricError("PESQ has no value: its result is not a finite number.")
     return value
 
 
 def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB, means removed, of torchmetrics.
+    """Scale-invariant signal-to-distortion ratio in dB with means removed, by torchmetrics.
 
     10·log10(‖αs‖² / ‖αs − ŝ‖²), α = ŝᵀs/‖s‖²: Le Roux et al., "SDR – half-baked or well done?", 2019; TAAE's
-    SI-SDR. Equal clips give some 150 dB, the limit of float64.
+    SI-SDR. Equal clips give about 150 dB, the limit of float64.
 
     Raises:
-        MetricError: one of the clips is constant.
+        MetricError: a clip is constant.
     """
     from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
@@ -94,14 +94,13 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Signal-to-distortion ratio in dB that allows a filter of 512 taps as distortion, of torchmetrics.
+    """Signal-to-distortion ratio in dB, up to a distortion filter of 512 taps, by torchmetrics.
 
     Vincent et al., "Performance measurement in blind audio source separation", 2006 (BSS Eval); Codec-SUPERB's SDR,
-    which comes from `mir_eval`. Clips that a filter makes equal are told as 100 dB, about where float64 ends.
+    there by `mir_eval`. Values are capped at 100 dB, near the limit of float64, where a filter makes the clips equal.
 
     Raises:
-        MetricError: one of the clips is silent, or has fewer than 512 samples, or is so simple a sound that the
-            filter is not determined.
+        MetricError: a clip is silent or has fewer than 512 samples, or the filter is not determined (pure tones).
     """
     from torchmetrics.functional.audio import signal_distortion_ratio
 
@@ -112,7 +111,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
         raise MetricError(f"SDR needs 512 samples; the clip has {reference.size}.")
     try:
         value = float(signal_distortion_ratio(_float64(estimate), _float64(reference)))
-    except RuntimeError as error:  # torch's word for a singular matrix
+    except RuntimeError as error:  # torch's error for a singular matrix
         raise MetricError("SDR has no value: the distortion filter is not determined.") from error
     if math.isnan(value):  # the coherence of clips that a filter makes equal, rounded past 1
         value = math.inf
@@ -123,7 +122,7 @@ def superb_mel(reference: np.ndarray, estimate: np.ndarray, sampling_rate: int) 
     """Codec-SUPERB's MEL, 0 for equal clips: Σ over two scales of mean |lg M² − lg M̂²| + mean |M − M̂|.
 
     The mel spectrogram loss of `descript-audiotools` with 150 bands of a window of 2048 samples and 80 of one of 512,
-    hops of a quarter: magnitude spectrograms (periodic Hann window, centred, reflected at the ends), mel bands of
+    hops of a quarter: magnitude spectrograms (periodic Hann window, centered, reflected at the ends), mel bands of
     Slaney's scale and area norm up to half the sampling rate, floored at 1e-5 for the logarithm only.
 
     Raises:
@@ -210,7 +209,7 @@ def _mel_filters(sampling_rate: int, window: int, bands: int) -> Tensor:
 
 
 def _check_pair(reference: np.ndarray, estimate: np.ndarray) -> None:
-    """Refuse what is not two finite mono clips of one length."""
+    """Refuse anything but two finite mono clips of one length."""
     if reference.ndim != 1 or reference.shape != estimate.shape:
         raise ValueError(
             f"The clips have the shapes {reference.shape} and {estimate.shape}; "

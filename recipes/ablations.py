@@ -1,10 +1,10 @@
-"""Train the paper's ablations one after the other for the same minutes, and print what each reached.
+"""Train the paper's ablations one after the other for the same time, and print a table of their scores.
 
     python recipes/ablations.py --data DIR... --held-out DIR... --runs FOLDER --minutes 20 [--key value ...]
 
 Further `--key value` pairs are configuration values of every run, for example crops and batches that fit the machine:
-`--phases "[{crop_seconds: 1, batch_size: 8}]" --accumulation 1`. A run that has ended is not repeated, one that was
-stopped goes on. Add `--cpu` to train on the CPU, otherwise the configuration of `accelerate config` holds.
+`--phases "[{crop_seconds: 1, batch_size: 8}]" --accumulation 1`. Finished runs are not repeated, interrupted ones
+resume. `--cpu` trains on the CPU; otherwise the configuration of `accelerate config` applies.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CONFIGS = [RECIPES / "configs/l3ac-1k.yaml", *sorted((RECIPES / "configs/ablatio
 COLUMNS = {"speech STOI": "stoi", "speech PESQ-WB": "pesq_wb", "SI-SDR (dB)": "si_sdr"}
 
 
-def table(runs: dict[str, Path], minutes: float) -> str:
-    """Markdown table of the last scores and losses in the runs' logs, means over domains."""
+def ablation_table(runs: dict[str, Path], minutes: float) -> str:
+    """Markdown table of the last scores and losses in each run's log, means over domains."""
     rows = []
     for name, folder in runs.items():
         records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -42,7 +42,7 @@ def _cell(figures: dict[str, float], name: str, digits: int) -> str:
 
 
 def _share_corpus(folder: Path) -> None:
-    """Let all runs decode the audio into one folder beside theirs, which the first fills."""
+    """Make the run use the folder of decoded audio that all runs share; the first run fills it."""
     shared = folder.parent / "corpus"
     shared.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -51,12 +51,12 @@ def _share_corpus(folder: Path) -> None:
 
 
 def main() -> int:
-    """Run what has not ended yet, then print the table; 1 if a run failed or was stopped, 130 after Ctrl-C."""
+    """Train unfinished runs, then print the table; returns 1 if a run failed or was interrupted, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, nargs="+", help="as for train_codec.py")
     parser.add_argument("--held-out", nargs="+", default=[], help="as for train_codec.py")
-    parser.add_argument("--runs", required=True, type=Path, help="folder of the runs' folders")
-    parser.add_argument("--minutes", required=True, type=float, help="of each run")
+    parser.add_argument("--runs", required=True, type=Path, help="parent folder of the runs")
+    parser.add_argument("--minutes", required=True, type=float, help="training time of each run")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU")
     arguments, rest = parser.parse_known_args()
     launch = [sys.executable, "-m", "accelerate.commands.launch", *(["--cpu"] if arguments.cpu else [])]
@@ -72,13 +72,13 @@ def main() -> int:
         process = subprocess.Popen([*map(str, command), *map(str, limits), *rest])
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # the run got it too, and saves
+        except KeyboardInterrupt:  # the run received it too, and saves its state
             process.wait()
             return 130
         if status or not (folder / "export").is_dir():
-            print(f"error: the run {config.stem} has not ended; its messages are above.", file=sys.stderr)
+            print(f"error: the run {config.stem} did not finish; see its messages above.", file=sys.stderr)
             return 1
-    print(table(runs, arguments.minutes))
+    print(ablation_table(runs, arguments.minutes))
     return 0
 
 

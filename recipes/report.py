@@ -1,13 +1,13 @@
-"""Make docs/results.md: the bundled weights and anchors on the evaluation audio, beside the papers' figures.
+"""Generate docs/results.md: the bundled weights and other codecs on the evaluation audio, beside the papers' results.
 
-L3AC_SHARED=… make report
+    L3AC_SHARED=… make report
 
-or, with the folder that holds `audio/eval` (speech, music, general; `eval/transcripts.csv`) and `audio/manifest.csv`:
+or, with a folder that has `audio/eval` (speech, music, general; `eval/transcripts.csv`) and `audio/manifest.csv`:
 
-python recipes/report.py "$L3AC_SHARED" -o docs/results.md
+    python recipes/report.py "$L3AC_SHARED" -o docs/results.md
 
-Rows are kept in `results/`, so a run that was stopped goes on, and other weights are all that is measured anew. Signal
-metrics and ids are of all clips, applications of the clips of speech that have a transcript.
+Results of all clips are kept in `results/`: an interrupted run resumes, and only changed weights are measured again.
+Signal and id metrics are over all clips, those of applications over the clips of speech with a transcript.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ import sys
 from pathlib import Path
 
 from l3ac_tokenizer.cli.report import one_sentence
-from l3ac_tokenizer.evaluation.codec import codec_title
-from l3ac_tokenizer.evaluation.data import open_data
-from l3ac_tokenizer.evaluation.options import Options
-from l3ac_tokenizer.evaluation.report import write_report
-from l3ac_tokenizer.evaluation.results_page import results_page
-from l3ac_tokenizer.evaluation.run import evaluate
+from l3ac_tokenizer.evaluation.codecs.base import codec_title
+from l3ac_tokenizer.evaluation.dataset import open_data
+from l3ac_tokenizer.evaluation.report.files import write_report
+from l3ac_tokenizer.evaluation.report.results_page import results_page
+from l3ac_tokenizer.evaluation.run import EvaluationOptions, evaluate
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.hub import bundled_presets
 
-ANCHORS = ["opus@6", "opus@12", "codec2@1200", "original"]
-PEERS = [
+CLASSICAL_CODECS = ["opus@6", "opus@12", "codec2@1200", "original"]
+TRANSFORMERS_CODECS = [
     "facebook/encodec_24khz@1.5",
     "descript/dac_16khz@2",
     "kyutai/mimi@8",
@@ -39,20 +38,30 @@ PEERS = [
 COMMAND = "make report"
 DATA_SETS = ["speech", "music", "general"]
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
-APPLICATIONS = Options(consistency=False, asr="faster-whisper", speaker="resemblyzer", opinions=("distillmos",))
+APPLICATIONS = EvaluationOptions(
+    consistency=False, scorers=(("asr", "faster-whisper"), ("speaker", "resemblyzer"), ("mos", "distillmos"))
+)
 
 
 def main() -> None:
-    """Write the manifests, measure, write the page."""
+    """Write the manifests, evaluate, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shared", type=Path, metavar="FOLDER", help="what L3AC_SHARED names")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
-    parser.add_argument("--rows", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("shared", type=Path, metavar="FOLDER", help="folder with the evaluation audio (L3AC_SHARED)")
     parser.add_argument(
-        "--models", nargs="+", default=bundled_presets(), metavar="NAME_OR_DIRECTORY", help="default: all bundled ones"
+        "-o", "--output", type=Path, default=Path("docs/results.md"), help="page (default: %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="clips a data set, to try it")
-    parser.add_argument("--jobs", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--rows", type=Path, default=Path("results"), help="folder of the results of all clips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=bundled_presets(),
+        metavar="NAME_OR_DIRECTORY",
+        help="models (default: all bundled)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="use at most N clips of each data set, for a trial run")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: %(default)s)")
     options = parser.parse_args()
     try:
         options.rows.mkdir(parents=True, exist_ok=True)
@@ -60,7 +69,7 @@ def main() -> None:
         summaries = {}
         models = options.models
         for name, codecs, settings in (
-            ("signal", [*models, *ANCHORS, *PEERS], Options()),
+            ("signal", [*models, *CLASSICAL_CODECS, *TRANSFORMERS_CODECS], EvaluationOptions()),
             ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
         ):
             data = open_data([str(manifests[name])], options.limit)
@@ -76,7 +85,7 @@ def main() -> None:
 
 
 def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
-    """All clips with their speakers and transcripts, and the clips with a transcript."""
+    """Write manifests of all clips (`signal`) and of those with a transcript (`applications`); returns their paths."""
     audio = shared.absolute() / "audio"
     with open(audio / "eval" / "transcripts.csv", encoding="utf-8", newline="") as file:
         texts = {row["path"]: row["text"] for row in csv.DictReader(file)}

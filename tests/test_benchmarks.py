@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, and drop nothing silently."""
+"""Benchmarks measure what they state, and drop nothing silently."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import precision, report, speed, startup, streaming, training_run, training_step
-from benchmarks.codecs import BUILD, CODECS, Codec, build
+from benchmarks.codecs import BENCHMARK_CODECS, BUILD, FunctionCodec, build
 from benchmarks.timing import gemm_peaks
 from l3ac_tokenizer.evaluation import memory
 from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
@@ -50,23 +51,24 @@ def test_the_peak_of_the_machine_is_a_number_above_zero(monkeypatch):
 
 
 def test_every_codec_gets_the_same_seconds_of_audio_at_its_own_rate():
-    codec = Codec(24_000, lambda audio: audio, lambda codes: codes, lambda seconds, batch: (torch.zeros(batch),))
-    audio, features = codec.inputs(0.5, 3)
-    assert audio.shape == (3, 1, 12_000) and features.shape == (3,)
-    assert torch.equal(audio, codec.inputs(0.5, 3)[0])
+    codec = FunctionCodec("same", 24_000, lambda audio: audio, lambda ids: ids)
+    encode, decode = codec.passes(0.5, 3)
+    audio = decode(encode())
+    assert audio.shape == (3, 1, 12_000)
+    assert torch.equal(audio, codec.passes(0.5, 3)[0]())
 
 
-def test_what_runs_out_of_memory_or_time_is_said_so(monkeypatch, tmp_path):
+def test_running_out_of_memory_or_time_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10 << 20)
-    assert memory.measure(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "out of memory (limit 0.0 GiB)"
+    assert memory.measure_pass(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "out of memory (limit 0.0 GiB)"
     monkeypatch.setattr(memory, "TIME_LIMIT_S", 0.01)
-    assert memory.measure(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "over 0.01 s"
+    assert memory.measure_pass(BUILD, ["ours", str(tmp_path)], 1.0, 1, 1).failure == "over 0.01 s"
     assert "no such thing" in memory._reason("Traceback\nValueError: no such thing", 1, 1)
 
 
 @pytest.mark.slow
-def test_a_pass_in_a_process_of_its_own_tells_its_peaks(tmp_path):
-    done = memory.measure(BUILD, ["ours", str(tmp_path)], 2.0, 1, 1)
+def test_a_pass_in_a_separate_process_reports_its_peaks(tmp_path):
+    done = memory.measure_pass(BUILD, ["ours", str(tmp_path)], 2.0, 1, 1)
     assert done.failure is None, done
     assert done.standing_mib > 100 and done.encode_mib > 0 and done.decode_mib > 0 and done.pass_s > 0
 
@@ -77,19 +79,21 @@ def two_codecs(monkeypatch):
     weight = torch.randn(64, 64)
 
     def multiplying(scratch):
-        return Codec(6400, lambda audio: audio.reshape(-1, 64) @ weight, lambda codes: codes @ weight)
+        return FunctionCodec(
+            "multiplying", 6400, lambda audio: audio.reshape(-1, 64) @ weight, lambda ids: ids @ weight, weight.numel()
+        )
 
     monkeypatch.setattr(speed, "gemm_peaks", lambda: {"float32, torch.mm": 100.0, "bfloat16, torch.mm": 300.0})
     for name in ("ours", "published"):
-        monkeypatch.setitem(CODECS, name, (name.title(), multiplying))
+        monkeypatch.setitem(BENCHMARK_CODECS, name, (name.title(), multiplying))
 
     def measured(builder, arguments, seconds, batch, threads):
         name = arguments[0]
         if name == "published" and seconds > 10:
-            return memory.Pass(failure="out of memory (limit 1.0 GiB)")
-        return memory.Pass(standing_mib=100.0, encode_mib=2 * seconds, decode_mib=seconds**2, pass_s=1e-3)
+            return memory.MeasuredPass(failure="out of memory (limit 1.0 GiB)")
+        return memory.MeasuredPass(standing_mib=100.0, encode_mib=2 * seconds, decode_mib=seconds**2, pass_s=1e-3)
 
-    monkeypatch.setattr(speed.memory, "measure", measured)
+    monkeypatch.setattr(speed.memory, "measure_pass", measured)
 
 
 def test_the_page_has_a_row_for_every_codec_length_and_batch(two_codecs, tmp_path):
@@ -155,11 +159,17 @@ def test_the_first_second_of_a_stream_is_not_counted(monkeypatch):
 
 
 def test_losses_are_differences_of_the_same_clips():
-    codes = torch.zeros(1, 1, 10, dtype=torch.int64)
-    reference = [precision.Pass(codes, 1, 2, {"STOI": 0.9, "PESQ-WB": 2.0}), precision.Pass(codes, 1, 2, {"STOI": 0.7})]
-    changed = codes.clone()
+    ids = np.zeros((1, 10), dtype=np.int64)
+    reference = [
+        precision.PrecisionPass(ids, 1, 2, {"STOI": 0.9, "PESQ-WB": 2.0}),
+        precision.PrecisionPass(ids, 1, 2, {"STOI": 0.7}),
+    ]
+    changed = ids.copy()
     changed[..., :3] = 1
-    own = [precision.Pass(changed, 3, 4, {"STOI": 0.8, "PESQ-WB": 1.5}), precision.Pass(codes, 3, 4, {"PESQ-WB": 9.0})]
+    own = [
+        precision.PrecisionPass(changed, 3, 4, {"STOI": 0.8, "PESQ-WB": 1.5}),
+        precision.PrecisionPass(ids, 3, 4, {"PESQ-WB": 9.0}),
+    ]
     row = precision.compared(own, reference)
     assert (row["encode_s"], row["decode_s"], row["changed_ids"]) == (6, 8, 3)
     assert row["STOI loss"]["count"] == 1 and row["STOI loss"]["mean"] == pytest.approx(0.1)

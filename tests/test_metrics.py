@@ -1,4 +1,4 @@
-"""Metrics against closed forms and against implementations of other people."""
+"""Metrics against closed forms and against other implementations."""
 
 import math
 
@@ -140,7 +140,7 @@ def test_mel_distance_is_that_of_another_implementation():
 
 
 def spectrum(clip: np.ndarray, window: int, hop: int) -> np.ndarray:
-    """Magnitudes (bins, frames) by scipy, centred and reflected."""
+    """Magnitudes (bins, frames) by scipy, centered and reflected."""
     padded = np.pad(clip, window // 2, mode="reflect")
     scaled = scipy.signal.stft(padded, nperseg=window, noverlap=window - hop, boundary=None, padded=False)[2]
     return np.abs(scaled) * np.hanning(window + 1)[:-1].sum()

@@ -1,8 +1,8 @@
-"""`l3ac analyze`: what a codec must wait for, and how it takes to long clips.
+"""`l3ac analyze`: receptive fields and latency of a codec.
 
-Receptive fields by gradients and by perturbation, the latencies that follow, with --lengths the quality of the same
-audio in clips of 1 to 60 s, and with --losses which samples and bins of decoded audio training losses hear.
-Reach does not depend on the weights: --random analyses presets that have none.
+Measures look-ahead and look-back by gradients and by perturbation, and the resulting latency. --lengths adds the
+quality of the same audio in clips of 1 to 60 s, --losses the sensitivity of training losses to samples and frequency
+bins. Receptive fields do not depend on the weights: --random analyzes presets without bundled weights.
 """
 
 from __future__ import annotations
@@ -30,70 +30,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help=f"bundled names or model directories (default: {DEFAULT_MODEL})"
     )
-    parser.add_argument("--random", action="store_true", help="take presets with random weights")
-    parser.add_argument("-o", "--output", metavar="FILE.md", help="write the tables to a page, and a picture beside it")
+    parser.add_argument("--random", action="store_true", help="analyze presets with random weights")
+    parser.add_argument("-o", "--output", metavar="FILE.md", help="write the tables to this page, with plots beside it")
     parser.add_argument(
         "--lengths",
         metavar="DATA",
-        help="a folder or manifest with recordings of 60 s and more, cut into clips of 1 to 60 s and coded",
+        help="also measure quality by clip length, on a folder or manifest of recordings of at least 60 s",
     )
     parser.add_argument(
         "--losses",
         metavar="DATA",
-        help="a folder or manifest of clips: how evenly the gradient of each loss falls on samples and bins",
+        help="also measure the sensitivity of training losses, on a folder or manifest of clips",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print; status 1 where a look-ahead is not the one that streaming states."""
+    """Measure and print; exit status 1 if a look-ahead differs from the one that streaming states."""
     with needing_extra("eval"):
         import matplotlib  # noqa: F401
         import pesq  # noqa: F401
         import pystoi  # noqa: F401
 
-    from ..evaluation import latency, lengths, sensitivity
-    from ..evaluation.field_picture import draw_fields
+    from ..analysis import clip_length, latency, loss_sensitivity
+    from ..analysis.plots import draw_fields, draw_sensitivity
 
-    analyses, pages, facts = [], [], []
-    pictures: dict[str, bytes] = {}  # by title
+    analyses, sections, results = [], [], []
+    plots: dict[str, bytes] = {}  # by title
     for name in options.models or [DEFAULT_MODEL]:
-        say(f"analysing {name}.")
+        say(f"analyzing {name}.")
         model = _model(name, options.random)
+        rate = model.config.sampling_rate
         title = f"{name}, random weights" if options.random else model_name(name)
-        analysis, fields = latency.analyze(model, title)
+        analysis, fields = latency.analyze_latency(model, title)
         analyses.append(analysis)
-        if not analyses[1:]:
-            pictures[f"Receptive fields of {title}"] = draw_fields(analysis, fields)
-        facts.append({**dataclasses.asdict(analysis), "algorithmic": analysis.algorithmic, "chunked": analysis.chunked})
+        if len(analyses) == 1:
+            plots[f"Receptive fields of {title}"] = draw_fields(analysis, fields)
+        derived = {"algorithmic": analysis.algorithmic, "chunked": analysis.chunked}
+        results.append({**dataclasses.asdict(analysis), **derived})
         if options.lengths is not None:
-            bins = lengths.by_length(model, list(_recordings(options.lengths, model.config.sampling_rate)))
-            pages.append(lengths.markdown(bins, title))
-            facts[-1]["lengths"] = [dataclasses.asdict(one) for one in bins]
+            by_length = clip_length.measure_clip_lengths(model, list(_recordings(options.lengths, rate)))
+            sections.append(clip_length.clip_length_section(by_length, title))
+            results[-1]["lengths"] = [dataclasses.asdict(one) for one in by_length]
         if options.losses is not None:
-            found = sensitivity.measure(
-                model, _recordings(options.losses, model.config.sampling_rate), sensitivity.training_losses()
-            )
-            pages.append(sensitivity.markdown(found, title))
-            pictures[f"Where losses listen, {title}"] = sensitivity.draw(found, model.config.sampling_rate)
-            facts[-1]["losses"] = [one.facts() for one in found]
-    text = "\n".join([latency.markdown(analyses, _command(options)), *pages])
+            losses = loss_sensitivity.training_losses()
+            found = loss_sensitivity.measure_sensitivity(model, _recordings(options.losses, rate), losses)
+            sections.append(loss_sensitivity.sensitivity_section(found, title))
+            plots[f"Loss sensitivity, {title}"] = draw_sensitivity(found, rate)
+            results[-1]["losses"] = [one.as_json() for one in found]
+    text = "\n".join([latency.latency_page(analyses, _command(options)), *sections])
     if options.output is not None:
-        _write_page(Path(options.output), text, pictures)
+        _write_page(Path(options.output), text, plots)
     if options.json:
-        show_json(facts)
+        show_json(results)
     else:
         print(text)
     return 0 if all(analysis.agrees for analysis in analyses) else 1
 
 
-def _write_page(page: Path, text: str, pictures: Mapping[str, bytes]) -> None:
-    """The page with its pictures at the end, `page.png` and, from the second on, `page-2.png`."""
+def _write_page(page: Path, text: str, plots: Mapping[str, bytes]) -> None:
+    """Write the page with its plots at the end, named `page.png`, `page-2.png` and so on."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    for number, (title, picture) in enumerate(pictures.items(), 1):
+    for number, (title, plot) in enumerate(plots.items(), 1):
         image = page.with_name(f"{page.stem}{f'-{number}' if number > 1 else ''}.png")
         text += f"\n![{title}]({image.name})\n"
         with atomic_write(image) as file:
-            file.write(picture)
+            file.write(plot)
         say(f"written: {image}.")
     with atomic_write(page) as file:
         file.write(text.encode())
@@ -101,7 +102,7 @@ def _write_page(page: Path, text: str, pictures: Mapping[str, bytes]) -> None:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command as a page shows it: what it ran on, without where that lies."""
+    """The command as a page shows it, with the names of its data but not their folders."""
     command = ["l3ac", "analyze", *map(model_name, options.models)]
     command += ["--random"] * options.random
     for name in ("lengths", "losses"):
@@ -123,6 +124,6 @@ def _model(name: str, random: bool) -> CodecModel:
 
 
 def _recordings(data: str, sampling_rate: int) -> Iterator[np.ndarray]:
-    from ..evaluation.data import open_data
+    from ..evaluation.dataset import open_data
 
     return (clip.read(sampling_rate) for clip in open_data([data]).clips)

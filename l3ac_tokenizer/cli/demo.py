@@ -6,7 +6,6 @@ Writes the .l3ac file, the original at the model's rate, the reconstruction and 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import time
 from collections.abc import Callable
@@ -145,37 +144,22 @@ def _measured(metric: str, *arguments: Any) -> float | None:
 
 
 def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: int) -> None:
-    """Spectrograms of both clips as a PNG, on one scale."""
-    import numpy as np
+    """Write spectrograms of both clips as a PNG, on the scale of the original."""
     from matplotlib.figure import Figure
-    from matplotlib.mlab import specgram
+
+    from ..plots import as_png, draw_spectrogram, spectrogram_db
 
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    pictures = []
-    for clip in (original, decoded):
-        clip = np.pad(clip[: PICTURE_SECONDS * sampling_rate], (0, max(0, 640 - len(clip))))
-        power = specgram(clip, NFFT=512, Fs=sampling_rate, noverlap=384)[0]
-        pictures.append(10 * np.log10(np.maximum(power, 1e-12)))
-    seconds = min(PICTURE_SECONDS, len(original) / sampling_rate)
-    top = pictures[0].max()
-    for axis, decibels, title in zip(axes, pictures, ("original", "reconstruction"), strict=True):
-        image = axis.imshow(
-            decibels,
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, sampling_rate / 2000),
-            vmin=top - 80,
-            vmax=top,
-            cmap="magma",
-        )
+    clips = [clip[: PICTURE_SECONDS * sampling_rate] for clip in (original, decoded)]
+    top = spectrogram_db(clips[0], sampling_rate).max()
+    for axis, clip, title in zip(axes, clips, ("original", "reconstruction"), strict=True):
+        image = draw_spectrogram(axis, clip, sampling_rate, top)
         axis.set(title=title, ylabel="kHz")
     axes[1].set_xlabel("seconds")
     figure.colorbar(image, ax=axes, label="dB per Hz")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
     with atomic_write(path) as file:
-        file.write(picture.getbuffer())
+        file.write(as_png(figure))
 
 
 def _texts(facts: dict[str, Any]) -> dict[str, str]:

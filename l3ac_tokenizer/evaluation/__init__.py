@@ -1,1 +1,1 @@
-"""How much of the audio one stream of ids keeps: metrics, and the table of a model over folders of clips."""
+"""Evaluation of codecs on folders of audio: `l3ac evaluate`."""

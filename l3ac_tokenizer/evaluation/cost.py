@@ -1,8 +1,8 @@
-"""What codecs cost: multiply–accumulates, time beside real time, memory, and how these grow with length.
+"""Computational cost of codecs: multiply–accumulates, real-time factors and memory.
 
-The L3AC paper prints 2.03 G MAC for 10 s of l3ac-1k: its counter skips layers whose weights are parametrised (weight
+The L3AC paper states 2.03 G MAC for 10 s with l3ac-1k: its counter skips layers with parametrized weights (weight
 norm), which is most of the network. torch's own counter, with formulas for the operations that it does not know, finds
-all products: about 44 G, and that figure is used everywhere here.
+all products: about 44 G. That count is used throughout.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import torch
 from tqdm import tqdm
 
 from . import memory
-from .codec import Codec, CodecUnavailable
-from .codecs import open_codec
-from .tables import table
-from .timing import Timing, flops, growth_exponent, median, timed
+from .codecs.base import Codec, CodecUnavailable
+from .codecs.registry import open_codec
+from .timing import Timing, flops, median, timed
 
 MAC_SECONDS = 10.0
-"""Length that multiply–accumulates are counted on, the papers' own."""
+"""Length of audio for which multiply–accumulates are counted, as in the papers."""
+
 DURATIONS = (5.0, 30.0, 60.0)
 BATCHES = (1, 4)
 ROUNDS = 3
 
-OPEN = "l3ac_tokenizer.evaluation.codecs:open_codec"
+OPEN = "l3ac_tokenizer.evaluation.codecs.registry:open_codec"
 
 
 def count_macs(codec: Codec) -> dict[str, float] | None:
-    """G MAC of encoding and of decoding 10 s, of the matrix products and convolutions; None for what is no network."""
+    """G MAC of the products and convolutions to `encode` and `decode` 10 s; None if it is not a torch model."""
     if codec.parameters is None:
         return None
     encode, decode = codec.passes(MAC_SECONDS, 1)
     with torch.no_grad():
-        code = encode()
-    return {"encode": flops(encode) / 2e9, "decode": flops(lambda: decode(code)) / 2e9}
+        encoded = encode()
+    return {"encode": flops(encode) / 2e9, "decode": flops(lambda: decode(encoded)) / 2e9}
 
 
 def measure_cost(
@@ -46,21 +46,22 @@ def measure_cost(
     batches: Sequence[int] = BATCHES,
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Cost of every codec that can be had, on noise and on the CPU, as JSON values.
+    """Cost of every available codec on noise, on the CPU, as JSON values.
 
-    Peak memory is that of one pass in a process of its own (Linux); what went through there is then timed in this
-    process, codec after codec, round by round, so that a machine that slows down slows down all. Medians are told.
+    Peak memory is that of one pass in a separate process (Linux). Passes that succeed there are then timed in this
+    process, interleaved round by round so that a slowdown of the machine affects all codecs alike; times are medians.
 
     Returns:
-        `threads`, `rounds`, and `rows`: of each codec, length and batch its `failure` or `standing_mib`, `encode_mib`,
-        `decode_mib`, and the real-time factors `encode` and `decode` (seconds of work a second of audio).
+        `threads`, `rounds`, and `rows`: for each codec, length and batch its `failure`, or `standing_mib`,
+        `encode_mib`, `decode_mib` and the real-time factors `encode` and `decode` (seconds of computation per second
+        of audio).
     """
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
     for name, seconds, batch in tqdm(
         list(itertools.product(names, durations, batches)), desc="peak memory", unit="pass", disable=None
     ):
-        done = memory.measure(OPEN, [name], seconds, batch, threads)
+        done = memory.measure_pass(OPEN, [name], seconds, batch, threads)
         rows.append({"codec": name, "seconds": seconds, "batch": batch, **vars(done)})
     codecs = _opened(names)
     with torch.inference_mode():
@@ -70,51 +71,25 @@ def measure_cost(
     return {"threads": threads, "rounds": rounds, "rows": rows}
 
 
-def cost_table(cost: Mapping[str, Any]) -> str:
-    """The rows as Markdown, with how time and memory grow."""
-    head = ["", "s", "batch", "RTF encode", "RTF decode", "standing MiB", "+ encode MiB", "+ decode MiB"]
-    lines = [head]
-    for row in cost["rows"]:
-        cells = [row["codec"], f"{row['seconds']:g}", str(row["batch"])]
-        if row["failure"]:
-            lines.append([*cells, row["failure"], *["–"] * 4])
-            continue
-        cells += [f"{row[name]:.3f}" for name in ("encode", "decode")]
-        lines.append([*cells, *(f"{row[name]:,.0f}" for name in ("standing_mib", "encode_mib", "decode_mib"))])
-    grows = [["", "time of encoding", "of decoding", "memory of decoding"]]
-    for name in dict.fromkeys(row["codec"] for row in cost["rows"]):
-        done = [row for row in cost["rows"] if (row["codec"], row["batch"]) == (name, 1) and not row["failure"]]
-        lengths = [row["seconds"] for row in done]
-        costs = [[row["encode"] * row["seconds"] for row in done], [row["decode"] * row["seconds"] for row in done]]
-        exponents = [growth_exponent(lengths, values) for values in (*costs, [row["decode_mib"] for row in done])]
-        grows.append([name, *("–" if exponent is None else f"{exponent:.2f}" for exponent in exponents)])
-    threads = f"{cost['threads']} thread{'s' if cost['threads'] > 1 else ''}"
-    return (
-        f"Real-time factors (seconds of work a second of audio) are medians of {cost['rounds']} interleaved rounds on "
-        f"{threads}; memory is one pass in a process of its own, beyond what stood there before.\n\n{table(lines)}\n\n"
-        f"Growth: x of cost ∝ length^x, batch 1.\n\n{table(grows)}"
-    )
-
-
 def _opened(names: Sequence[str]) -> dict[str, Codec]:
     codecs = {}
     for name in names:
         try:
             codecs[name] = open_codec(name)
-        except CodecUnavailable:  # the process of its own has said why
+        except CodecUnavailable:  # the separate process has reported the reason
             continue
     return codecs
 
 
 def _add_times(rows: Sequence[dict[str, Any]], codecs: Mapping[str, Codec], rounds: int) -> None:
-    """Put `encode` and `decode` into rows of one length and batch."""
+    """Add `encode` and `decode` to rows of one length and batch."""
     calls = [codecs[row["codec"]].passes(row["seconds"], row["batch"]) for row in rows]
     times: list[tuple[list[Timing], list[Timing]]] = [([], []) for _ in rows]
     for _ in range(rounds):
         for (encode, decode), (encoding, decoding) in zip(calls, times, strict=True):
-            code, spent = timed(encode)
+            encoded, spent = timed(encode)
             encoding.append(spent)
-            decoding.append(timed(lambda decode=decode, code=code: decode(code))[1])  # type: ignore[misc]
+            decoding.append(timed(lambda decode=decode, encoded=encoded: decode(encoded))[1])  # type: ignore[misc]
     for row, (encoding, decoding) in zip(rows, times, strict=True):
         audio = row["seconds"] * row["batch"]
         row["encode"], row["decode"] = median(encoding).wall / audio, median(decoding).wall / audio

@@ -1,11 +1,10 @@
-"""One pass of one codec in a process of its own: peak memory of each direction, or why it could not be done.
+"""Peak memory of one pass of a codec, measured in a separate process (Linux only).
 
     python -m l3ac_tokenizer.evaluation.memory BUILDER ARGUMENTS SECONDS BATCH THREADS LIMIT_BYTES
 
-is the child, which prints JSON; BUILDER is `module:function`, ARGUMENTS a JSON list of what it takes, and what it gives
-has `passes(seconds, batch)`: a call that encodes, and one that decodes what that gave. Peaks are the kernel's (`VmHWM`,
-set back before each direction; Linux only), and what stood in memory before the pass (libraries, weights, input) is
-told apart from what the pass added.
+is that process, which prints JSON. BUILDER is `module:function` of a function that takes the JSON list ARGUMENTS and
+returns a `Codec`. Peaks are the kernel's (`VmHWM`, reset before each direction). Memory that is resident before the
+pass (libraries, weights, input) is reported separately from what the pass adds.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIME_LIMIT_S = 300.0
-"""For one child, building the codec included: what takes longer is called too slow."""
+"""Time limit of the separate process in seconds, including building the codec."""
 
 MEMORY_SHARE = 0.6
-"""Part of the available memory that one child may take."""
+"""Share of the available memory that the separate process may use."""
 
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One pass of a codec; numbers are None where `failure` says why.
+class MeasuredPass:
+    """Memory and time of one pass; the numbers are None if it failed.
 
     Attributes:
-        failure: `out of memory (limit …)`, `over … s`, or an error; None if it went through.
+        failure: `out of memory (limit …)`, `over … s`, or an error; None if it succeeded.
         standing_mib: Resident memory before encoding, in MiB.
         encode_mib: Peak of encoding above `standing_mib`.
-        decode_mib: Peak of decoding above what stood before it.
-        pass_s: Wall time of both directions; one cold pass, to plan with.
+        decode_mib: Peak of decoding above the resident memory before it.
+        pass_s: Wall time of both directions in seconds; a single cold pass, for planning.
     """
 
     failure: str | None = None
@@ -48,15 +47,15 @@ class Pass:
     pass_s: float | None = None
 
 
-def measure(builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int) -> Pass:
-    """Run the child and say how it ended.
+def measure_pass(builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int) -> MeasuredPass:
+    """Measure one pass in a separate process.
 
     Args:
-        builder: `module:function` of what makes the codec.
-        arguments: of that function.
-        seconds: length of the clips.
-        batch: their number.
-        threads: of torch.
+        builder: `module:function` of a function that returns the codec.
+        arguments: arguments of that function.
+        seconds: length of the clips in seconds.
+        batch: number of clips.
+        threads: number of torch threads.
     """
     limit = int(MEMORY_SHARE * available_bytes())
     words = [builder, json.dumps(list(arguments)), str(seconds), str(batch), str(threads), str(limit)]
@@ -69,14 +68,14 @@ def measure(builder: str, arguments: Sequence[str], seconds: float, batch: int, 
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     except subprocess.TimeoutExpired:
-        return Pass(failure=f"over {TIME_LIMIT_S:g} s")
+        return MeasuredPass(failure=f"over {TIME_LIMIT_S:g} s")
     if child.returncode == 0:
-        return Pass(**json.loads(child.stdout.splitlines()[-1]))
-    return Pass(failure=_reason(child.stderr, child.returncode, limit))
+        return MeasuredPass(**json.loads(child.stdout.splitlines()[-1]))
+    return MeasuredPass(failure=_reason(child.stderr, child.returncode, limit))
 
 
 def available_bytes() -> int:
-    """Memory that a new process can have without swapping."""
+    """Memory in bytes that a new process can use without swapping."""
     (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     return int(line.split()[1]) * 1024
 
@@ -95,13 +94,15 @@ def _resident_mib(field: str) -> float:
 
 
 def _forget_peak() -> float:
-    """Set the peak back to what is resident now, which is returned."""
+    """Reset the peak to the memory that is resident now, which is returned in MiB."""
     Path("/proc/self/clear_refs").write_text("5")
     return _resident_mib("VmRSS")
 
 
-def _child(builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int, limit: int) -> Pass:
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # of pages that are its own, not of addresses
+def _child(
+    builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int, limit: int
+) -> MeasuredPass:
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # private pages, not address space
     import torch
 
     from .timing import timed
@@ -111,15 +112,15 @@ def _child(builder: str, arguments: Sequence[str], seconds: float, batch: int, t
     with torch.inference_mode():
         codec = getattr(importlib.import_module(module), function)(*arguments)
         encode, decode = codec.passes(0.5, 1)
-        decode(encode())  # whatever is set up at the first call
+        decode(encode())  # one-time set-up
         encode, decode = codec.passes(seconds, batch)
         standing = _forget_peak()
-        codes, encoding = timed(encode)
+        encoded, encoding = timed(encode)
         encode_peak = _resident_mib("VmHWM")
         before_decoding = _forget_peak()
-        _, decoding = timed(lambda: decode(codes))
+        _, decoding = timed(lambda: decode(encoded))
         decode_peak = _resident_mib("VmHWM")
-    return Pass(
+    return MeasuredPass(
         standing_mib=standing,
         encode_mib=encode_peak - standing,
         decode_mib=decode_peak - before_decoding,
@@ -128,6 +129,6 @@ def _child(builder: str, arguments: Sequence[str], seconds: float, batch: int, t
 
 
 if __name__ == "__main__":
-    maker, given, *numbers = sys.argv[1:]
-    result = _child(maker, json.loads(given), float(numbers[0]), *map(int, numbers[1:]))
+    builder_name, builder_arguments, *numbers = sys.argv[1:]
+    result = _child(builder_name, json.loads(builder_arguments), float(numbers[0]), *map(int, numbers[1:]))
     print(json.dumps(vars(result)))

@@ -1,10 +1,11 @@
-"""Every codec over every clip: rows of scores on disk as they are made, gone on with where a run was stopped.
+"""Evaluation run: every codec over every clip, with each result on disk as soon as it is computed.
 
-In the output folder:
+The output folder gets:
 
-- `clips.jsonl`: a row a clip and codec, with its ids; what `resume` reads. `settings.json`: what rows depend on.
+- `clips.jsonl`: one row for each clip and codec, with its ids; `resume` reads it. `settings.json`: the settings that
+  rows depend on.
 - `audio/CODEC/samples/DATASET/CLIP.wav`: decoded clips and originals in the layout that Codec-SUPERB's scripts read,
-  with `audio/CODEC/wav.scp` for VERSA; of the examples, or of all clips where that was asked for.
+  with `audio/CODEC/wav.scp` for VERSA; of the examples, or of all clips on request.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +24,71 @@ from tqdm import tqdm
 
 from ..audio import write_audio
 from ..files import atomic_write
-from .codec import SCORING_RATE, Codec, CodecUnavailable, Rates, codec_title
-from .codecs import open_codec, refuse_twins
+from .codecs.base import SCORING_RATE, Codec, CodecRates, CodecUnavailable, codec_title
+from .codecs.registry import open_codec, refuse_equal_titles
 from .cost import count_macs
-from .data import Clip, ClipSets
-from .options import Options
-from .scoring import ClipScorer, Metric, Row
+from .dataset import EvaluationClip, EvaluationData
+from .scorers.base import Metric, Scorer
+from .scorers.registry import SCORERS, open_scorer
+from .scorers.speaker import SpeakerSimilarityScorer
+from .scoring import ClipScorer, ResultRow
 
-FORMAT = 1
+FORMAT = 2
+"""Version of `settings.json` and `clips.jsonl`."""
+
 EXAMPLES = 2
 """Clips of each data set whose audio is kept."""
 
 
 @dataclass(frozen=True)
-class CodecMetadata:
-    """A codec under test, as reports need it.
+class EvaluationOptions:
+    """Settings of an evaluation.
 
     Attributes:
-        name: As rows have it.
-        title: As tables call it.
-        unavailable: Why it could not be tested; None where it was. Nothing of what follows is known then.
-        sampling_rate: Of what it takes, in Hz.
-        output_rate: Of what it gives, in Hz.
-        rates: What its ids cost.
-        parameters: Their number.
-        digest: Names the weights.
-        gmacs: G MAC of encoding and of decoding 10 s, of a network.
+        consistency: Also measure the consistency of ids.
+        scorers: (key of `SCORERS`, name of the model) of each further scorer.
+        device: torch device of the codecs and scorers.
+        threads: torch threads of a process.
+    """
+
+    consistency: bool = True
+    scorers: tuple[tuple[str, str], ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+
+    def of_rows(self) -> EvaluationOptions:
+        """The same without the settings that rows do not depend on."""
+        return replace(self, device="", threads=0)
+
+    def make_scorer(self) -> ClipScorer:
+        """The scorer of clips, its models loaded.
+
+        Raises:
+            ValueError: a scorer is unknown, its model cannot be loaded, or a package is missing.
+        """
+        scorers: dict[str, Scorer] = {}
+        for kind, model in self.scorers:
+            scorer = open_scorer(kind, model, self.device)
+            scorers[model if SCORERS[kind].choices else kind] = scorer
+        speaker = scorers.get("speaker")
+        embed = speaker.embed if isinstance(speaker, SpeakerSimilarityScorer) else None
+        return ClipScorer(scorers, self.consistency, embed)
+
+
+@dataclass(frozen=True)
+class CodecMetadata:
+    """Description of a codec under test for reports; see `Codec` for the attributes that it shares.
+
+    Attributes:
+        name: Its name in rows.
+        title: Its name in tables.
+        unavailable: Reason why it could not be tested; None if it was. With a reason, all that follows is None.
+        sampling_rate: Sampling rate of its input in Hz.
+        output_rate: Sampling rate of its output in Hz.
+        rates: Token rate and bit rate.
+        parameters: Number of parameters.
+        digest: Identifies the weights.
+        gmacs: G MAC of `encode` and `decode` for 10 s of audio; None if it is not a torch model.
     """
 
     name: str
@@ -56,7 +96,7 @@ class CodecMetadata:
     unavailable: str | None = None
     sampling_rate: int | None = None
     output_rate: int | None = None
-    rates: Rates | None = None
+    rates: CodecRates | None = None
     parameters: int | None = None
     digest: str | None = None
     gmacs: dict[str, float] | None = None
@@ -64,40 +104,40 @@ class CodecMetadata:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: codecs in the order they were asked for, their rows, and what the metrics are."""
+    """Results: the codecs in the order requested, their rows, and the metrics."""
 
-    data: ClipSets
-    options: Options
+    data: EvaluationData
+    options: EvaluationOptions
     codecs: Sequence[CodecMetadata]
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     metrics: Mapping[str, Metric]
 
-    def rows_of(self, codec: CodecMetadata) -> list[Row]:
-        """Rows of one codec."""
+    def rows_of(self, codec: CodecMetadata) -> list[ResultRow]:
+        """Rows of one codec, in the order of the clips."""
         return [row for row in self.rows if row.codec == codec.name]
 
 
 @dataclass(frozen=True)
 class _Task:
     codec: str
-    clip: Clip
+    clip: EvaluationClip
     target: Path | None
     original: Path | None
 
 
 class _Worker:
-    """Scores clips in one process; keeps the codec of the last one."""
+    """Scores clips in one process; keeps the last codec open."""
 
-    def __init__(self, options: Options, scorer: ClipScorer | None = None) -> None:
+    def __init__(self, options: EvaluationOptions, scorer: ClipScorer | None = None) -> None:
         torch.set_num_threads(options.threads)
         self.options = options
         self.scorer = scorer or options.make_scorer()
         self._name: str | None = None
         self._codec: Codec | None = None
 
-    def __call__(self, task: _Task) -> Row:
+    def __call__(self, task: _Task) -> ResultRow:
         if self._codec is None or self._name != task.codec:
-            self._codec, self._name = None, task.codec  # two at once might not fit
+            self._codec, self._name = None, task.codec  # two at once may not fit in memory
             self._codec = open_codec(task.codec, self.options.device)
         row, audio = self.scorer(self._codec, task.clip)
         if audio is not None and task.target is not None:
@@ -110,20 +150,20 @@ class _Worker:
 _worker: _Worker
 
 
-def _start(options: Options) -> None:
+def _start(options: EvaluationOptions) -> None:
     global _worker
     _worker = _Worker(options)
 
 
-def _work(task: _Task) -> Row:
+def _work(task: _Task) -> ResultRow:
     return _worker(task)
 
 
 def evaluate(
-    data: ClipSets,
+    data: EvaluationData,
     codecs: Sequence[str],
     output: str | Path,
-    options: Options,
+    options: EvaluationOptions,
     *,
     resume: bool = False,
     jobs: int = 1,
@@ -133,51 +173,51 @@ def evaluate(
 
     Args:
         data: clips.
-        codecs: names, see `codecs.open_codec`.
-        output: folder, made where it is missing.
-        options: what is measured, and on what.
-        resume: go on with what `output` holds.
-        jobs: processes, each with its own copy of the codec.
-        examples: clips a data set whose audio is kept; -1: all.
+        codecs: specs, see `codecs/registry.py`.
+        output: output folder, created if it is missing.
+        options: settings.
+        resume: continue with the results in `output`.
+        jobs: number of processes, each with its own copy of the codec.
+        examples: clips of each data set whose audio is kept; -1: all.
 
     Raises:
-        ValueError: `output` holds results already, or those of other settings; two codecs of one name; a model for a
-            metric that cannot be loaded.
+        ValueError: `output` already holds results, or results of other settings; two codecs have the same title; the
+            model of a scorer cannot be loaded.
         OSError: a file cannot be written.
     """
-    refuse_twins(codecs)
+    refuse_equal_titles(codecs)
     folder = Path(output)
-    scorer = options.make_scorer()  # before hours of work: what it lacks is told now
+    scorer = options.make_scorer()  # first, so that a missing model shows before hours of work
     log = _Log(folder, options, resume)
-    facts = [_facts(name, options.device) for name in codecs]
+    metadata = [_metadata(name, options.device) for name in codecs]
     kept = {clip.key for clip in (data.clips if examples < 0 else data.spread(examples))}
     tasks = []
-    for name, fact in zip(codecs, facts, strict=True):
-        done = log.done(fact)
-        for clip in data.clips if fact.unavailable is None else ():
+    for name, codec in zip(codecs, metadata, strict=True):
+        done = log.done(codec)
+        for clip in data.clips if codec.unavailable is None else ():
             if clip.key not in done:
-                places = [audio_path(folder, codec, clip) for codec in (fact.name, "original")]
-                tasks.append(_Task(name, clip, *(places if clip.key in kept else (None, None))))
+                paths = [audio_path(folder, owner, clip) for owner in (codec.name, "original")]
+                tasks.append(_Task(name, clip, *(paths if clip.key in kept else (None, None))))
     with tqdm(total=len(tasks), desc="evaluating", unit="clip", disable=None) as bar:
         for row in _rows(tasks, options, scorer, jobs):
             log.add(row)
             bar.set_postfix_str(row.codec)
             bar.update()
-    _write_lists(folder, data, facts, kept)
+    _write_lists(folder, data, metadata, kept)
     wanted = {clip.key: position for position, clip in enumerate(data.clips)}
-    rows = [row for fact in facts for row in log.done(fact).values() if row.clip in wanted]
-    order = {fact.name: position for position, fact in enumerate(facts)}
+    rows = [row for codec in metadata for row in log.done(codec).values() if row.clip in wanted]
+    order = {codec.name: position for position, codec in enumerate(metadata)}
     rows.sort(key=lambda row: (order[row.codec], wanted[row.clip]))
-    return Evaluation(data, options, facts, rows, scorer.metrics)
+    return Evaluation(data, options, metadata, rows, scorer.metrics)
 
 
-def audio_path(folder: Path, codec: str, clip: Clip) -> Path:
-    """Where a decoded clip goes."""
+def audio_path(folder: Path, codec: str, clip: EvaluationClip) -> Path:
+    """Path of a decoded clip."""
     name = clip.name.replace("/", "_")
     return folder / "audio" / codec.replace("/", "--") / "samples" / clip.dataset / f"{name}.wav"
 
 
-def _rows(tasks: Sequence[_Task], options: Options, scorer: ClipScorer, jobs: int) -> Iterator[Row]:
+def _rows(tasks: Sequence[_Task], options: EvaluationOptions, scorer: ClipScorer, jobs: int) -> Iterator[ResultRow]:
     if not tasks:
         return
     if jobs == 1:
@@ -188,7 +228,7 @@ def _rows(tasks: Sequence[_Task], options: Options, scorer: ClipScorer, jobs: in
         yield from pool.map(_work, tasks)
 
 
-def _facts(name: str, device: str) -> CodecMetadata:
+def _metadata(name: str, device: str) -> CodecMetadata:
     try:
         codec = open_codec(name, device)
     except CodecUnavailable as reason:
@@ -208,47 +248,47 @@ def _facts(name: str, device: str) -> CodecMetadata:
 
 
 class _Log:
-    """Rows on disk, one a line, each written at once."""
+    """Rows on disk, one per line, each written as soon as it exists."""
 
-    def __init__(self, folder: Path, options: Options, resume: bool) -> None:
+    def __init__(self, folder: Path, options: EvaluationOptions, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "clips.jsonl"
         settings = json.loads(json.dumps({"format": FORMAT, **asdict(options.of_rows())}))
         settings_path = folder / "settings.json"
         if self._path.exists() and not resume:
-            raise ValueError(f"{folder} holds results already: give --resume to go on with them, or another folder.")
+            raise ValueError(f"{folder} already holds results: give --resume to continue with them, or another folder.")
         if self._path.exists() and json.loads(settings_path.read_text()) != settings:
             raise ValueError(f"{folder} holds results of other settings (settings.json): choose another folder.")
         with atomic_write(settings_path) as file:
             file.write(json.dumps(settings, indent=2).encode())
         self._rows = list(self._read())
 
-    def _read(self) -> Iterator[Row]:
+    def _read(self) -> Iterator[ResultRow]:
         if not self._path.exists():
             return
         whole = 0
         with open(self._path, "rb") as lines:
             for line in lines:
-                if not line.endswith(b"\n"):  # a run was stopped in the middle of it
+                if not line.endswith(b"\n"):  # cut off when a run was stopped
                     break
                 whole += len(line)
                 yield _row(json.loads(line))
         os.truncate(self._path, whole)
 
-    def done(self, codec: CodecMetadata) -> dict[str, Row]:
-        """Rows of this codec with these weights, by clip."""
+    def done(self, codec: CodecMetadata) -> dict[str, ResultRow]:
+        """Rows of this codec with these weights, by key of the clip."""
         return {row.clip: row for row in self._rows if (row.codec, row.digest) == (codec.name, codec.digest)}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ResultRow) -> None:
         """Append a row."""
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row.as_json()) + "\n")
         self._rows.append(row)
 
 
-def _row(values: dict[str, Any]) -> Row:
+def _row(values: dict[str, Any]) -> ResultRow:
     pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in values["values"].items()}
-    return Row(**{**values, "values": pairs})
+    return ResultRow(**{**values, "values": pairs})
 
 
 def _write(path: Path, audio: Any) -> None:
@@ -256,8 +296,8 @@ def _write(path: Path, audio: Any) -> None:
     write_audio(path, audio, SCORING_RATE)
 
 
-def _write_lists(folder: Path, data: ClipSets, codecs: Sequence[CodecMetadata], kept: set[str]) -> None:
-    """`wav.scp` of each codec and of the originals: name and path of every clip that was kept."""
+def _write_lists(folder: Path, data: EvaluationData, codecs: Sequence[CodecMetadata], kept: set[str]) -> None:
+    """Write `wav.scp` of each codec and of the originals: key and path of every clip that was kept."""
     for name in dict.fromkeys(["original", *(codec.name for codec in codecs)]):
         paths = {clip.key: audio_path(folder, name, clip) for clip in data.clips if clip.key in kept}
         lines = [f"{key} {path.absolute()}\n" for key, path in paths.items() if path.exists()]

@@ -1,4 +1,4 @@
-"""Means over clips with intervals: how far another sample of clips would move them.
+"""Means over clips with bootstrap confidence intervals.
 
 Axes: C clips, R resamples.
 """
@@ -13,17 +13,17 @@ import numpy as np
 SEED = 0
 RESAMPLES = 10_000
 _BLOCK = 1 << 24
-"""Numbers drawn at a time."""
+"""Numbers drawn at a time, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A metric over the clips that it has a value for.
+    """Mean of a metric over the clips that have a value.
 
     Attributes:
         count: Clips with a value.
-        mean: Their mean; None without any.
-        interval: 95 % bootstrap interval of the mean, percentiles over resampled clips; None below two.
+        mean: Mean of the values; None without any.
+        interval: 95 % bootstrap interval (percentiles over resampled clips); None for fewer than two values.
     """
 
     count: int
@@ -40,14 +40,14 @@ def mean_with_interval(values: Sequence[float]) -> Mean:
 
 
 def pooled_mean(parts: Sequence[tuple[float, float]]) -> Mean:
-    """Σ numerators / Σ denominators over clips (C,), as word errors over words; clips are resampled."""
+    """Σ numerators / Σ denominators over clips (C,), such as word errors / words; clips are resampled."""
     return mean_of_means([parts])
 
 
 def mean_of_means(datasets: Sequence[Sequence[tuple[float, float]]]) -> Mean:
-    """Mean over data sets of what [`pooled_mean`] gives; clips are resampled within their data set.
+    """Mean over data sets of their [`pooled_mean`]; clips are resampled within their data set.
 
-    A data set without a value, or whose denominators are all 0, is left out.
+    Data sets without a value, or whose denominators are all 0, are left out.
     """
     counted = [np.asarray(parts, dtype=np.float64) for parts in datasets if sum(part[1] for part in parts)]
     if not counted:
@@ -69,6 +69,6 @@ def _resampled(parts: np.ndarray) -> np.ndarray:
     blocks = []
     for start in range(0, RESAMPLES, rows):
         drawn = parts[random.integers(clips, size=(min(rows, RESAMPLES - start), clips))].sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):  # resamples without a word
+        with np.errstate(invalid="ignore", divide="ignore"):  # resamples whose denominators are all 0
             blocks.append(drawn[:, 0] / drawn[:, 1])
     return np.concatenate(blocks)

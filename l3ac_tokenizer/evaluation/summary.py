@@ -1,4 +1,4 @@
-"""From rows to `summary.json`: means by data set and over data sets, ids, failures, and what measured them."""
+"""Summary of an evaluation (`summary.json`): means by data set and domain, ids, failures and versions."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from .ids import id_statistics
 from .run import CodecMetadata, Evaluation
-from .scoring import WHOLE_CLIP, Row, Value, failure_titles
-from .speakers import equal_error_rate
+from .scorers.base import Value
+from .scorers.speaker import equal_error_rate
+from .scorers.tokens import id_statistics
+from .scoring import WHOLE_CLIP, ResultRow, failure_titles
 from .statistics import RESAMPLES, SEED, Mean, mean_of_means, pooled_mean
+from .timing import cpu_name
 
 PACKAGES = ("l3ac-tokenizer", "torch", "transformers", "torchmetrics", "pesq", "pystoi", "soundfile", "soxr", "numpy")
 
 
-def summarize(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything that tables and pictures show, as JSON values.
+def summarize_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """All that tables and plots show, as JSON values.
 
     Keys: `versions`, `machine`, `seed`, `resamples`, `options`, `metrics` (name → title, decimals, …), `datasets`
-    (name → domain, clips, seconds) and `codecs`, a list of facts with `datasets` and `domains` (name → values by
-    metric, bits a second, and of a data set also ids and failures).
+    (name → domain, clips, seconds) and `codecs`, a list of `CodecMetadata` with `datasets` and `domains` (name → values
+    by metric, bit rate, and for data sets also ids and failures).
     """
     return {
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "machine": machine(),
+        "machine": cpu_name(),
         "seed": SEED,
         "resamples": RESAMPLES,
         "options": asdict(evaluation.options),
@@ -36,16 +38,6 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "datasets": _datasets(evaluation),
         "codecs": [_codec(evaluation, codec) for codec in evaluation.codecs],
     }
-
-
-def machine() -> str:
-    """The processor's own name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:
@@ -69,25 +61,25 @@ def _datasets(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _codec(evaluation: Evaluation, codec: CodecMetadata) -> dict[str, Any]:
-    facts = asdict(codec)
+    entry = asdict(codec)
     if codec.unavailable is not None:
-        return facts
+        return entry
     domains = evaluation.data.domains
     rows = {name: [row for row in evaluation.rows_of(codec) if row.dataset == name] for name in domains}
     if codec.rates is not None:
         rates = codec.rates
-        facts["rates"] |= {
+        entry["rates"] |= {
             name: getattr(rates, name) for name in ("tokens_per_second", "bits_per_second", "whole_bits_per_second")
         }
-    facts["datasets"] = {name: _dataset(evaluation, codec, of_one) for name, of_one in rows.items()}
-    facts["domains"] = {
+    entry["datasets"] = {name: _dataset(evaluation, codec, of_one) for name, of_one in rows.items()}
+    entry["domains"] = {
         domain: _domain(evaluation, [of_one for name, of_one in rows.items() if domains[name] == domain])
         for domain in dict.fromkeys(domains.values())
     }
-    return facts
+    return entry
 
 
-def _dataset(evaluation: Evaluation, codec: CodecMetadata, rows: Sequence[Row]) -> dict[str, Any]:
+def _dataset(evaluation: Evaluation, codec: CodecMetadata, rows: Sequence[ResultRow]) -> dict[str, Any]:
     done = _decoded(rows)
     all_ids = [np.asarray(row.ids) for row in done if row.ids is not None]
     return {
@@ -105,8 +97,8 @@ def _dataset(evaluation: Evaluation, codec: CodecMetadata, rows: Sequence[Row]) 
     }
 
 
-def _domain(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[str, Any]:
-    """Means of the data sets' means, as Codec-SUPERB takes them."""
+def _domain(evaluation: Evaluation, datasets: Sequence[Sequence[ResultRow]]) -> dict[str, Any]:
+    """Means over data sets of their means, as in Codec-SUPERB."""
     done = [_decoded(rows) for rows in datasets]
     failed = [name for rows in datasets for row in rows for name in row.failures]
     return {
@@ -118,28 +110,28 @@ def _domain(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[s
     }
 
 
-def _values(evaluation: Evaluation, datasets: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def _values(evaluation: Evaluation, datasets: Sequence[Sequence[ResultRow]]) -> dict[str, Any]:
     means = {name: mean_of_means([_parts(rows, name) for rows in datasets]) for name in evaluation.metrics}
     if "eer" in means:
         means["eer"] = _error_rate(evaluation, [row for rows in datasets for row in rows])
     return {name: asdict(mean) for name, mean in means.items()}
 
 
-def _error_rate(evaluation: Evaluation, rows: Sequence[Row]) -> Mean:
+def _error_rate(evaluation: Evaluation, rows: Sequence[ResultRow]) -> Mean:
     speakers = {clip.key: clip.labels.get("speaker") for clip in evaluation.data.clips}
-    voices = [(row.embedding, speaker) for row in rows if row.embedding and (speaker := speakers.get(row.clip))]
-    return equal_error_rate([embedding for embedding, _ in voices], [speaker for _, speaker in voices])
+    known = [(row.embedding, speaker) for row in rows if row.embedding and (speaker := speakers.get(row.clip))]
+    return equal_error_rate([embedding for embedding, _ in known], [speaker for _, speaker in known])
 
 
-def _decoded(rows: Sequence[Row]) -> list[Row]:
+def _decoded(rows: Sequence[ResultRow]) -> list[ResultRow]:
     return [row for row in rows if not row.failures.keys() & WHOLE_CLIP.keys()]
 
 
-def _bits(rows: Sequence[Row]) -> list[tuple[float, float]]:
+def _bits(rows: Sequence[ResultRow]) -> list[tuple[float, float]]:
     return [(row.bits, row.seconds) for row in rows if row.bits is not None]
 
 
-def _parts(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+def _parts(rows: Sequence[ResultRow], name: str) -> list[tuple[float, float]]:
     return [_part(row.values[name]) for row in rows if name in row.values]
 
 
@@ -147,8 +139,8 @@ def _part(value: Value) -> tuple[float, float]:
     return value if isinstance(value, tuple) else (value, 1.0)
 
 
-def flat_row(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for a table of clips: a column a metric (numerator / denominator where clips are pooled), without ids."""
+def flat_row(row: ResultRow, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of `clips.csv`: one column per metric (numerator / denominator if it is pooled), without ids."""
     values: dict[str, Any] = {}
     for name in columns:
         numerator, denominator = _part(row.values[name]) if name in row.values else (None, 1.0)

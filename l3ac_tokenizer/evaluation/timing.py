@@ -1,4 +1,4 @@
-"""Clocks, and operations counted.
+"""Timing of calls, and counts of their floating-point operations.
 
 Axes: T frames, B batch, D, H widths.
 """
@@ -6,6 +6,7 @@ Axes: T frames, B batch, D, H widths.
 from __future__ import annotations
 
 import math
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,14 +23,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: by the clock on the wall, and of all threads' CPU time."""
+    """Seconds of one call: wall time, and CPU time of all threads."""
 
     wall: float
     cpu: float
 
 
 def timed(call: Callable[[], Result]) -> tuple[Result, Timing]:
-    """What `call` gives, and what it took."""
+    """The result of `call` and its timing."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = call()
     return result, Timing(time.perf_counter() - wall, time.process_time() - cpu)
@@ -41,7 +42,7 @@ def median(timings: Sequence[Timing]) -> Timing:
 
 
 def growth_exponent(lengths: Sequence[float], costs: Sequence[float]) -> float | None:
-    """x of cost ∝ length^x by least squares of the logarithms; None below two different lengths."""
+    """Exponent x of cost ∝ length^x, a least-squares fit of the logarithms; None for fewer than two lengths."""
     if len(set(lengths)) < 2 or min(costs) <= 0:
         return None
     x, y = [math.log(length) for length in lengths], [math.log(cost) for cost in costs]
@@ -59,9 +60,9 @@ def _packed_linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, *
 
 
 def flops(call: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in a call, multiply and add as two.
+    """Floating-point operations of the matrix products and convolutions in a call; a multiply–add counts as two.
 
-    torch's counter, and formulas for operations of CPUs that it does not know: fused attention, oneDNN's LSTM and its
+    torch's counter with formulas for CPU operations that it does not know: fused attention, oneDNN's LSTM and oneDNN's
     product with packed weights.
     """
     formulas = {
@@ -77,3 +78,13 @@ def flops(call: Callable[[], Any]) -> int:
     ):
         call()
     return counter.get_total_flops()
+
+
+def cpu_name() -> str:
+    """Name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

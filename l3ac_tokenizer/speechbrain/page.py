@@ -1,4 +1,4 @@
-"""A page to listen to what a text-to-speech run makes, beside the recordings, with pictures where matplotlib is."""
+"""Page to listen to synthesized speech beside the recordings, with spectrograms and alignments."""
 
 from __future__ import annotations
 
@@ -10,25 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_write
-
-STYLE = """
-body { font: 16px/1.5 sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .3rem .8rem; text-align: left; vertical-align: top }
-tr + tr { border-top: 1px solid #ddd } img { max-width: 100%; display: block } audio { width: 15rem }
-section { margin: 2rem 0; border-top: 2px solid #ccc }
-"""
+from ..listening_page import listening_page, player, section
+from ..plots import draw_spectrogram
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """One sentence of the page.
+class SynthesizedClip:
+    """A sentence on the page.
 
     Attributes:
-        name: of the clip.
-        text: what it should say.
-        audio: files below the page's folder, by what they are.
-        heard: what the recogniser made of each of them.
-        picture: file below the page's folder; None: none.
+        name: Name of the clip.
+        text: Text that it should say.
+        audio: Kind of audio (such as `generated`) → file, relative to the page's folder.
+        heard: Kind of audio → text that the recognizer heard.
+        picture: File, relative to the page's folder; None without a picture.
     """
 
     name: str
@@ -38,35 +33,39 @@ class Spoken:
     picture: str | None
 
 
-def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequence[Spoken]) -> Path:
-    """Write `index.html` into a folder, and return its path."""
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1><table>",
-        *(f"<tr><th>{html.escape(name)}<td>{html.escape(value)}" for name, value in facts.items()),
-        "</table>",
-    ]
-    for clip in clips:
-        parts.append(f"<section><h2>{html.escape(clip.name)}</h2><p>{html.escape(clip.text)}</p><table>")
-        for name, file in clip.audio.items():
-            heard = html.escape(clip.heard.get(name, ""))
-            player = f'<audio controls preload=none src="{html.escape(file)}"></audio>'
-            parts.append(f"<tr><th>{html.escape(name)}<td>{player}<td>{heard}")
-        parts.append("</table>")
-        if clip.picture:
-            parts.append(f'<img src="{html.escape(clip.picture)}" alt="Spectrogram and attention of {clip.name}">')
-        parts.append("</section>")
+def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequence[SynthesizedClip]) -> Path:
+    """Write `index.html` into a folder, with the facts in a table and a section for each clip; returns its path.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items()
+    )
+    sections = [section("Results", f'<table class="players">{rows}</table>'), *map(_clip_section, clips)]
     path = folder / "index.html"
     with atomic_write(path) as target:
-        target.write("\n".join(parts).encode())
+        target.write(listening_page(title, "", sections).encode())
     return path
 
 
+def _clip_section(clip: SynthesizedClip) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(kind)}</th><td>{player(file)}</td><td>{html.escape(clip.heard.get(kind, ''))}</td></tr>"
+        for kind, file in clip.audio.items()
+    )
+    body = f'<p>{html.escape(clip.text)}</p><table class="players">{rows}</table>'
+    if clip.picture:
+        alternative = html.escape(f"Spectrogram and alignment of {clip.name}")
+        body += f'<img class="chart" src="{html.escape(clip.picture)}" alt="{alternative}">'
+    return section(clip.name, body)
+
+
 def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: np.ndarray, text: str) -> bool:
-    """A spectrogram of a clip (T,), and below it the attention (N, S) of its ids to the S characters of a text.
+    """Draw a spectrogram of a clip (T,), and below it the attention (N, S) of its ids to the S characters of a text.
 
     Returns:
-        Whether matplotlib is there to draw it.
+        False if matplotlib is not installed; nothing is written then.
     """
     try:
         from matplotlib.figure import Figure
@@ -74,8 +73,8 @@ def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: n
         return False
     figure = Figure(figsize=(10, 6), layout="constrained")
     above, below = figure.subplots(2, 1)
-    above.specgram(wave + 1e-6 * np.random.default_rng(0).standard_normal(len(wave)), 512, sampling_rate, noverlap=384)
-    above.set_ylabel("Hz")
+    draw_spectrogram(above, wave, sampling_rate)
+    above.set_ylabel("kHz")
     below.imshow(alignment.T, aspect="auto", origin="lower", interpolation="nearest")
     below.set_xlabel("ids")
     below.set_ylabel("characters")

@@ -16,13 +16,8 @@ from torch import Tensor
 
 from ..codebook_usage import usage
 from ..files import atomic_write
+from ..plots import spectrogram_image
 from ..quantization import ids_to_digits
-from .data.augment import fit
-from .losses import stft_modulus
-
-PICTURE_SCALE = 9
-"""Spectrograms are shown with windows of 2^9 samples."""
-PICTURE_RANGE_DB = 80.0
 
 
 def keep_settings(path: Path, config: Mapping[str, Any], audio: Mapping[str, Any]) -> list[str]:
@@ -144,17 +139,9 @@ class RunLog:
         board = self._board()
         if board is not None:
             board.add_audio(name, audio[None], step, sample_rate=sampling_rate)
-            board.add_image(f"{name}/spectrogram", spectrogram_picture(audio), step, dataformats="HW")
+            board.add_image(f"{name}/spectrogram", spectrogram_image(audio), step, dataformats="HW")
 
     def _board(self) -> Any:
         """TensorBoard's writer, or None."""
         found = [tracker for tracker in self.accelerator.trackers if tracker.name == "tensorboard"]
         return found[0].tracker if found and self.accelerator.is_main_process else None
-
-
-def spectrogram_picture(audio: np.ndarray) -> np.ndarray:
-    """Grey levels (F, frames) uint8 of the magnitudes of (T,) audio, 80 dB below the loudest black, low ones last."""
-    audio = fit(audio, max(len(audio), 2**PICTURE_SCALE))  # a shorter one cannot be reflected at its ends
-    modulus = stft_modulus(torch.from_numpy(audio)[None], PICTURE_SCALE)[0]
-    decibels = 20 * (modulus.clamp_min(1e-8) / modulus.max().clamp_min(1e-8)).log10()
-    return (decibels / PICTURE_RANGE_DB + 1).clamp(0, 1).mul(255).byte().flip(0).numpy()

@@ -70,7 +70,7 @@ def validate(
 ) -> dict[str, float]:
     """Mean scores `<domain>/stoi`, `/si_sdr` (dB), `/pesq_wb`; `ids`, the number of different ids used; `unscored`.
 
-    The measures are those of `evaluation.metrics`, STOI and PESQ for speech alone. Where one has no value for a clip
+    The measures are those of `metrics`, STOI and PESQ for speech alone. Where one has no value for a clip
     (too short, silent), the clip is left out of its mean, and counted in `unscored`. `score` chooses the best weights:
     STOI + PESQ / 4, means over all speech; the mean SI-SDR where there is none, minus infinity where that has no value.
     The processes share the clips; all get the result.

@@ -12,7 +12,7 @@ from l3ac_tokenizer.cli import main
 from .conftest import RATE, speechlike
 
 
-def test_a_model_directory_is_analysed_into_a_page_with_a_picture(models, tmp_path, capsys):
+def test_a_model_directory_is_analyzed_into_a_page_with_a_picture(models, tmp_path, capsys):
     folder, model = models["tiny"]
     page = tmp_path / "new" / "latency.md"
     assert main(["analyze", folder, "-o", str(page), "--json"]) == 0
@@ -25,7 +25,7 @@ def test_a_model_directory_is_analysed_into_a_page_with_a_picture(models, tmp_pa
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_random_preset_of_taae_and_where_losses_listen_to_it(tmp_path, capsys):
+def test_a_random_preset_of_taae_and_the_sensitivity_of_losses(tmp_path, capsys):
     soundfile.write(tmp_path / "clip.wav", speechlike(1.0), RATE)
     page = tmp_path / "page.md"
     assert main(["analyze", "--random", "taae-tiny", "--losses", str(tmp_path), "-o", str(page), "--json"]) == 0
@@ -34,7 +34,7 @@ def test_a_random_preset_of_taae_and_where_losses_listen_to_it(tmp_path, capsys)
     losses = {row["loss"]: row for row in facts["losses"]}
     assert losses["L1"]["samples_db"] < 1e-6 < losses["feature matching (TAAE)"]["samples_db"]
     text = page.read_text()
-    assert "## Where losses listen, taae-tiny, random weights" in text and "](page-2.png)" in text
+    assert "## Loss sensitivity, taae-tiny, random weights" in text and "](page-2.png)" in text
     assert (tmp_path / "page-2.png").read_bytes().startswith(b"\x89PNG")
 
 

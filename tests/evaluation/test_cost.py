@@ -1,4 +1,4 @@
-"""What codecs cost: products counted in full, times and memory of what went through, growth told."""
+"""Cost of codecs: all products are counted, successful passes are timed, and growth is fitted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from networks import TINY
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation import cost, memory
-from l3ac_tokenizer.evaluation.codecs import open_codec
-from l3ac_tokenizer.evaluation.cost import cost_table, count_macs, measure_cost
+from l3ac_tokenizer.evaluation.codecs.registry import open_codec
+from l3ac_tokenizer.evaluation.cost import count_macs, measure_cost
+from l3ac_tokenizer.evaluation.report.tables import cost_table
 
 
 @pytest.fixture
@@ -22,13 +23,13 @@ def checkpoint(tmp_path):
 def test_l3ac_1k_takes_the_full_count_and_not_the_printed_one():
     """The published code takes 44.4 G for 10 s, ours less by the padding of attention windows, which it leaves out.
 
-    2.03 G is what a counter of unparametrised layers finds.
+    2.03 G is what a counter of unparametrized layers finds.
     """
     macs = count_macs(open_codec("l3ac-1k"))
     assert macs == pytest.approx({"encode": 5.5, "decode": 37.0}, abs=0.05)
 
 
-def test_what_is_no_network_has_no_count():
+def test_a_codec_without_a_network_has_no_count():
     assert count_macs(open_codec("opus")) is None
 
 
@@ -44,12 +45,12 @@ def test_passes_encode_and_decode_a_whole_batch(name, batch, checkpoint):
 
 def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
     def measured(builder, arguments, seconds, batch, threads):
-        assert builder == "l3ac_tokenizer.evaluation.codecs:open_codec" and threads == 1
+        assert builder == "l3ac_tokenizer.evaluation.codecs.registry:open_codec" and threads == 1
         if seconds > 1 and arguments == ["opus"]:
-            return memory.Pass(failure="out of memory (limit 1.0 GiB)")
-        return memory.Pass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)
+            return memory.MeasuredPass(failure="out of memory (limit 1.0 GiB)")
+        return memory.MeasuredPass(standing_mib=100.0, encode_mib=seconds, decode_mib=seconds**2, pass_s=0.1)
 
-    monkeypatch.setattr(cost.memory, "measure", measured)
+    monkeypatch.setattr(cost.memory, "measure_pass", measured)
     found = measure_cost([checkpoint, "opus"], durations=[0.5, 1, 2], batches=[1, 2], rounds=2)
     assert len(found["rows"]) == 2 * 3 * 2
     for row in found["rows"]:
@@ -64,8 +65,8 @@ def test_every_length_is_timed_or_says_why_not(checkpoint, monkeypatch):
 
 
 @pytest.mark.slow
-def test_peaks_come_from_a_process_of_its_own(checkpoint):
-    done = memory.measure(cost.OPEN, [checkpoint], 1.0, 1, 1)
+def test_peaks_come_from_a_separate_process(checkpoint):
+    done = memory.measure_pass(cost.OPEN, [checkpoint], 1.0, 1, 1)
     assert done.failure is None and done.decode_mib > 0 and done.standing_mib > 100
-    missing = memory.measure(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
+    missing = memory.measure_pass(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
     assert "no such directory" in missing.failure

@@ -1,4 +1,4 @@
-"""`l3ac evaluate`: every clip is measured or counted, runs go on where they stopped, files say what was measured."""
+"""`l3ac evaluate`: every clip is measured or counted, runs resume, and the files hold the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from networks import speech_like, tiny, tiny_streams
 
 from l3ac_tokenizer import L3ACModel, metrics
 from l3ac_tokenizer.cli import main
-from l3ac_tokenizer.evaluation.data import open_data
+from l3ac_tokenizer.evaluation.dataset import open_data
 
 pytest.importorskip("pesq", reason="comes with the extra `eval`")
 pytest.importorskip("pyarrow", reason="comes with the extra `data`")
@@ -75,16 +75,16 @@ def test_every_clip_is_measured_or_counted(results):
                 assert mean["count"] + missing == 3, name
 
 
-def test_small_ids_of_taae_are_counted_stream_by_stream(results):
+def test_ids_of_taae_are_counted_codebook_by_codebook(results):
     _, summary = results
     ids = summary["codecs"][4]["datasets"]["speech"]["ids"]
-    assert [stream["size"] for stream in ids["streams"]] == [27, 27] and ids["levels"] == []
+    assert [book["size"] for book in ids["codebooks"]] == [27, 27] and ids["levels"] == []
     rates = ids["bits_per_second"]
     assert rates["nominal"] == pytest.approx(2 * np.log2(27) * RATE / 12)
     assert 0 < rates["entropy"] <= rates["huffman"] <= rates["whole_bits"]
 
 
-def test_a_codec_that_cannot_be_had_keeps_its_row(results):
+def test_an_unavailable_codec_keeps_its_row(results):
     output, summary = results
     assert "no such model" in summary["codecs"][3]["unavailable"]
     lines = [line for line in (output / "table.md").read_text().splitlines() if line.startswith("| nobody/no-codec")]
@@ -140,7 +140,7 @@ def test_examples_lie_where_other_tools_look(results):
         assert all(path.is_relative_to(folder / "samples") for path in paths)
 
 
-def test_a_run_goes_on_where_it_stopped(root, tmp_path, capsys):
+def test_an_interrupted_run_resumes(root, tmp_path, capsys):
     arguments = ("--codec", root / "tiny", "--codec", "opus", "--no-consistency")
     _, whole = evaluate(root, tmp_path / "run", *arguments)
     log = tmp_path / "run" / "clips.jsonl"
@@ -191,14 +191,14 @@ def test_manifests_name_data_sets_domains_and_labels(root, tmp_path):
     assert data.clips[0].labels == {"text": "GOOD DAY", "speaker": "ann"} and data.clips[1].labels == {}
 
 
-def test_what_a_folder_holds_can_be_said(root):
+def test_the_domain_of_a_folder_can_be_given(root):
     assert open_data([str(root / "music")]).domains == {"music": "audio"}
     assert open_data([f"speech={root / 'music'}"]).domains == {"music": "speech"}
     data = open_data([str(root / "speech"), str(root / "music")], limit=2)
     assert [clip.dataset for clip in data.clips] == ["speech", "speech", "music"]
 
 
-def test_data_that_cannot_be_taken_is_refused(root, tmp_path):
+def test_invalid_data_is_refused(root, tmp_path):
     with pytest.raises(ValueError, match="two corpora are called speech"):
         open_data([str(root / "speech"), str(root / "speech")])
     manifest = tmp_path / "list.csv"

@@ -1,4 +1,4 @@
-"""Means over clips and data sets, and how sure they are."""
+"""Means over clips and data sets, and their confidence intervals."""
 
 import numpy as np
 import pytest

@@ -124,8 +124,8 @@ def test_units_can_be_parts_of_words(asr_run, tmp_path, token_type):
     assert (tmp_path / "run" / "save" / f"14_{token_type}.model").is_file()
 
 
-def test_choices_are_trained_once_and_stand_in_one_table(tmp_path, monkeypatch, capsys):
-    choices = load(ASR.parents[1] / "choices.py")
+def test_values_of_a_sweep_are_trained_once_and_stand_in_one_table(tmp_path, monkeypatch, capsys):
+    sweep = load(ASR.parents[1] / "sweep.py")
     commands = []
 
     def train(command, check, stdout):
@@ -134,10 +134,10 @@ def test_choices_are_trained_once_and_stand_in_one_table(tmp_path, monkeypatch, 
         log = "million parameters: 0.50\nepoch: 1 - valid WER: 60.00\nepoch: 2 - valid WER: 70.00\n"
         (folder / "train_log.txt").write_text(log)
 
-    monkeypatch.setattr(choices.subprocess, "run", train)
+    monkeypatch.setattr(sweep.subprocess, "run", train)
     asked = ["LibriSpeech/ASR", "lstm_small", "--key", "embedding", "--values", "codes", "table", "--runs"]
     for _ in range(2):
-        choices.main([*asked, str(tmp_path), "--", "--data_folder=CORPUS"])
+        sweep.main([*asked, str(tmp_path), "--", "--data_folder=CORPUS"])
         assert "| `table` | 0.50 | 2 | 0 | 60.00 | 70.00 |" in capsys.readouterr().out
     assert [command[4:] for command in commands] == [
         [f"--embedding={value}", "--data_folder=CORPUS"] for value in ("codes", "table")

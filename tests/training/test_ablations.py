@@ -72,14 +72,14 @@ def test_table_holds_the_last_figures_of_each_run(ablations, tmp_path):
         {"step": 30, "hours_of_audio": 0.3, "l1": 0.25, "stft": 2.0, "held_out/b/si_sdr": -1.0},
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    title, _, _, _, row = ablations.table({"no-clamp": Path(tmp_path)}, 5).splitlines()
+    title, _, _, _, row = ablations.ablation_table({"no-clamp": Path(tmp_path)}, 5).splitlines()
     assert title.startswith("Short runs: 5 minutes each")
     assert row == "| no-clamp | 30 | 0.30 | 0.500 | – | -1.500 | 7 | 0.2500 | 2.000 |"
 
 
 def test_table_of_a_run_that_has_no_losses_has_gaps(ablations, tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "hours_of_audio": 0.5, "held_out/speech/stoi": 0.25}\n')
-    *_, row = ablations.table({"no-clamp": tmp_path}, 5).splitlines()
+    *_, row = ablations.ablation_table({"no-clamp": tmp_path}, 5).splitlines()
     assert row == "| no-clamp | 1 | 0.50 | 0.250 | – | – | – | – | – |"
 
 
@@ -111,4 +111,4 @@ def test_a_run_that_was_stopped_is_not_taken_for_one_that_has_ended(
 ):
     monkeypatch.setattr(ablations.subprocess, "Popen", lambda command: SimpleNamespace(wait=lambda: status))
     assert ablations.main() == 1
-    assert "the run l3ac-1k has not ended" in capsys.readouterr().err
+    assert "the run l3ac-1k did not finish" in capsys.readouterr().err

@@ -13,7 +13,6 @@ from corpora import RATE
 from l3ac_tokenizer.training import validation
 from l3ac_tokenizer.training.data.corpus import AudioFiles
 from l3ac_tokenizer.training.data.readers import find_clips
-from l3ac_tokenizer.training.tracking import spectrogram_picture
 from l3ac_tokenizer.training.validation import HeldOut, held_out_clips, validate
 
 
@@ -72,16 +71,3 @@ def test_what_cannot_be_scored_is_left_out_and_counted(caplog):
 def test_weights_that_could_not_be_scored_at_all_are_never_the_best():
     scores = validate(Noisy(), [HeldOut("music", np.zeros(8000, np.float32))], RATE, Accelerator())
     assert scores["score"] == -np.inf
-
-
-@pytest.mark.parametrize("samples", [1, 256, 300])
-def test_a_spectrogram_of_a_few_samples_can_be_drawn(samples):
-    assert spectrogram_picture(np.full(samples, 0.5, np.float32)).shape[0] == 257
-
-
-def test_spectrogram_of_a_tone_is_bright_at_its_frequency():
-    tone = np.sin(2 * np.pi * 2000 * np.arange(RATE) / RATE).astype(np.float32)
-    picture = spectrogram_picture(tone)
-    assert picture.dtype == np.uint8 and picture.shape[0] == 257
-    brightest = 256 - picture[:, 10:-10].argmax(axis=0)  # low frequencies are the last rows
-    assert (brightest == 2000 * 512 // RATE).all() and picture.max() == 255

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from train import dataio_prepare, load_hparams, some_of, speak
 
 from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer.asr import normalized_words, open_recognizer
 from l3ac_tokenizer.audio import read_audio, write_audio
-from l3ac_tokenizer.evaluation.recognisers import normalized_words, open_recogniser
-from l3ac_tokenizer.evaluation.speakers import open_embedder
+from l3ac_tokenizer.evaluation.scorers.speaker import open_embedder
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips
 from l3ac_tokenizer.speechbrain import check_run
-from l3ac_tokenizer.speechbrain.page import Spoken, write_page, write_picture
+from l3ac_tokenizer.speechbrain.page import SynthesizedClip, write_page, write_picture
 from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Scores:
 def make_recogniser(name, device):
     """The project's own recogniser for `tokens:RUN`, or any other by name."""
     kind, _, run = name.partition(":")
-    return TokenRecogniser(run, device) if kind == "tokens" else open_recogniser(name, device)
+    return TokenRecogniser(run, device) if kind == "tokens" else open_recognizer(name, device)
 
 
 def main(argv):
@@ -143,7 +143,7 @@ def main(argv):
         finished += spoken.finished
         heard_at = {kind: soxr.resample(wave, rate, HEARING_RATE) for kind, wave in waves.items()}
         heard = scores.add(name, text, heard_at, {"generated": spoken.ids, "recording": row["ids"]})
-        clips.append(Spoken(name, text, audio, heard, picture if drawn else None))
+        clips.append(SynthesizedClip(name, text, audio, heard, picture if drawn else None))
 
     results = {
         "recogniser": scores.recogniser.label,

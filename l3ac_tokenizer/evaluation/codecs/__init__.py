@@ -1,0 +1,1 @@
+"""Codecs under test, each behind the interface `Codec`."""

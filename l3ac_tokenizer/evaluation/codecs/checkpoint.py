@@ -1,0 +1,93 @@
+"""Checkpoints of this package, of either family, as codecs under test.
+
+Axes: T samples, K codebooks, N ids of a codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .base import Codec, CodecRates, CodecUnavailable, CompressedClip, codec_title
+
+if TYPE_CHECKING:
+    from ...modeling.span import TimeNormMode
+
+
+class CheckpointCodec(Codec):
+    """A model of this package; decoded audio has the clip's length.
+
+    Args:
+        model: a `CodecModel`, in evaluation mode.
+        title: name in tables.
+        time_norm: statistics of the decoder's time normalization, see `CodecModel.decode`.
+        chunk_seconds: encode and decode in chunks of this length; None: the whole clip at once.
+    """
+
+    def __init__(
+        self, model: Any, title: str, time_norm: TimeNormMode = "clip", chunk_seconds: float | None = None
+    ) -> None:
+        self.name = self.title = title
+        self.model = model
+        self.time_norm: TimeNormMode = time_norm
+        self.chunk_seconds = chunk_seconds
+        config = model.config
+        self.sampling_rate = self.output_rate = config.sampling_rate
+        codebooks = config.num_quantizers
+        self.rates = CodecRates(
+            config.frame_rate, (config.codebook_size,) * codebooks, tuple(config.levels) if codebooks == 1 else ()
+        )
+        self.parameters = model.num_parameters()
+
+    @classmethod
+    def open(cls, directory: str, setting: str, device: str) -> CheckpointCodec:
+        """The codec of a preset or checkpoint directory.
+
+        Args:
+            directory: preset name or directory.
+            setting: `frozen` decodes with stored statistics, as streams do; "" with those of the clip.
+            device: torch device.
+
+        Raises:
+            CodecUnavailable: the setting is unknown.
+            OSError, ValueError: the checkpoint cannot be loaded, or lacks the statistics that `frozen` needs.
+        """
+        from ...modeling import CodecModel
+
+        if setting not in ("", "frozen"):
+            raise CodecUnavailable(f"the setting {setting!r} is unknown: write @frozen, or nothing.")
+        model: Any = CodecModel.from_pretrained(directory).eval()
+        model.to(device)
+        title = codec_title(directory) + (f"@{setting}" if setting else "")
+        codec = cls(model, title, "frozen" if setting else "clip")
+        codec.digest = model.weights_digest()
+        one_frame = torch.zeros(1, model.config.num_quantizers, 1, dtype=torch.int64, device=model.device)
+        codec.decode(CompressedClip((one_frame, model.config.hop_length)))  # missing statistics show here, not mid-run
+        return codec
+
+    @torch.inference_mode()
+    def encode(self, audio: np.ndarray) -> CompressedClip:
+        """Ids (K, N); the payload also holds the number of samples."""
+        inputs = torch.from_numpy(audio)[None, None].to(self.model.device)
+        ids = self.model.encode(inputs, chunk_seconds=self.chunk_seconds).audio_codes
+        return CompressedClip((ids, audio.size), ids=ids[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def decode(self, encoded: CompressedClip) -> np.ndarray:
+        """Audio (T,) of the clip's length."""
+        ids, num_samples = encoded.payload
+        output = self.model.decode(
+            ids, time_norm=self.time_norm, num_samples=num_samples, chunk_seconds=self.chunk_seconds
+        )
+        return output.audio_values[0, 0].float().cpu().numpy()
+
+    def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """Passes of the whole batch in one tensor."""
+        inputs = self.noise(seconds, batch)[:, None].to(self.model.device)
+        return (
+            lambda: self.model.encode(inputs, chunk_seconds=self.chunk_seconds).audio_codes,
+            lambda ids: self.model.decode(ids, time_norm=self.time_norm, chunk_seconds=self.chunk_seconds).audio_values,
+        )

@@ -1,0 +1,93 @@
+"""Codec registry: opens specs such as `l3ac-1k`, `opus@12` or `facebook/encodec_24khz@1.5`.
+
+A spec is a name, with a setting after `@` where the codec has one:
+
+| name | codec | setting |
+|---|---|---|
+| `original` | the clip itself: the upper bound | |
+| `opus` | Opus through libsndfile (`classical.py`) | kb/s, from 6 |
+| `codec2` | Codec 2 through `c2enc` and `c2dec` (`classical.py`) | mode: 3200 … 450 |
+| preset, directory | checkpoints of this package (`checkpoint.py`) | `frozen`: stored statistics, as in streams |
+| hub name, directory | models of transformers (`transformers_codecs.py`) | codebooks, or kb/s for EnCodec and X-Codec |
+
+To add a codec, write a subclass of `Codec` in a file of this folder and add a line to `CODECS`. A further model of
+transformers needs only a line in `transformers_codecs.ADAPTERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from .base import Codec, CodecUnavailable, codec_title, split_setting
+from .checkpoint import CheckpointCodec
+from .classical import Codec2, Opus, Original
+from .transformers_codecs import TransformersCodec
+
+CODECS: Mapping[str, Callable[[str, str], Codec]] = {
+    "original": lambda setting, device: Original(),
+    "opus": lambda setting, device: Opus(setting),
+    "codec2": lambda setting, device: Codec2(setting),
+}
+"""Name → function of setting and device that opens the codec; other names are checkpoints or models of the hub."""
+
+
+def open_codec(name: str, device: str = "cpu") -> Codec:
+    """Open a codec.
+
+    Args:
+        name: spec, see the table above.
+        device: torch device.
+
+    Raises:
+        CodecUnavailable: it cannot be opened on this machine: no network, a missing tool or file, an unknown setting.
+    """
+    base, setting = split_setting(name)
+    if base in CODECS:
+        return CODECS[base](setting, device)
+    return _open_model(base, setting, device)
+
+
+def refuse_equal_titles(names: Sequence[str]) -> None:
+    """Refuse codecs that tables could not tell apart.
+
+    Raises:
+        ValueError: two have the same title.
+    """
+    titles: dict[str, str] = {}
+    for name in names:
+        title = codec_title(name)
+        if title in titles:
+            raise ValueError(f"{titles[title]} and {name} would both be called {title}: rename a directory.")
+        titles[title] = name
+
+
+def _open_model(base: str, setting: str, device: str) -> Codec:
+    from ...hub import bundled_presets
+    from ...presets import FAMILIES, PRESETS
+
+    of_this_package = base in PRESETS or _model_type(base) in FAMILIES
+    open_model = CheckpointCodec.open if of_this_package else TransformersCodec.open
+    try:
+        return open_model(base, setting, device)
+    except CodecUnavailable:
+        raise
+    except Exception as error:  # each library and each model has its own
+        if not (of_this_package or os.path.isdir(base)):
+            offline = f"{', '.join(bundled_presets())}, opus, codec2 and directories work offline"
+            reason = f"there is no such directory, and the hub was out of reach or has no such model; {offline}."
+            raise CodecUnavailable(reason) from error
+        reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
+        raise CodecUnavailable(f"it cannot be loaded ({reason}).") from error
+
+
+def _model_type(directory: str) -> str | None:
+    path = os.path.join(directory, "config.json")
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file).get("model_type")
+    except (ValueError, AttributeError):
+        return None

@@ -1,0 +1,139 @@
+"""Evaluation data: clips of one or more data sets, from any corpus that `l3ac tokenize` reads.
+
+A corpus is one data set, named after its folder or file; a manifest with a column `dataset` holds several. The domain
+of a data set is `speech` or `audio`. It is taken from the column `domain`, else from a prefix `speech=` or `audio=` of
+the corpus, else it is `audio` for the names in `AUDIO_NAMES` and `speech` for all others. The columns `text`,
+`speaker`, `emotion` and `event` are labels for the scorers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import AudioError, read_audio
+
+DOMAINS = ("speech", "audio")
+AUDIO_NAMES = frozenset(
+    {"music", "general", "audio", "sound", "sounds", "environment", "noise", "audioset", "esc50", "esc-50", "esc10"}
+    | {"fsd50k", "gunshot_triangulation", "mtg_jamendo", "musdb18"}
+)
+"""Names of data sets that do not hold speech, of Codec-SUPERB and of our recipes."""
+
+LABELS = ("text", "speaker", "emotion", "event")
+
+
+@dataclass(frozen=True)
+class EvaluationClip:
+    """A clip to evaluate on.
+
+    Attributes:
+        dataset: Name of its data set.
+        name: Its name in the data set.
+        domain: `"speech"` or `"audio"`.
+        source: A path, the bytes of a file, or anything else that `l3ac_tokenizer.tokenization` reads.
+        labels: Known labels, by name in `LABELS`.
+        error: Reason why there is no audio, if the corpus is damaged.
+    """
+
+    dataset: str
+    name: str
+    domain: str
+    source: Any = field(repr=False)
+    labels: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def key(self) -> str:
+        """`dataset/name`, unique in a run."""
+        return f"{self.dataset}/{self.name}"
+
+    def read(self, sampling_rate: int) -> np.ndarray:
+        """The clip (T,) float32 at this sampling rate in Hz, downmixed to mono.
+
+        Raises:
+            AudioError: it is damaged or empty.
+            OSError: it cannot be read.
+        """
+        from ..tokenization.encoding import as_file
+
+        if self.error is not None:
+            raise AudioError(self.error)
+        return read_audio(as_file(self.source, self.name), sampling_rate)[0]
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Clips of one or more data sets, in order."""
+
+    clips: Sequence[EvaluationClip]
+
+    @cached_property
+    def domains(self) -> dict[str, str]:
+        """Domain of each data set, by name."""
+        return {clip.dataset: clip.domain for clip in self.clips}
+
+    def spread(self, most: int) -> list[EvaluationClip]:
+        """At most `most` clips of each data set, evenly spread over it."""
+        chosen: list[EvaluationClip] = []
+        for dataset in self.domains:
+            members = [clip for clip in self.clips if clip.dataset == dataset]
+            places = np.linspace(0, len(members) - 1, min(most, len(members))).round().astype(int)
+            chosen += [members[place] for place in places]
+        return chosen
+
+
+def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationData:
+    """The clips of all corpora.
+
+    Args:
+        corpora: folders, manifests, or any other corpus of `l3ac tokenize`, each as `PATH`, `speech=PATH` or
+            `audio=PATH`.
+        limit: maximum number of clips of each data set, evenly spread; None: all.
+
+    Raises:
+        ValueError: a corpus holds no audio or names an unknown domain, or two corpora share a data set or clip.
+        OSError: a corpus cannot be read.
+    """
+    clips: list[EvaluationClip] = []
+    for corpus in corpora:
+        clips += _clips(corpus, {clip.dataset for clip in clips})
+    keys: set[str] = set()
+    domains: dict[str, str] = {}
+    for clip in clips:
+        if clip.key in keys:
+            raise ValueError(f"there are two clips {clip.key}: rename one, or give one of them another data set.")
+        if domains.setdefault(clip.dataset, clip.domain) != clip.domain:
+            raise ValueError(f"the data set {clip.dataset} has clips of speech and of other audio: split it in two.")
+        keys.add(clip.key)
+    data = EvaluationData(clips)
+    return data if limit is None else EvaluationData(data.spread(limit))
+
+
+def _clips(corpus: str, taken: set[str]) -> list[EvaluationClip]:
+    from ..tokenization import open_source
+
+    kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
+    source = open_source(path)
+    name = Path(os.path.abspath(path)).stem
+    if name in taken:
+        raise ValueError(f"two corpora are called {name}: rename one.")
+    clips = []
+    for record in source.records(0, len(source)):
+        dataset = str(record.columns.get("dataset") or name)
+        domain = str(record.columns.get("domain") or kind or _domain_of(dataset))
+        if domain not in DOMAINS:
+            raise ValueError(f"the clip {record.id} has the domain {domain!r}: write {' or '.join(DOMAINS)}.")
+        labels = {label: str(record.columns[label]) for label in LABELS if record.columns.get(label)}
+        clips.append(EvaluationClip(dataset, record.id, domain, record.audio, labels, record.error))
+    return clips
+
+
+def _domain_of(dataset: str) -> str:
+    return "audio" if dataset.lower() in AUDIO_NAMES else "speech"

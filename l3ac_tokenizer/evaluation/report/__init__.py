@@ -1,0 +1,1 @@
+"""Output of an evaluation: result files, tables, plots and pages."""

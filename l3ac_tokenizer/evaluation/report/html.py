@@ -1,0 +1,112 @@
+"""HTML report of an evaluation: players of examples, sortable tables and the chart, in one self-contained file."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...listening_page import audio_data_url, listening_page, player, section
+from ..codecs.base import SCORING_RATE
+from .tables import COUNTED, failure_counts, mean_cell, metric_title
+
+PLAYED_SECONDS = 10.0
+"""Length of longer clips on the page, which contains their audio."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip to listen to.
+
+    Attributes:
+        name: Its name.
+        audio: Title of the codec → audio (T,) at `SCORING_RATE`; None if there is none.
+    """
+
+    name: str
+    audio: Mapping[str, np.ndarray | None]
+
+
+def make_page(summary: Mapping[str, Any], examples: Sequence[Example], chart: bytes | None) -> str:
+    """The page.
+
+    Args:
+        summary: result of `summarize_evaluation`.
+        examples: clips to listen to.
+        chart: an SVG.
+    """
+    domains = dict.fromkeys(facts["domain"] for facts in summary["datasets"].values())
+    sections = [section(domain.capitalize(), _quality_table(summary, domain)) for domain in domains]
+    if chart is not None:
+        source = f"data:image/svg+xml;base64,{base64.b64encode(chart).decode()}"
+        sections.append(section("Rate and quality", f'<img class="chart" alt="quality over rate" src="{source}">'))
+    if examples:
+        sections.insert(0, section("Listen", _players(examples)))
+    clips = ", ".join(
+        f"{name}: {facts['clips']} clips, {facts['seconds'] / 60:.1f} minutes"
+        for name, facts in summary["datasets"].items()
+    )
+    introduction = (
+        f"{html.escape(clips)}. Means over clips with 95&nbsp;% bootstrap intervals; over several data sets, the mean "
+        "of their means. Everything is compared at 16&nbsp;kHz. Click a column to sort by it; hover over a heading for "
+        "its source."
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items() if version)
+    return listening_page("Codecs compared", introduction, sections, html.escape(versions))
+
+
+def _players(examples: Sequence[Example]) -> str:
+    titles = list(dict.fromkeys(title for example in examples for title in example.audio))
+    head = "".join(f"<th>{html.escape(example.name)}</th>" for example in examples)
+    rows = []
+    for title in titles:
+        cells = "".join(f"<td>{_player(example.audio.get(title))}</td>" for example in examples)
+        rows.append(f"<tr><th>{html.escape(title)}</th>{cells}</tr>")
+    return f'<div class="scroll"><table class="players"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _player(audio: np.ndarray | None) -> str:
+    if audio is None:
+        return "–"
+    return player(audio_data_url(audio[: round(PLAYED_SECONDS * SCORING_RATE)], SCORING_RATE))
+
+
+def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
+    available = [codec for codec in summary["codecs"] if codec["unavailable"] is None]
+    names = [
+        name
+        for name in summary["metrics"]
+        if any(codec["domains"][domain]["values"][name]["count"] for codec in available)
+    ]
+    metrics = [summary["metrics"][name] for name in names]
+    head = "".join(f"<th>{title}</th>" for title in ("codec", "kb/s", "clips"))
+    head += "".join(
+        f'<th title="{html.escape(metric["source"])}">{html.escape(metric_title(metric))}</th>' for metric in metrics
+    )
+    rows = "".join(_quality_row(summary, codec, domain, names) for codec in summary["codecs"])
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}<th>{COUNTED}</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: str, names: Sequence[str]) -> str:
+    cells = [f'<td class="name">{html.escape(codec["title"])}</td>']
+    if codec["unavailable"] is not None:
+        reason = html.escape(f"not available: {codec['unavailable']}")
+        return f'<tr class="missing">{cells[0]}<td class="note" colspan="{len(names) + 3}">{reason}</td></tr>'
+    of = codec["domains"][domain]
+    rate = of["bits_per_second"]["mean"]
+    cells.append("<td>–</td>" if rate is None else f'<td data-value="{rate}">{rate / 1000:.2f}</td>')
+    cells.append(f'<td data-value="{of["clips"]}">{of["clips"]}</td>')
+    for name in names:
+        mean = of["values"][name]
+        value, _, interval = mean_cell(mean, summary["metrics"][name]).partition(" ")
+        number = "" if mean["mean"] is None else f' data-value="{mean["mean"]}"'
+        cells.append(f"<td{number}>{value}<small>{interval}</small></td>")
+    failed = failure_counts(of)
+    return f'<tr>{"".join(cells)}<td class="note">{html.escape(failed)}</td></tr>'

@@ -1,0 +1,1 @@
+"""Metrics of one decoded clip, each computed by a `Scorer`."""

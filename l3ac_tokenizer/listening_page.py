@@ -1,0 +1,47 @@
+"""HTML pages to listen to clips: one style, audio players of which one plays at a time, sortable tables."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import soundfile
+
+
+def listening_page(title: str, introduction: str, sections: Sequence[str], footer: str = "") -> str:
+    """A complete HTML document.
+
+    Args:
+        title: title, plain text.
+        introduction: paragraph below the title, HTML.
+        sections: `section`s in order.
+        footer: last paragraph, HTML.
+    """
+    return Template(_TEMPLATE).substitute(
+        title=html.escape(title), introduction=introduction, sections="\n".join(sections), footer=footer
+    )
+
+
+def section(title: str, body: str) -> str:
+    """A section with a heading (plain text) and a body (HTML)."""
+    return f"<section><h2>{html.escape(title)}</h2>\n{body}</section>"
+
+
+def player(source: str) -> str:
+    """An audio player for a URL."""
+    return f'<audio controls preload="metadata" src="{html.escape(source)}"></audio>'
+
+
+def audio_data_url(audio: np.ndarray, sampling_rate: int) -> str:
+    """Audio (T,) as a `data:` URL in FLAC, so that a page needs no other file."""
+    file = io.BytesIO()
+    soundfile.write(file, audio, sampling_rate, format="FLAC", subtype="PCM_16")
+    return f"data:audio/flac;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+_TEMPLATE = (Path(__file__).parent / "listening_page.html").read_text(encoding="utf-8")

@@ -1,0 +1,171 @@
+"""Summary, tables, chart, spectrograms and pages of made-up rows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from l3ac_tokenizer.evaluation.codecs.base import CodecRates
+from l3ac_tokenizer.evaluation.dataset import EvaluationClip, EvaluationData
+from l3ac_tokenizer.evaluation.report.html import Example, make_page
+from l3ac_tokenizer.evaluation.report.results_page import results_page
+from l3ac_tokenizer.evaluation.report.tables import summary_tables
+from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation, EvaluationOptions
+from l3ac_tokenizer.evaluation.scorers.base import Metric
+from l3ac_tokenizer.evaluation.scorers.signal import SIGNAL_METRICS
+from l3ac_tokenizer.evaluation.scorers.speaker import EER
+from l3ac_tokenizer.evaluation.scoring import ResultRow
+from l3ac_tokenizer.evaluation.summary import flat_row, summarize_evaluation
+
+matplotlib = pytest.importorskip("matplotlib", reason="comes with the extra `eval`")
+
+METRICS = {
+    "stoi": SIGNAL_METRICS["stoi"][0],
+    "pesq_wb": SIGNAL_METRICS["pesq_wb"][0],
+    "mel_distance": SIGNAL_METRICS["mel_distance"][0],
+    "wer": Metric("WER, %", 1, False, "told", 100),
+    "eer": EER,
+}
+SPEAKERS = {"ann": [1.0, 0.0], "bob": [0.0, 1.0]}
+
+
+def row(codec: str, clip: str, quality: float, errors: float, speaker: str | None) -> ResultRow:
+    dataset = clip.partition("/")[0]
+    speech = dataset != "music"
+    values = {"mel_distance": 3 - 2 * quality}
+    if speech:
+        values |= {"stoi": quality, "pesq_wb": 1 + 2 * quality, "wer": (errors, 10.0)}
+    ids = [[0, 1, 2, 3]] if codec == "ours" else None
+    embedding = SPEAKERS[speaker] if speaker else None
+    return ResultRow(codec, None, clip, dataset, 2.0, 2000.0 if ids else 12_000.0, ids, values, embedding)
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """Two data sets of speech and one of music; `ours` is worse than `opus` but for music, `gone` cannot be had."""
+    names = [f"{dataset}/{number}" for dataset in ("read", "told", "music") for number in range(4)]
+    speakers = {name: ("ann", "bob")[int(name[-1]) % 2] if not name.startswith("music") else None for name in names}
+    clips = [
+        EvaluationClip(
+            name.partition("/")[0],
+            name.partition("/")[2],
+            "audio" if speaker is None else "speech",
+            None,
+            {} if speaker is None else {"speaker": speaker},
+        )
+        for name, speaker in speakers.items()
+    ]
+    rows = []
+    for codec, base, errors in (("ours", 0.5, 4.0), ("opus", 0.8, 1.0)):
+        for name, speaker in speakers.items():
+            quality = base + 0.01 * int(name[-1]) + 0.1 * name.startswith("told")
+            rows.append(row(codec, name, 0.9 if (codec, speaker) == ("ours", None) else quality, errors, speaker))
+    rows[0].values.pop("pesq_wb")
+    rows[0].failures["pesq_wb"] = "PESQ has no value: No utterances detected."
+    rows[4] = ResultRow("ours", None, "told/0", "told", failures={"read": "told/0 is not audio."})
+    codecs = [
+        CodecMetadata(
+            "ours", "ours", None, 16_000, 16_000, CodecRates(2.0, (4,), (2, 2)), 1000, "d1", {"encode": 1, "decode": 3}
+        ),
+        CodecMetadata("opus", "Opus 6 kb/s", None, 16_000, 16_000),
+        CodecMetadata("gone", "gone", "the hub was out of reach."),
+    ]
+    return Evaluation(EvaluationData(clips), EvaluationOptions(), codecs, rows, METRICS)
+
+
+@pytest.fixture(scope="module")
+def summary(evaluation) -> dict:
+    return json.loads(json.dumps(summarize_evaluation(evaluation)))  # what is on disk
+
+
+def test_data_sets_count_the_same_and_failed_clips_not_at_all(summary):
+    ours = summary["codecs"][0]
+    read, told = np.mean([0.50, 0.51, 0.52, 0.53]), np.mean([0.61, 0.62, 0.63])
+    assert ours["datasets"]["told"]["clips"] == 3 and ours["domains"]["speech"]["clips"] == 7
+    assert ours["domains"]["speech"]["values"]["stoi"]["mean"] == pytest.approx((read + told) / 2)
+    assert ours["datasets"]["read"]["values"]["pesq_wb"]["count"] == 3
+    assert ours["domains"]["speech"]["failed"] == {"PESQ-WB": 1, "not readable": 1}
+    assert ours["domains"]["audio"]["values"]["stoi"]["mean"] is None
+    assert ours["domains"]["speech"]["values"]["wer"]["mean"] == pytest.approx(0.4)
+    assert ours["domains"]["speech"]["bits_per_second"]["mean"] == 1000
+
+
+def test_the_equal_error_rate_is_over_all_speakers_of_a_domain(summary):
+    assert summary["codecs"][1]["domains"]["speech"]["values"]["eer"]["mean"] == 0.0
+    assert summary["codecs"][1]["domains"]["speech"]["values"]["eer"]["count"] == 8 * 7 // 2
+    assert summary["codecs"][1]["domains"]["audio"]["values"]["eer"]["mean"] is None
+
+
+def test_tables_have_a_row_a_codec_and_say_what_is_missing(summary):
+    text = summary_tables(summary)
+    assert text.count("| gone |") == 2 + 2  # speech, audio, read, told
+    assert text.count("not available: the hub was out of reach.") == 4
+    assert "| PESQ-WB: 1, not readable: 1 |" in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    assert "1.0 + 3.0" in text and "0.00 M" in text
+
+
+def test_a_flat_row_divides_what_is_pooled(evaluation):
+    flat = flat_row(evaluation.rows[1], METRICS)
+    assert flat["wer"] == 0.4 and flat["eer"] is None and flat["failures"] is None
+    assert flat_row(evaluation.rows[0], METRICS)["failures"].startswith("pesq_wb: PESQ has no value")
+
+
+def test_the_chart_draws_what_was_measured_and_what_the_paper_prints(summary):
+    from l3ac_tokenizer.evaluation.report.plots import draw_chart
+
+    pictures = draw_chart(summary)
+    assert pictures["png"].startswith(b"\x89PNG")
+    svg = pictures["svg"].decode()
+    for text in ("ours", "Opus 6 kb/s", "WavTokenizer", "UniCodec", "STOI", "PESQ-WB"):
+        assert text in svg
+    assert pictures["svg"] == draw_chart(summary)["svg"]
+    music = {**summary, "codecs": [{**codec, "domains": {}} for codec in summary["codecs"]]}
+    assert draw_chart(music) == {}
+
+
+def test_spectrograms_are_a_row_a_codec_and_a_column_a_clip():
+    from l3ac_tokenizer.evaluation.report.plots import draw_spectrograms
+
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
+    sizes = []
+    for rows in ({"original": [tone, tone]}, {"original": [tone, tone], "gone": [None, tone[:100]]}):
+        picture = draw_spectrograms(rows, ["a", "b"])
+        assert picture.startswith(b"\x89PNG")
+        sizes.append(int.from_bytes(picture[20:24], "big"))  # height
+    assert sizes[1] > sizes[0]
+
+
+def test_the_page_holds_everything_it_needs(summary):
+    clip = np.linspace(-0.5, 0.5, 16_000).astype(np.float32)
+    page = make_page(summary, [Example("read/<0>", {"original": clip, "ours": clip, "opus": None})], b"<svg/>")
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    sounds = [base64.b64decode(text) for text in re.findall(r"data:audio/flac;base64,([^\"]+)", page)]
+    assert len(sounds) == 2
+    np.testing.assert_allclose(soundfile.read(io.BytesIO(sounds[0]))[0], clip, atol=1e-4)
+    assert "read/&lt;0&gt;" in page and "read/<0>" not in page
+    assert page.count('class="sortable"') == 2 and "not available: the hub was out of reach." in page
+    assert "$" not in page.replace("${", "")
+
+
+def test_what_is_worse_comes_first(summary):
+    summaries = {"signal": summary, "applications": summary}
+    contents = results_page(summaries, ["ours", "Opus 6 kb/s"], Path("docs/results.md"), "make report")
+    assert set(contents) == {Path("docs/results.md"), Path("docs/results.png"), Path("docs/results.svg")}
+    text = contents[Path("docs/results.md")].decode()
+    worse = text.partition("## Where ours is worse")[2].partition("## ")[0].strip().splitlines()
+    verdicts = ["Better:" in line for line in worse]
+    assert verdicts == sorted(verdicts, reverse=True) and verdicts[0] and not verdicts[-1]
+    assert any(line.startswith("- **STOI**, speech") and "Opus 6 kb/s 0.865 at 6.00 kb/s" in line for line in worse)
+    assert any(line.startswith("- **mel distance**, audio") and "Worse: Opus" in line for line in worse)
+    assert "## Where Opus 6 kb/s is worse" in text and "**Opus 6 kb/s (ours, here)**" in text
+    assert text.index("is worse") < text.index("## Quality") < text.index("## Beside the papers")
+    assert "| L3AC (theirs) | 1 | 0.84 | 1.77 | 2.03 |" in text and "not comparable" in text
