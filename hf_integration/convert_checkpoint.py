@@ -15,10 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_integration.conversion import convert_state_dicts, read_state_dicts
-from hf_integration.verify import report
-from hf_integration.verify_taae import report_taae
 from l3ac_tokenizer import CodecFeatureExtractor
+from l3ac_tokenizer.conversion.convert import convert_state_dicts, read_state_dicts
+from l3ac_tokenizer.conversion.parity import report
+from l3ac_tokenizer.conversion.parity_taae import report_taae
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,11 +7,11 @@ import torch
 from networks import speech_like
 from safetensors.torch import load_file, save_file
 
-from hf_integration.conversion import ConversionError, convert_state_dicts, read_state_dicts
 from hf_integration.convert_checkpoint import main
-from hf_integration.published_names import MODULES
-from hf_integration.verify import compare, deterministic_state
 from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.conversion.convert import ConversionError, convert_state_dicts, read_state_dicts
+from l3ac_tokenizer.conversion.l3ac_names import MODULES
+from l3ac_tokenizer.conversion.parity import compare, deterministic_state
 from l3ac_tokenizer.presets import L3AC_PRESETS
 
 

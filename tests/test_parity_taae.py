@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_integration.conversion import ConversionError, convert_state_dicts, read_state_dicts
 from hf_integration.convert_checkpoint import main
-from hf_integration.released_config import differences
-from hf_integration.verify import deterministic_state, deterministic_tensor
-from hf_integration.verify_taae import GOLDEN, compare
 from l3ac_tokenizer import TAAEModel, preset_config
+from l3ac_tokenizer.conversion.convert import ConversionError, convert_state_dicts, read_state_dicts
+from l3ac_tokenizer.conversion.parity import deterministic_state, deterministic_tensor
+from l3ac_tokenizer.conversion.parity_taae import GOLDEN, compare
+from l3ac_tokenizer.conversion.released_config import differences
 
 PRESET = "taae-tiny-12hz5"
 

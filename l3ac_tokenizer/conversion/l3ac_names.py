@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from hf_integration.entries import Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer import L3ACConfig
+from l3ac_tokenizer.conversion.entries import Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer.modeling.l3ac.decoder import TEConv
 
 MODULES = ("encoder", "quantizer", "decoder", "en_encoder", "en_decoder")

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from hf_integration import published_names, published_names_taae
-from hf_integration.entries import Published, StateDicts
-from hf_integration.released_config import differences
 from l3ac_tokenizer import CodecModel, L3ACConfig, TAAEConfig, preset_config
 from l3ac_tokenizer.configuration import CodecConfig
+from l3ac_tokenizer.conversion import l3ac_names as published_names
+from l3ac_tokenizer.conversion import taae_names as published_names_taae
+from l3ac_tokenizer.conversion.entries import Published, StateDicts
+from l3ac_tokenizer.conversion.released_config import differences
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 

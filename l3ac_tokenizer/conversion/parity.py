@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel
 
-from hf_integration.conversion import convert_state_dicts, published_state
 from l3ac_tokenizer import preset_config
+from l3ac_tokenizer.conversion.convert import convert_state_dicts, published_state
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import L3AC_PRESETS, TAAE_PRESETS
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_integration.conversion import convert_state_dicts
-from hf_integration.verify import STAGE_TOLERANCE, deterministic_state
 from l3ac_tokenizer import TAAEModel
+from l3ac_tokenizer.conversion.convert import convert_state_dicts
+from l3ac_tokenizer.conversion.parity import STAGE_TOLERANCE, deterministic_state
 from l3ac_tokenizer.modeling.span import WholeSpan
 
 GOLDEN = ("taae-tiny", "taae-tiny-12hz5")

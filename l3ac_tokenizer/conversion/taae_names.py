@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from hf_integration.entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer import TAAEConfig
+from l3ac_tokenizer.conversion.entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_sources
 from l3ac_tokenizer.modeling.taae.attention import rotary_frequencies
 
 MODULE = "model"
