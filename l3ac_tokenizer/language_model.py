@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .quantization import check_ids, digits_to_codes, ids_to_digits, join_ids, split_ids, split_sizes
+from .quantization import check_ids, digits_to_values, ids_to_digits, join_ids, split_ids, split_sizes
 
 EMBEDDING_MODES = ("codes", "digits", "table", "table_from_codes")
 HEAD_MODES = ("chained", "independent", "split", "full")
@@ -73,7 +73,7 @@ class FSQEmbedding(nn.Module):
         return self.table(ids)
 
     def _code_values(self, ids: Tensor) -> Tensor:
-        return digits_to_codes(ids_to_digits(ids, self.levels), self.levels)
+        return digits_to_values(ids_to_digits(ids, self.levels), self.levels)
 
 
 class FSQHead(nn.Module):

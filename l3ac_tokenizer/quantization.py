@@ -40,7 +40,7 @@ def ids_to_digits(ids: Tensor, levels: Sequence[int]) -> Tensor:
     return (ids.to(torch.int64)[..., None] // steps) % sizes
 
 
-def digits_to_codes(digits: Tensor, levels: Sequence[int]) -> Tensor:
+def digits_to_values(digits: Tensor, levels: Sequence[int]) -> Tensor:
     """Digits (…, L) → values (…, L) in [-1, 1], float32."""
     sizes = torch.tensor(list(levels), device=digits.device, dtype=torch.float32)
     return 2 * digits.to(torch.float32) / (sizes - 1) - 1
@@ -211,12 +211,12 @@ class FSQ(nn.Module):
         """Number of different ids of each stream."""
         return math.prod(self.levels)
 
-    def ids_to_streams(self, ids: Tensor) -> Tensor:
+    def ids_to_codebooks(self, ids: Tensor) -> Tensor:
         """Ids of frames (B, N) → ids of each stage (B, K, N)."""
         return torch.stack(_cut(ids, [self.codebook_size] * self.num_quantizers), dim=1)
 
-    def streams_to_ids(self, streams: Tensor) -> Tensor:
-        """Ids of each stage (B, K, N) → ids of frames (B, N); the inverse of `ids_to_streams`."""
+    def codebooks_to_ids(self, streams: Tensor) -> Tensor:
+        """Ids of each stage (B, K, N) → ids of frames (B, N); the inverse of `ids_to_codebooks`."""
         return _joined(streams.unbind(1), [self.codebook_size] * self.num_quantizers)
 
     def scale(self, latents: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -262,21 +262,21 @@ class FSQ(nn.Module):
         digits = torch.cat([self.round(scaled) for scaled in self._stages(latents)], dim=-1)
         return digits_to_ids(digits, self.levels * self.num_quantizers)
 
-    def ids_to_codes(self, ids: Tensor) -> Tensor:
+    def ids_to_values(self, ids: Tensor) -> Tensor:
         """Ids of frames (…) → values (…, L), the sum over the stages, float32."""
         digits = ids_to_digits(ids, self.levels * self.num_quantizers).unflatten(-1, (self.num_quantizers, -1))
-        stages = digits_to_codes(digits, self.levels).unbind(-2)
+        stages = digits_to_values(digits, self.levels).unbind(-2)
         steps = self._steps(digits)
         codes = sum((stage / steps**index for index, stage in enumerate(stages[1:], 1)), start=stages[0])
         return codes.clamp(-1, 1) if self.clip else codes
 
     def ids_to_features(self, ids: Tensor) -> Tensor:
         """Ids of frames (…) → features (…, D)."""
-        return self.project_out(self.ids_to_codes(ids))
+        return self.project_out(self.ids_to_values(ids))
 
     def latents_to_features(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) without rounding."""
-        return self.project_out(self._to_codes(self.scale(latents)))
+        return self.project_out(self._to_values(self.scale(latents)))
 
     def straight_through(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) with gradients, as training sees them.
@@ -284,9 +284,9 @@ class FSQ(nn.Module):
         The values are those of the ids or, in training mode, what `_in_training` makes of them; the gradient is that
         of the unrounded value.
         """
-        codes = self._to_codes(self.scale(latents))
+        codes = self._to_values(self.scale(latents))
         still = latents.detach()
-        seen = self._in_training(still) if self.training else self.ids_to_codes(self.latents_to_ids(still))
+        seen = self._in_training(still) if self.training else self.ids_to_values(self.latents_to_ids(still))
         return self.project_out(codes + (seen - codes).detach())
 
     def _in_training(self, latents: Tensor) -> Tensor:
@@ -300,12 +300,12 @@ class FSQ(nn.Module):
         if self.quantizer == "super_fsq":
             noise = noise * steps / (steps + 1)
         noised = torch.rand_like(scaled) < self.noise_probability
-        return self._to_codes(torch.where(noised, scaled + noise, self.round(scaled)), steps)
+        return self._to_values(torch.where(noised, scaled + noise, self.round(scaled)), steps)
 
     def _steps(self, like: Tensor) -> Tensor:
         return torch.tensor([level - 1 for level in self.levels], device=like.device, dtype=torch.float32)
 
-    def _to_codes(self, scaled: Tensor, steps: Tensor | None = None) -> Tensor:
+    def _to_values(self, scaled: Tensor, steps: Tensor | None = None) -> Tensor:
         return (2 * scaled / (self._steps(scaled) if steps is None else steps) - 1).float()
 
 
@@ -339,4 +339,4 @@ class RandomLevelsFSQ(FSQ):
         scaled = self.scale(latents, steps)
         noised = torch.rand(each, device=latents.device) < self.noise_probability
         moved = scaled + torch.rand_like(scaled) - 0.5
-        return self._to_codes(torch.where(noised, moved, self.round(scaled)), steps)
+        return self._to_values(torch.where(noised, moved, self.round(scaled)), steps)

@@ -191,7 +191,7 @@ def test_a_preset_without_weights_names_the_ways_to_get_them(bundled, tmp_path, 
         import transformers
 
         loader = getattr(transformers, loader)
-    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*train_codec\.py.*convert_checkpoint\.py"):
+    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*train_codec\.py.*`l3ac convert`"):
         loader.from_pretrained("l3ac-0k75")
 
 

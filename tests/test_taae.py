@@ -169,7 +169,7 @@ def test_sums_beyond_one_are_clipped_where_asked_to():
     for clip in (False, True):
         fsq = RandomLevelsFSQ([5] * 2, 0.5, [5], num_quantizers=2, clip=clip)
         highest = torch.tensor([25**2 - 1])
-        codes[clip] = fsq.ids_to_codes(highest)
+        codes[clip] = fsq.ids_to_values(highest)
     assert codes[False].tolist() == [[1.25, 1.25]] and codes[True].tolist() == [[1.0, 1.0]]
 
 

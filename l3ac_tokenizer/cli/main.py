@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import analyze, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
+from . import analyze, convert, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "stats": stats,
     "evaluate": evaluate,
     "analyze": analyze,
+    "convert": convert,
 }
 
 

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table of presets."""
-    from ..hub import bundled_presets, preset_config
+    from ..families import preset_config
+    from ..hub import bundled_presets
     from ..presets import PRESETS
 
     bundled = bundled_presets()

@@ -83,7 +83,7 @@ class L3AC(nn.Module):
         mask = None if length is None else _mask(length, wave.shape[-1])
         output: Any = self.model.encode(wave, padding_mask=mask)
         quantizer = self.model.quantizer
-        features = quantizer.ids_to_features(quantizer.streams_to_ids(output.audio_codes))
+        features = quantizer.ids_to_features(quantizer.codebooks_to_ids(output.audio_codes))
         return output.audio_codes, features.masked_fill(~output.audio_codes_mask[:, 0, :, None], 0.0)
 
     @torch.no_grad()
