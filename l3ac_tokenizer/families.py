@@ -16,9 +16,9 @@ def preset_config(name: str, **overrides: Any) -> CodecConfig:
     """Configuration of a preset of any family; `overrides` replace its values.
 
     Raises:
-        ValueError: There is no preset `name`.
+        ValueError: No preset is named `name`.
     """
     for configuration in CONFIGURATIONS:
         if name in FAMILIES[configuration.model_type]:
             return configuration.from_preset(name, **overrides)
-    raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+    raise ValueError(f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}.")

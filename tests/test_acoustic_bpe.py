@@ -100,7 +100,7 @@ def test_a_file_of_something_else_is_refused_by_name(tmp_path: Path, content):
         (lambda bpe: bpe.encode([[1, 2]]), r"shape \(1, 2\)"),
         (lambda bpe: bpe.encode([0.5]), "whole numbers"),
         (lambda bpe: bpe.decode([bpe.vocab_size]), "`tokens` holds"),
-        (lambda bpe: bpe.compression([]), "no id to measure"),
+        (lambda bpe: bpe.compression([]), "hold no ids to measure"),
         (lambda bpe: AcousticBPE.train([[5]], num_ids=5, num_merges=1), "`ids` holds 5; ids are 0 to 4"),
         (lambda bpe: AcousticBPE.train([], num_ids=1 << 20 | 1, num_merges=1), "`num_ids` is 1048577"),
     ],

@@ -56,7 +56,7 @@ def test_spoilt_weights_are_refused_and_nothing_is_left(checkpoint, tmp_path):
     model = L3ACModel.from_pretrained(checkpoint)
     torch.nn.init.constant_(next(model.decoder.parameters()), float("nan"))
     model.save_pretrained(checkpoint)
-    with pytest.raises(ValueError, match="its weights are spoilt"):
+    with pytest.raises(ValueError, match="its weights are corrupt"):
         export(checkpoint, tmp_path / "hub")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trained"]
 
@@ -64,7 +64,7 @@ def test_spoilt_weights_are_refused_and_nothing_is_left(checkpoint, tmp_path):
 def test_a_folder_in_use_is_refused(checkpoint, tmp_path):
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "file").touch()
-    with pytest.raises(OSError, match="exists already"):
+    with pytest.raises(OSError, match="already exists"):
         export(checkpoint, tmp_path / "hub")
 
 

@@ -156,7 +156,7 @@ def test_joining_small_types_does_not_overflow():
         (lambda: split_ids(torch.tensor([1.0]), [3, 5]), "float32; ids are whole numbers"),
         (lambda: split_ids(np.array([1.0]), [3, 5]), "float64; ids are whole numbers"),
         (lambda: split_ids(np.array([1]), [3, 5], groups=3), "`groups` is 3"),
-        (lambda: join_ids(np.array([[0, 5]]), [3, 5]), r"`streams\[..., 1\]` holds 5; ids are 0 to 4"),
+        (lambda: join_ids(np.array([[0, 5]]), [3, 5]), r"`parts\[..., 1\]` holds 5; ids are 0 to 4"),
         (lambda: join_ids(np.array([[0, 1, 2]]), [3, 5]), r"shape \(1, 3\)"),
     ],
 )

@@ -58,7 +58,7 @@ def _verify(folder: Path, *, as_json: bool) -> int:
     results, status = [], 0
     for path, parity in verify(folder):
         if parity is None:
-            say(f"there is no golden file {path}; give a folder that has all of them.")
+            say(f"the golden file {path} is missing; give a folder that has all of them.")
         else:
             results.append(parity)
         if parity is None or not parity.holds():

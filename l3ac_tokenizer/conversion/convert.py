@@ -25,7 +25,7 @@ def convert_checkpoint(source: Path, preset: str, output: Path) -> str:
 
     Raises:
         ConversionError: The files hold the weights of another network than `preset`.
-        ValueError: There is no preset `preset`.
+        ValueError: No preset is named `preset`.
         OSError: A file is missing, is not a plain state dict, or `output` cannot be written.
     """
     model = convert_state_dicts(preset, read_state_dicts(source, preset))
@@ -44,7 +44,7 @@ def convert_state_dicts(preset: str, state_dicts: StateDicts) -> CodecModel:
     Raises:
         ConversionError: Keys are missing, unknown, of the wrong shape, or differ from their required constant; the
             message names all of them.
-        ValueError: There is no preset `preset`.
+        ValueError: No preset is named `preset`.
     """
     config = preset_config(preset)
     model = AutoModel.from_config(config).eval()

@@ -1,4 +1,4 @@
-"""A page to listen to what a text-to-speech run makes, beside the recordings, with pictures where matplotlib is."""
+"""Listening page of a text-to-speech run beside the recordings, with figures if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ section { margin: 2rem 0; border-top: 2px solid #ccc }
 
 
 @dataclass(frozen=True)
-class Spoken:
+class ListeningRow:
     """One sentence of the page.
 
     Attributes:
-        name: of the clip.
-        text: what it should say.
-        audio: files below the page's folder, by what they are.
-        heard: what the recogniser made of each of them.
-        picture: file below the page's folder; None: none.
+        name: Name of the clip.
+        text: The text to be spoken.
+        audio: Kind → audio file, relative to the folder of the page.
+        heard: Kind → words recognized in that file.
+        picture: Figure, relative to the folder of the page; None: no figure.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Spoken:
     picture: str | None
 
 
-def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequence[Spoken]) -> Path:
-    """Write `index.html` into a folder, and return its path."""
+def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequence[ListeningRow]) -> Path:
+    """Write `index.html` to a folder and return its path."""
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(title)}</h1><table>",
@@ -63,10 +63,10 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
 
 
 def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: np.ndarray, text: str) -> bool:
-    """A spectrogram of a clip (T,), and below it the attention (N, S) of its ids to the S characters of a text.
+    """Draw the spectrogram of a clip (T,) and the attention (N, S) of its ids to the S characters of a text.
 
     Returns:
-        Whether matplotlib is there to draw it.
+        Whether the figure was written; False without matplotlib.
     """
     try:
         from matplotlib.figure import Figure

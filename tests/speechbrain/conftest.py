@@ -104,7 +104,7 @@ def tts_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
 
 @pytest.fixture(scope="session")
 def asr_run(tmp_path_factory) -> dict[str, Path]:
-    """Folders of a recogniser that was extracted for, trained and tested."""
+    """Folders of a recognizer that was extracted for, trained and tested."""
 
     def make(folder: Path) -> None:
         make_librispeech(folder / "data", {"train": 64, "dev": 8, "test": 12})

@@ -83,7 +83,7 @@ def test_a_frozen_codec_stays_as_it_is_in_training(codec, batch):
 
 def test_what_one_codebook_cannot_do_is_refused(codec, batch):
     tokenizer = L3ACTokenizer(codec)
-    with pytest.raises(ValueError, match="`num_codebooks` is 2 and the codec has 1"):
+    with pytest.raises(ValueError, match="`num_codebooks` is 2; it must be 1 or None"):
         tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
     with pytest.raises(ValueError, match="the codec has 45 ids"):
         tokenizer.get_pretrained_embeddings(vocab_size=1024)
