@@ -1,4 +1,4 @@
-"""Byte-pair merges of id streams: exact inverse, what is merged, files, errors."""
+"""Byte-pair encoding of ids: exact inverse, choice of merges, files, errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 117_649
 
 
 def phrases(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Clips put together from eight phrases of three ids each: strong repetition over few ids of a large codebook."""
+    """Clips composed of eight phrases of three ids each: much repetition of few ids from a large codebook."""
     rng = np.random.default_rng(seed)
     inventory = np.random.default_rng(99).integers(0, LARGE, size=(8, 3))
     return [inventory[rng.integers(0, 8, size=rng.integers(5, 40))].reshape(-1) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Embeddings and heads over ids, against enumeration of every id of small levels."""
+"""Embeddings and heads of ids, compared with enumeration of all ids for few levels."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_full_head_is_one_softmax():
 
 @pytest.mark.parametrize("mode", ["chained", "split", "full"])
 def test_a_distribution_with_dependent_digits_can_be_learned(mode):
-    """Two ids that differ in all digits, each half of the time: independent digits cost 2 bits more."""
+    """Two ids that differ in all digits, with probability 1/2 each: independent digits cost 2 bits more."""
     levels = (3, 3, 3)
     ids = digits_to_ids(torch.tensor([[0, 0, 0], [2, 2, 2]]), levels).repeat(8)
     head, hidden = FSQHead(WIDTH, levels, mode), torch.ones(16, WIDTH)

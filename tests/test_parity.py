@@ -12,12 +12,11 @@ from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.conversion.convert import convert_state_dicts
 from l3ac_tokenizer.conversion.golden_weights import deterministic_state
 from l3ac_tokenizer.conversion.l3ac_names import MODULES
-from l3ac_tokenizer.conversion.parity import compare
+from l3ac_tokenizer.conversion.parity import GOLDEN_L3AC, compare
 from l3ac_tokenizer.conversion.reading import ConversionError, read_state_dicts
-from l3ac_tokenizer.presets import L3AC_PRESETS
 
 
-@pytest.mark.parametrize("preset", L3AC_PRESETS)
+@pytest.mark.parametrize("preset", GOLDEN_L3AC)
 def test_every_stage_every_id_and_the_audio_are_those_of_the_published_network(preset, shared):
     parity = compare(preset, load_file(shared / "reference" / f"{preset}.safetensors"))
     assert parity.holds(), parity

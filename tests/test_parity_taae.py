@@ -12,14 +12,14 @@ from l3ac_tokenizer import TAAEModel, preset_config
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.conversion.convert import convert_state_dicts
 from l3ac_tokenizer.conversion.golden_weights import deterministic_state, deterministic_tensor
-from l3ac_tokenizer.conversion.parity import compare
+from l3ac_tokenizer.conversion.parity import GOLDEN_TAAE, compare
 from l3ac_tokenizer.conversion.reading import ConversionError, read_state_dicts
 from l3ac_tokenizer.conversion.released_config import differences
 
 PRESET = "taae-tiny-12hz5"
 
 
-@pytest.mark.parametrize("preset", ["taae-tiny", "taae-tiny-12hz5"])
+@pytest.mark.parametrize("preset", GOLDEN_TAAE)
 def test_every_stage_every_id_and_the_audio_are_those_of_the_published_network(preset, shared):
     parity = compare(preset, load_file(shared / "reference" / f"{preset}.safetensors"))
     assert parity.holds(), parity

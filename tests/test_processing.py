@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, as GPT-2's before its merges, and the marks of ChatML."""
+    """One token per byte, as in GPT-2 before merges, and the marks of ChatML."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("h", "e"), ("l", "l")]
     vocabulary = {piece: index for index, piece in enumerate([*alphabet, *("".join(merge) for merge in merges)])}
@@ -50,7 +50,7 @@ def audio(*ids: int) -> dict:
 
 
 def normal(parts: list[dict]) -> list[dict]:
-    """Neighbouring texts joined, empty ones left out."""
+    """Join adjacent texts and drop empty ones."""
     joined: list[dict] = []
     for part in parts:
         if part["type"] == "text" and joined and joined[-1]["type"] == "text":

@@ -56,7 +56,7 @@ def test_every_id_is_reached_and_comes_back_through_its_own_latents(quantizer):
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_the_digit_is_the_published_rounding(quantizer):
-    """Reference values in float64, straight from the papers' formulas."""
+    """Reference values in float64, computed by the formulas of the papers."""
     level = 7
     z = torch.linspace(-4, 4, 4001, dtype=torch.float64)
     if quantizer == "super_fsq":

@@ -19,11 +19,24 @@ from torch import Tensor
 
 from ..modeling import CodecModel, L3ACModel, TAAEModel
 from ..modeling.span import WholeSpan
-from ..presets import L3AC_PRESETS
 from .convert import convert_state_dicts
 from .golden_weights import deterministic_state
 
-GOLDEN = (*L3AC_PRESETS, "taae-tiny", "taae-tiny-12hz5")
+GOLDEN_L3AC = (
+    "l3ac-0k75",
+    "l3ac-1k",
+    "l3ac-1k5",
+    "l3ac-3k",
+    "sqcodec-0k75",
+    "sqcodec-1k5",
+    "sqcodec-3k",
+    "sqcodec-6k",
+    "sqcodec-12k",
+    "sqcodec-12k-24khz",
+    "sqcodec-24k-24khz",
+)
+GOLDEN_TAAE = ("taae-tiny", "taae-tiny-12hz5")
+GOLDEN = GOLDEN_L3AC + GOLDEN_TAAE
 """Presets that have a golden file."""
 
 TOLERANCE = 1e-4

@@ -63,7 +63,7 @@ def inputs(tmp_path, l3ac, tiny):
         ("decode flipped.l3ac -o new.wav --model TINY", "flipped.l3ac is damaged.*0 of 30 ids are good"),
         ("decode longer.l3ac -o new.wav --model TINY", "longer.l3ac is damaged.*30 of 30 ids are good"),
         ("decode good.l3ac -o text.wav/new.wav --model TINY", "cannot make the folder text.wav"),
-        ("decode good.l3ac -o new.wav", "good.l3ac was made by tiny: there is no preset"),
+        ("decode good.l3ac -o new.wav", "good.l3ac was made by tiny: 'tiny' is neither a preset"),
         ("info missing.l3ac", "missing.l3ac: no such file"),
         ("info text.l3ac", "text.l3ac is not a .l3ac file"),
         ("info l3ac1k", "did you mean l3ac-1k"),

@@ -1,4 +1,4 @@
-"""The recipes from audio to word error rates, as a user runs them, on a made corpus with the bundled codec."""
+"""Recipes from audio to word error rates, run as by a user, on a synthetic corpus with the bundled codec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from l3ac_tokenizer.speechbrain import IdStore, TokenRecognizer, read_manifest, 
 
 
 def hparams_of(recipe: Path, arguments: list[str], output: Path) -> dict:
-    """What a recipe makes of its arguments."""
+    """Load the hyperparameters of a recipe with arguments."""
     path, *rest = arguments
     overrides = dict(argument.removeprefix("--").split("=", 1) for argument in rest)
     text = "\n".join(f"{name}: {value}" for name, value in {**overrides, "output_folder": output}.items())
@@ -29,14 +29,14 @@ def hparams_of(recipe: Path, arguments: list[str], output: Path) -> dict:
 
 
 def logged(folder: Path, name: str) -> list[float]:
-    """A value of every line of a `train_log.txt` that has it."""
+    """Values of a name in all lines of a `train_log.txt`."""
     return [float(value) for value in re.findall(rf"{name}: ([-+.\de]+)", (folder / "train_log.txt").read_text())]
 
 
 # ---------------------------------------------------------------------------------------------- recognition
 
 
-def test_the_recogniser_learns_the_made_language(asr_run):
+def test_the_recognizer_learns_the_made_language(asr_run):
     assert logged(asr_run["output"], "test WER")[-1] < 30
     errors = logged(asr_run["output"], "valid WER")
     assert errors[0] > 90 and min(errors) < 30
@@ -50,7 +50,7 @@ def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
     assert len(list((output / "save").glob("CKPT*"))) in (1, 2)  # the best and the last
 
 
-def test_the_recogniser_of_a_run_reads_audio_and_ids_alike(asr_run):
+def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
     recognizer = TokenRecognizer(asr_run["output"])
     store = IdStore(asr_run["cache"] / "ids", "l3ac-1k")
     rows = read_manifest(asr_run["cache"] / "test.csv")

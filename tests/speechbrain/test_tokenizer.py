@@ -1,4 +1,4 @@
-"""Codecs of both families behind the interfaces of DASB and of SpeechBrain."""
+"""Codecs of both families with the interfaces of DASB and SpeechBrain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def codec(request, tmp_path) -> str:
 
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips (B, T) with noise where there is padding, and relative lengths."""
+    """Clips (B, T) with noise in their padding, and relative lengths."""
     longest = max(SAMPLES)
     wave = 0.3 * torch.randn(len(SAMPLES), longest)
     for row, count in enumerate(SAMPLES):
