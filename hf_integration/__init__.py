@@ -1,1 +1,1 @@
-"""Bridges to the published weights, the Hugging Face hub and transformers itself."""
+"""Publishing: folders for the Hugging Face hub, model cards, and the proposal of L3AC to transformers."""

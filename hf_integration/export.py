@@ -1,9 +1,9 @@
-"""A checkpoint directory → a folder ready for the Hugging Face hub, and optionally its upload.
+"""Export of a checkpoint directory to a folder for the Hugging Face hub, optionally with upload.
 
     python -m hf_integration.export CHECKPOINT -o FOLDER [--push USER/NAME [--private]]
 
-CHECKPOINT is a directory that training or the converter made, or a bundled name. The folder holds the same weights,
-bit for bit, and a model card with the metadata by which the hub finds, labels and loads a model. Everything is loaded
+CHECKPOINT is a directory from training or `l3ac convert`, or a bundled name. The folder gets the same weights, bit for
+bit, and a model card with the metadata that the hub uses to find, label and load a model. The exported model is loaded
 and run once before anything is uploaded.
 """
 
@@ -31,61 +31,59 @@ METADATA = {
 
 
 def export(checkpoint: str | Path, folder: str | Path) -> str:
-    """Write the hub-ready folder; returns the weights digest.
+    """Write a folder for the hub, and return the weights digest.
 
     Raises:
         OSError: `checkpoint` lacks a file or cannot be loaded, or `folder` exists and is not empty.
-        ValueError: The model gives no finite audio.
+        ValueError: The model does not decode to finite audio.
     """
     source, folder = Path(resolve(str(checkpoint))), Path(folder)
     if not source.is_dir():
-        raise OSError(f"There is no folder {source}; give a checkpoint directory or a bundled name.")
+        raise OSError(f"{source} is not a folder; give a checkpoint directory or a bundled name.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OSError(f"{folder} exists already; name a new folder, or remove it first.")
+        raise OSError(f"{folder} already exists; choose a new folder, or remove this one first.")
     missing = [name for name in (*FILES, "README.md") if not (source / name).is_file()]
     if missing:
-        raise OSError(
-            f"{source} has no {' and no '.join(missing)}; a checkpoint directory and its model card are needed."
-        )
+        raise OSError(f"{source} has no {' and no '.join(missing)}; give a checkpoint directory with a model card.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name in FILES:
-            shutil.copyfile(source / name, workplace / name)
-        digest = _tried(workplace)
+            shutil.copyfile(source / name, staging / name)
+        digest = _tried(staging)
         card = ModelCard((source / "README.md").read_text())
         for key, value in METADATA.items():
             setattr(card.data, key, value)
         card.text = _how_to_load(digest) + card.text
-        card.save(workplace / "README.md")
-        workplace.chmod(0o755)
+        card.save(staging / "README.md")
+        staging.chmod(0o755)
         if folder.exists():
             folder.rmdir()
-        os.replace(workplace, folder)
+        os.replace(staging, folder)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     return digest
 
 
 def push(folder: str | Path, repository: str, *, private: bool) -> str:
-    """Upload an exported folder to the hub repository `USER/NAME`, made if needed; returns the commit's address.
+    """Upload an exported folder to the hub repository `USER/NAME`, created if necessary; return the URL of the commit.
 
     Raises:
-        OSError: The hub cannot be reached or refuses.
+        OSError: The hub cannot be reached or rejects the upload.
     """
     hub = HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
         return str(hub.upload_folder(repo_id=repository, folder_path=folder).commit_url)
-    except Exception as error:  # versions of huggingface_hub differ in the HTTP library whose errors come through
+    except Exception as error:  # the HTTP library, and so its errors, depend on the version
         raise OSError(
-            f"{repository} could not be written on the hub ({error}); log in with `hf auth login`."
+            f"{repository} could not be written to the hub ({error}); log in with `hf auth login`."
         ) from error
 
 
 @torch.inference_mode()
 def _tried(folder: Path) -> str:
-    """Load the folder and send one second of noise through it; returns the weights digest."""
+    """Load the folder, encode and decode one second of noise, and return the weights digest."""
     model = CodecModel.from_pretrained(folder).eval()
     extractor = CodecFeatureExtractor.from_pretrained(folder)
     rate = model.config.sampling_rate
@@ -93,7 +91,9 @@ def _tried(folder: Path) -> str:
     inputs = extractor(noise.numpy(), sampling_rate=rate, return_tensors="pt")
     audio = model.decode(model.encode(**inputs).audio_codes).audio_values
     if not audio.isfinite().all():
-        raise ValueError(f"The model in {folder} decodes to infinite samples or NaN; its weights are spoilt.")
+        raise ValueError(
+            f"The model in {folder} decodes to infinite samples or NaN, its weights are corrupt; give other weights."
+        )
     return model.weights_digest()
 
 
@@ -107,11 +107,11 @@ def _how_to_load(digest: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Make a checkpoint ready for the Hugging Face hub.")
+    parser = argparse.ArgumentParser(description="Export a checkpoint to a folder for the Hugging Face hub.")
     parser.add_argument("checkpoint", help="checkpoint directory, or a bundled name")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder to write")
-    parser.add_argument("--push", metavar="USER/NAME", help="upload it to this repository")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to this repository")
+    parser.add_argument("--private", action="store_true", help="create a private repository")
     options = parser.parse_args(arguments)
     try:
         digest = export(options.checkpoint, options.output)

@@ -1,10 +1,11 @@
-"""Put the measured tables of `l3ac evaluate` into the model card of a checkpoint directory.
+"""Insertion of the tables of `l3ac evaluate` into the model card of a checkpoint directory.
 
     l3ac evaluate eval/speech speech=eval/music --codec CHECKPOINT --codec CHECKPOINT@frozen -o RESULTS
     python -m hf_integration.model_card CHECKPOINT RESULTS
 
-`speech=` asks for STOI and PESQ of music too, which they are not made for. The tables go between the two lines of
-`MARKS`, put below the card's first section where the card has none; all else of the card stays as it is.
+`speech=` requests STOI and PESQ for music too, although they are measures of speech. The tables go between the two
+lines of `MARKS`, which are inserted below the first section if the card lacks them. The rest of the card does not
+change.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def write_measured(checkpoint: str | Path, results: str | Path) -> None:
     """Write the tables of `results` into the card of `checkpoint`.
 
     Raises:
-        OSError: a file is missing or cannot be written.
-        ValueError: `results` has nothing of these weights, or the card has one mark without the other.
+        OSError: A file is missing or cannot be written.
+        ValueError: `results` does not cover these weights, or the card has one mark without the other.
     """
     card = Path(checkpoint) / "README.md"
     summary = json.loads((Path(results) / "summary.json").read_text(encoding="utf-8"))
@@ -42,15 +43,15 @@ def write_measured(checkpoint: str | Path, results: str | Path) -> None:
 
 
 def measured(summary: Summary, digest: str) -> str:
-    """Markdown of what `l3ac evaluate` measured of the weights of this digest.
+    """Format the measurements of the weights with this digest as Markdown.
 
     Raises:
-        ValueError: it measured others.
+        ValueError: The measurements are of other weights.
     """
     codecs = [codec for codec in summary["codecs"] if codec.get("digest") == digest]
     if not codecs:
         found = ", ".join(f"{codec['name']} {str(codec.get('digest'))[:16]}" for codec in summary["codecs"])
-        raise ValueError(f"The results are of {found}, the checkpoint is {digest[:16]}: evaluate this checkpoint.")
+        raise ValueError(f"The results are for {found}, but the checkpoint is {digest[:16]}: evaluate this checkpoint.")
     seconds = ", ".join(
         f"{name} {facts['clips']} clips of {facts['seconds'] / 60:.1f} minutes"
         for name, facts in summary["datasets"].items()
@@ -61,8 +62,8 @@ def measured(summary: Summary, digest: str) -> str:
         f"Means over clips ({seconds}) with 95 % bootstrap intervals, by `l3ac evaluate`"
         f"{frozen if len(codecs) > 1 else ''}. Weights digest: `{digest}`.",
         _ids(summary, codecs[0]),
-        "Entropies as shares of even use; the plain and the corrected (Miller–Madow) one of single ids are biased low, "
-        "as there are fewer ids than the codebook has.",
+        "Entropies are relative to that of uniform use. The plain and the corrected (Miller–Madow) entropy of single "
+        "ids are biased low, because fewer ids were measured than the codebook has.",
     ]
     return "\n\n".join(parts)
 
@@ -82,7 +83,7 @@ def _quality(summary: Summary, codecs: list[Summary]) -> str:
 def _ids(summary: Summary, codec: Summary) -> str:
     shown = {name: metric for name, metric in summary["metrics"].items() if name.startswith("changed_by_")}
     titles = [metric_title(metric) for metric in shown.values()]
-    rows = [["", "ids", "different", "of the codebook", "entropy", "corrected", "of each dimension", *titles]]
+    rows = [["", "ids", "used", "share of codebook", "entropy", "corrected", "of each dimension", *titles]]
     for dataset, of in codec["datasets"].items():
         (codebook,) = of["ids"]["codebooks"]
         levels = " ".join(f"{level['normalized_entropy']:.2f}" for level in of["ids"]["levels"])
@@ -99,16 +100,20 @@ def _inserted(card: str, section: str) -> str:
     if (first, last) == (1, 1):
         return card.partition(MARKS[0])[0] + block + card.partition(MARKS[1])[2]
     if first or last:
-        raise ValueError(f"The card needs the line {MARKS[0]!r} and after it {MARKS[1]!r}, once each.")
+        raise ValueError(
+            f"The card must have the line {MARKS[0]!r} and after it {MARKS[1]!r}, once each; add or remove them."
+        )
     head, heading, rest = card.partition("\n## ")
     return f"{head.rstrip()}\n\n## Measured\n\n{block}\n{heading}{rest}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Put measured tables into the model card of a checkpoint.")
+    parser = argparse.ArgumentParser(
+        description="Insert the tables of `l3ac evaluate` into the model card of a checkpoint."
+    )
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory")
-    parser.add_argument("results", type=Path, help="folder that l3ac evaluate wrote")
+    parser.add_argument("results", type=Path, help="output folder of `l3ac evaluate`")
     options = parser.parse_args(arguments)
     try:
         write_measured(options.checkpoint, options.results)

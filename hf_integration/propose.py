@@ -1,12 +1,12 @@
-"""The files with which L3AC could be proposed to transformers itself, made from this package's own.
+"""Generation of the files to propose L3AC to transformers, from this package's own.
 
     python -m hf_integration.propose CHECKOUT_OF_TRANSFORMERS
 
-transformers keeps a model in one file and imports relatively; here it is one file an idea. So the model's files are
-joined and their imports rewritten, and nothing is kept twice. What cannot be joined (documentation, tests) lies in
-`proposal/` and is copied. Registration with the Auto classes is generated there: run
-`python utils/check_auto.py --fix_and_overwrite`, `python utils/check_inits.py --fix_and_overwrite` and `make style`
-afterwards.
+transformers keeps each model in a single file with relative imports, whereas this package has many small files. They
+are joined and their imports rewritten, so no code exists twice. Documentation and tests are copied from `proposal/`.
+transformers generates the registration with its Auto classes: afterwards, run
+`python utils/check_auto.py --fix_and_overwrite`, `python utils/check_inits.py --fix_and_overwrite` and `make style` in
+its checkout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "l3ac_tokenizer"
 TEMPLATES = Path(__file__).parent / "proposal"
 
-# In the order in which each file needs those before it.
+# Each file only needs those before it.
 MODEL_FILES = (
     "quantization.py",
     "modeling/cpu_kernels.py",
@@ -38,7 +38,7 @@ MODEL_FILES = (
     "modeling/l3ac/model.py",
 )
 OURS_ONLY = {"from_preset", "from_pretrained", "takes_bundled_names"}
-"""What belongs to bare names, presets and several families, which the library does not have."""
+"""Names that transformers does not need: bundled checkpoints, presets and several families."""
 
 LICENSE = """\
 # Licensed under the Apache License, Version 2.0 (the "License");
@@ -56,7 +56,7 @@ LICENSE = """\
 
 
 def joined(files: Iterable[Path], *, postponed_annotations: bool) -> str:
-    """One module out of several: imports first, then everything else in order, one `__all__` at the end.
+    """Join modules into one: imports first, then everything else in order, with one `__all__` at the end.
 
     Raises:
         ValueError: Two files define the same name.
@@ -74,14 +74,14 @@ def joined(files: Iterable[Path], *, postponed_annotations: bool) -> str:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 imports |= dict.fromkeys(_library_imports(node))
                 dropped |= _lines(node)
-            elif index == 0 and isinstance(node, ast.Expr):  # the module's docstring
+            elif index == 0 and isinstance(node, ast.Expr):  # the docstring of the module
                 dropped |= _lines(node)
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 exported += ast.literal_eval(node.value)
                 dropped |= _lines(node)
             for name in _defined(node):
                 if name in owners:
-                    raise ValueError(f"{file} and {owners[name]} both define {name}; rename one to join them.")
+                    raise ValueError(f"{file} and {owners[name]} both define {name}; rename one of them.")
                 owners[name] = file
             if isinstance(node, ast.ClassDef):
                 dropped |= _ours_only(node)
@@ -94,7 +94,7 @@ def joined(files: Iterable[Path], *, postponed_annotations: bool) -> str:
 
 
 def _library_imports(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The import as it reads inside transformers; none for one within our package but the configuration."""
+    """Rewrite an import for transformers; imports from our package are dropped, except for the configuration."""
     if isinstance(node, ast.Import):
         return [ast.unparse(node)]
     if node.level:
@@ -142,7 +142,7 @@ def _ours_only(node: ast.ClassDef) -> set[int]:
 
 
 def propose(checkout: Path) -> list[Path]:
-    """Write the proposal into a checkout of transformers; returns the files written.
+    """Write the proposal into a checkout of transformers, and return the written files.
 
     Raises:
         OSError: `checkout` is not a checkout of transformers.
@@ -152,7 +152,7 @@ def propose(checkout: Path) -> list[Path]:
         raise OSError(f"{checkout} has no src/transformers/models; give a checkout of transformers.")
     files = {
         "src/transformers/models/l3ac/configuration_l3ac.py": joined(
-            # `strict` reads the annotations of the class, which must not be postponed.
+            # `strict` reads the annotations of the class, so they must not be postponed.
             [PACKAGE / "configuration.py"],
             postponed_annotations=False,
         ),

@@ -1,7 +1,7 @@
-"""L3AC and TAAE: audio to one stream of ids and back, as a Hugging Face audio tokenizer.
+"""L3AC and TAAE, neural audio codecs as Hugging Face audio tokenizers: audio to ids and back.
 
-Importing this package registers both with transformers' Auto classes. Names are imported when they are first used:
-the model code of transformers takes a second, which `import l3ac_tokenizer` does not cost.
+Importing this package registers both with transformers' Auto classes. Names are imported on first use, because
+importing transformers' model code takes a second.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
+    from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
-    from .hub import preset_config
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
     from .processing import L3ACProcessor
@@ -41,7 +41,7 @@ _HOME = {
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
     "join_ids": "quantization",
-    "preset_config": "hub",
+    "preset_config": "families",
     "split_ids": "quantization",
 }
 

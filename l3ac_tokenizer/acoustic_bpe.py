@@ -1,11 +1,11 @@
-"""Byte-pair merges of id streams: what occurs together often becomes one token, and the sequence shorter.
+"""Byte-pair encoding of ids: frequent sequences of ids become single tokens, which shortens the sequence.
 
-The merges are those of text (Sennrich et al., 2016; for acoustic units Ren et al., "Speech Pre-training with Acoustic
-Piece", 2022, and Shen et al., "Acoustic BPE for Speech Generation with Discrete Tokens", 2024), learned and applied
-by the `tokenizers` library: id k is the character U+10000 + k, a clip is one word.
+The method is that for text (Sennrich et al., 2016; for acoustic units Ren et al., "Speech Pre-training with Acoustic
+Piece", 2022, and Shen et al., "Acoustic BPE for Speech Generation with Discrete Tokens", 2024). The `tokenizers`
+library learns and applies the merges: id k is the character U+10000 + k, and a clip is one word.
 
-Pairs of ids of a large codebook hardly repeat: measure `compression` on clips that were not trained on, and compare
-streams of small ids (`split_ids`).
+Pairs of ids from a large codebook hardly repeat: measure `compression` on clips outside the training set, and compare
+it with that of groups of digits (`split_ids`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .files import atomic_write
 from .quantization import check_ids
 
 _FIRST_CHARACTER = 0x10000
-"""The planes after the first: no surrogates, no white space, nothing that a tokenizer would treat apart."""
+"""First character after the basic plane: from here on, without surrogates, white space or other special characters."""
 MAX_IDS = 0x110000 - _FIRST_CHARACTER
 
 
 class AcousticBPE:
-    """Merges over a stream of ids below `num_ids`; a token below `num_ids` is that id, the others are merges.
+    """Byte-pair encoding of ids below `num_ids`: tokens below `num_ids` are single ids, the others are merges.
 
-    Every id has a token, seen in training or not, so encoding never fails and `decode` inverts `encode` exactly.
+    Every id has a token, also if training never saw it, so encoding never fails and `decode` inverts `encode` exactly.
 
     ```python
     >>> bpe = AcousticBPE.train(clips, num_ids=model.config.codebook_size, num_merges=5000)
@@ -42,18 +42,18 @@ class AcousticBPE:
 
     @classmethod
     def train(cls, clips: Iterable[Sequence[int] | np.ndarray], num_ids: int, num_merges: int) -> AcousticBPE:
-        """Learn at most `num_merges` merges of the most frequent neighbours; pairs that occur once are not merged.
+        """Learn at most `num_merges` merges of the most frequent adjacent pairs; pairs that occur once are not merged.
 
         Args:
-            clips: Ids (N,) of one clip each; no merge crosses clips.
-            num_ids: Size of the codebook, or of one stream of `split_ids`.
-            num_merges: Tokens to add to the ids.
+            clips: Ids (N,) of each clip; merges do not cross clips.
+            num_ids: Codebook size, or that of one group of `split_ids`.
+            num_merges: Number of tokens to add.
 
         Raises:
-            ValueError: An id is not below `num_ids`, or `num_ids` is over `MAX_IDS`.
+            ValueError: An id is not below `num_ids`, or `num_ids` exceeds `MAX_IDS`.
         """
         if not 1 <= num_ids <= MAX_IDS:
-            raise ValueError(f"`num_ids` is {num_ids}; merges are learned over 1 to {MAX_IDS} different ids.")
+            raise ValueError(f"`num_ids` is {num_ids}; it must be from 1 to {MAX_IDS}.")
         tokenizer = Tokenizer(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=num_ids + num_merges,
@@ -66,11 +66,11 @@ class AcousticBPE:
 
     @property
     def vocab_size(self) -> int:
-        """Number of different tokens: ids and merges."""
+        """Number of tokens: ids and merges."""
         return self._tokenizer.get_vocab_size()
 
     def encode(self, ids: Sequence[int] | np.ndarray) -> list[int]:
-        """Ids (N,) → tokens, at most N.
+        """Ids (N,) → at most N tokens.
 
         Raises:
             ValueError: An id is not below `num_ids`.
@@ -88,19 +88,19 @@ class AcousticBPE:
         return np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.int64) - _FIRST_CHARACTER
 
     def compression(self, clips: Iterable[Sequence[int] | np.ndarray]) -> float:
-        """Ids for each token over all clips; 1 where nothing merges.
+        """Mean number of ids per token over all clips; 1 if nothing merges.
 
         Raises:
-            ValueError: There is no id.
+            ValueError: The clips hold no ids.
         """
         pairs = [(len(clip), len(self.encode(clip))) for clip in clips]
         ids, tokens = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0, 0)
         if tokens == 0:
-            raise ValueError("There is no id to measure compression on; give at least one clip with ids.")
+            raise ValueError("The clips hold no ids to measure compression on; give at least one clip with ids.")
         return ids / tokens
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the merges as a `tokenizer.json` of the `tokenizers` library.
+        """Write the merges as a `tokenizer.json` file of the `tokenizers` library.
 
         Raises:
             OSError: The file cannot be written.
@@ -110,18 +110,18 @@ class AcousticBPE:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AcousticBPE:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It is not such a file.
+            ValueError: The file was not written by `save`.
         """
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        refusal = f"{os.fspath(path)} does not hold merges of ids; give a file that `AcousticBPE.save` wrote."
+        refusal = f"{os.fspath(path)} does not hold merges of ids; give a file written by `AcousticBPE.save`."
         try:
             tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises no narrower class
             raise ValueError(refusal) from error
         num_ids = sum(len(piece) == 1 for piece in tokenizer.get_vocab())
         if num_ids == 0 or any(tokenizer.id_to_token(number) != _character(number) for number in range(num_ids)):
@@ -138,10 +138,10 @@ def _to_text(ids: Sequence[int] | np.ndarray, num_ids: int) -> str:
 
 
 def _checked(numbers: Sequence[int] | np.ndarray, size: int, name: str) -> np.ndarray:
-    """Whole numbers (N,) below `size`."""
+    """Validate integers (N,) below `size` and return them as int64."""
     array = np.asarray(numbers)
     if array.ndim != 1:
-        raise ValueError(f"{name} has the shape {array.shape}; one clip, (N,), is needed.")
+        raise ValueError(f"{name} has shape {array.shape}; give those of one clip, (N,).")
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     check_ids(array, size, name)

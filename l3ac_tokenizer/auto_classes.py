@@ -1,7 +1,7 @@
-"""The codecs in transformers' Auto classes: registered, and their `from_pretrained` takes bare preset names.
+"""Registration of the codecs with transformers' Auto classes, which then also accept bare preset names.
 
-Nothing of transformers is imported here: its Auto modules are prepared when the user's code first imports them. That
-keeps `import l3ac_tokenizer` as light as `import transformers` itself.
+This module imports nothing from transformers: each Auto module is prepared when user code first imports it. That keeps
+`import l3ac_tokenizer` as light as `import transformers` itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from .hub import takes_bundled_names
-
-if TYPE_CHECKING:
-    from .configuration import CodecConfig
 
 _AUTO = "transformers.models.auto."
 _LAYERS = "transformers.modeling_layers"
@@ -32,14 +28,14 @@ _MODULES = {_LAYERS} | {
 }
 
 _waiting: list[ModuleType] = []
-"""The module of the Auto models, where it is imported by the layers of transformers, which our models need first."""
+"""The module of AutoModel while transformers' layers, which our models need, are still being imported."""
 
 
 def install() -> None:
-    """Register the codecs with transformers' Auto classes and let them take bare names.
+    """Register the codecs with transformers' Auto classes and let these accept bare preset names.
 
-    Auto modules that are loaded already are prepared now, the others right after their import. Calling it
-    again changes nothing.
+    Auto modules that are already loaded are prepared now, the others right after their import. Calling this function
+    again has no effect.
     """
     if any(isinstance(finder, _AutoModuleFinder) for finder in sys.meta_path):
         return
@@ -49,7 +45,7 @@ def install() -> None:
 
 
 class _AutoModuleFinder(importlib.abc.MetaPathFinder):
-    """Finds the Auto modules where they are, and has each prepared once its own code has run."""
+    """Import hook that prepares each Auto module once its own code has run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -68,14 +64,6 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _configurations() -> list[type[CodecConfig]]:
-    """That of each family."""
-    from .configuration import L3ACConfig
-    from .configuration_taae import TAAEConfig
-
-    return [L3ACConfig, TAAEConfig]
-
-
 def _register_models(module: ModuleType) -> None:
     from .modeling.l3ac.model import L3ACModel
     from .modeling.taae.model import TAAEModel
@@ -91,12 +79,15 @@ def _prepare(module: ModuleType) -> None:
         if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
             takes_bundled_names(value)
     if module.__name__ == _AUTO + "configuration_auto":
-        for config in _configurations():
+        from .families import CONFIGURATIONS
+
+        for config in CONFIGURATIONS:
             module.AutoConfig.register(config.model_type, config)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
+        from .families import CONFIGURATIONS
         from .feature_extraction import CodecFeatureExtractor
 
-        for config in _configurations():
+        for config in CONFIGURATIONS:
             module.AutoFeatureExtractor.register(config, CodecFeatureExtractor)
     elif module.__name__ == _AUTO + "modeling_auto":
         if _LAYERS in sys.modules and not hasattr(sys.modules[_LAYERS], "GradientCheckpointingLayer"):
@@ -109,6 +100,6 @@ def _prepare(module: ModuleType) -> None:
     elif module.__name__ == _AUTO + "processing_auto":
         from .processing import L3ACProcessor
 
-        # Found by its name in processor_config.json. Not registered for `L3ACConfig`: the folder of a codec alone has
-        # no tokenizer, and `AutoProcessor` gives its feature extractor.
+        # Found by its name in processor_config.json. Not registered for `L3ACConfig`: the directory of a codec alone
+        # has no tokenizer, and `AutoProcessor` returns its feature extractor.
         module.AutoProcessor.register(L3ACProcessor, L3ACProcessor)

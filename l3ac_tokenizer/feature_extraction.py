@@ -1,4 +1,4 @@
-"""`CodecFeatureExtractor`: waveforms to a padded batch and its mask."""
+"""`CodecFeatureExtractor`: waveforms to a padded batch with its mask."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .hub import takes_bundled_names
 logger = logging.get_logger(__name__)
 
 MAX_ABS_SAMPLE = 4.0
-"""Largest |sample| that is taken for audio: resampling and lossy decoding overshoot full scale (1) a little;
-integer PCM that was never scaled exceeds it by far."""
+"""Largest |sample| accepted as audio: resampling and lossy decoding slightly overshoot full scale (1), whereas unscaled
+integer PCM exceeds it by far."""
 
 
 @takes_bundled_names
 class CodecFeatureExtractor(SequenceFeatureExtractor):
-    r"""Checks waveforms and pads them to a batch.
+    r"""Feature extractor of all codecs: checks waveforms and pads them to a batch.
 
-    The model needs no multiple of its hop, so nothing is padded but the shorter clips of a batch.
+    The model accepts any length, so only the shorter clips of a batch are padded.
 
     Args:
-        feature_size (`int`, *optional*, defaults to 1): Channels; L3AC is mono.
-        sampling_rate (`int`, *optional*, defaults to 16000): Samples a second that the model was made for.
-        padding_value (`float`, *optional*, defaults to 0.0): Value of padded samples.
+        feature_size (`int`, *optional*, defaults to 1): Number of channels; the codecs are mono.
+        sampling_rate (`int`, *optional*, defaults to 16000): Sampling rate of the model in Hz.
+        padding_value (`float`, *optional*, defaults to 0.0): Value of padding samples.
         padding_side (`str`, *optional*, defaults to `"right"`): `"right"` or `"left"`.
 
     Raises:
@@ -45,7 +45,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: Any,
     ):
         if feature_size != 1:
-            raise ValueError(f"`feature_size` is {feature_size}; it must be 1, as L3AC codes one channel.")
+            raise ValueError(f"`feature_size` is {feature_size}; it must be 1, because the codecs are mono.")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 
     def __call__(
@@ -57,35 +57,35 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         return_tensors: str | TensorType | None = None,
         sampling_rate: int | None = None,
     ) -> BatchFeature:
-        r"""Check one waveform or several, and pad them to a batch (B items, T samples).
+        r"""Check one or several waveforms and pad them to a batch (B items, T samples).
 
         Args:
-            raw_audio: Mono waveform of full scale 1, shape (T,), as an array (numpy, or a torch tensor on
-                the CPU) or a list of floats; or a list of such waveforms.
-            padding (*optional*, defaults to `True`): `True` or `"longest"` pads to the longest waveform,
-                `"max_length"` to `max_length`, `False` not at all; `return_tensors` needs equal lengths.
-            truncation (*optional*, defaults to `False`): Cut waveforms to `max_length`.
+            raw_audio: Mono waveform (T,) with full scale 1, as an array (numpy, or a torch tensor on the CPU) or a list
+                of floats; or a list of such waveforms.
+            padding (*optional*, defaults to `True`): `True` or `"longest"` pads to the longest waveform, `"max_length"`
+                to `max_length`, `False` does not pad; `return_tensors` requires equal lengths.
+            truncation (*optional*, defaults to `False`): Truncate waveforms to `max_length`.
             max_length (*optional*): Length in samples for `padding="max_length"` and `truncation`.
-            return_tensors (*optional*): `"pt"` or `"np"`; without it, lists of arrays.
-            sampling_rate (*optional*): Samples a second of `raw_audio`. Always pass it: a wrong one cannot be
-                heard by the model, and makes wrong ids.
+            return_tensors (*optional*): `"pt"` or `"np"`; None: lists of arrays.
+            sampling_rate (*optional*): Sampling rate of `raw_audio` in Hz. Always pass it: the model cannot detect a
+                wrong rate, which gives wrong ids.
 
         Returns:
-            [`BatchFeature`] with `input_values` (B, 1, T) float32 and `padding_mask` (B, 1, T) int32, 1
-            where there is audio.
+            [`BatchFeature`] with `input_values` (B, 1, T) float32 and `padding_mask` (B, 1, T) int32, which is 1 at
+            audio and 0 at padding.
 
         Raises:
-            ValueError: `sampling_rate` is not the model's; a waveform is empty, not mono, holds NaN or
-                infinite samples, or samples beyond ±`MAX_ABS_SAMPLE`.
+            ValueError: `sampling_rate` differs from the model's, or a waveform is empty, is not mono, or has samples
+                that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`.
         """
         if sampling_rate is None:
             logger.warning_once(
-                f"`sampling_rate` was not given to {type(self).__name__}: the audio is taken to have "
-                f"{self.sampling_rate} samples a second; pass `sampling_rate` so that this is checked."
+                f"`sampling_rate` was not given to {type(self).__name__}: the audio is assumed to have "
+                f"{self.sampling_rate} Hz; pass `sampling_rate` so that this can be checked."
             )
         elif sampling_rate != self.sampling_rate:
             raise ValueError(
-                f"The audio has {sampling_rate} samples a second and the model needs {self.sampling_rate}: "
+                f"The audio has {sampling_rate} Hz and the model needs {self.sampling_rate} Hz: "
                 f"resample it first, e.g. `soxr.resample(raw_audio, {sampling_rate}, {self.sampling_rate})`."
             )
         if len(raw_audio) == 0:
@@ -113,22 +113,22 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
 
 
 def _checked(audio: Any, name: str) -> np.ndarray:
-    """One waveform as (T,) float32; `name` says in errors which one it is."""
+    """Validate one waveform and return it as (T,) float32; errors call it `name`."""
     waveform = np.asarray(audio, dtype=np.float32)
     if waveform.ndim != 1:
         raise ValueError(
-            f"{name} has the shape {waveform.shape} and one channel, (num_samples,), is needed: "
-            "give stereo audio as the mean of its channels or one of them, a batch as a list of waveforms."
+            f"{name} has shape {waveform.shape}, but must be mono, (num_samples,): "
+            "downmix stereo audio or take one channel; give a batch as a list of waveforms."
         )
     if waveform.size == 0:
         raise ValueError(f"{name} is empty; give at least one sample.")
     if not np.isfinite(waveform).all():
         position = int(np.argmin(np.isfinite(waveform)))
-        raise ValueError(f"{name} holds {waveform[position]} at sample {position}; repair NaN and infinite samples.")
+        raise ValueError(f"{name} holds {waveform[position]} at sample {position}; remove NaN and infinite samples.")
     peak = float(np.abs(waveform).max())
     if peak > MAX_ABS_SAMPLE:
         raise ValueError(
-            f"{name} has samples up to ±{peak:g} where full scale is 1 and ±{MAX_ABS_SAMPLE:g} the bound; "
+            f"{name} has samples up to ±{peak:g}, but full scale is 1 and at most ±{MAX_ABS_SAMPLE:g} is accepted; "
             "divide integer PCM by its full scale (int16 by 32768)."
         )
     return waveform

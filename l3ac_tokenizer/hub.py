@@ -1,8 +1,8 @@
-"""Bare preset names: `"l3ac-1k"` becomes the checkpoint directory inside this package.
+"""Bundled checkpoints: a bare preset name such as `"l3ac-1k"` stands for a checkpoint directory inside this package.
 
-The name becomes that directory before transformers sees it, so what loads is an ordinary local folder: no request,
-with or without a network. Every other name is passed on untouched; so is a file or folder of that name in the working
-directory, which wins, as it does in transformers.
+The name is replaced by that directory before transformers sees it, so loading it sends no request, with or without a
+network. All other names pass unchanged. As in transformers, a file or folder of the same name in the working directory
+takes precedence.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import difflib
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from .presets import FAMILIES, PRESETS
-
-if TYPE_CHECKING:
-    from .configuration import CodecConfig
+from .presets import PRESETS
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -29,10 +26,10 @@ def bundled_presets() -> list[str]:
 
 
 def resolve(name: Any) -> Any:
-    """The bundled directory of a bare preset name; anything else unchanged.
+    """Replace a bare preset name by its bundled directory; return anything else unchanged.
 
     Args:
-        name: what was given to `from_pretrained`.
+        name: The argument of `from_pretrained`.
 
     Raises:
         OSError: `name` is a preset without bundled weights.
@@ -41,35 +38,20 @@ def resolve(name: Any) -> Any:
         return name
     if name not in bundled_presets():
         raise OSError(
-            f"The preset {name!r} has no bundled weights ({', '.join(bundled_presets()) or 'none'} has): "
-            "train it with recipes/train_codec.py or convert the published weights with "
-            "hf_integration/convert_checkpoint.py, then load the folder made; "
-            f"`l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
+            f"The preset {name!r} has no bundled weights (bundled: {', '.join(bundled_presets()) or 'none'}): "
+            "train it (recipes/train_codec.py) or convert the published weights with `l3ac convert`, then load the "
+            f"resulting directory; `l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
         )
     return str(CHECKPOINTS / name)
 
 
-def preset_config(name: str, **overrides: Any) -> CodecConfig:
-    """The configuration of a preset of any family; `overrides` replace its values.
-
-    Raises:
-        ValueError: there is no such preset.
-    """
-    from transformers import AutoConfig
-
-    for model_type, presets in FAMILIES.items():
-        if name in presets:
-            return AutoConfig.for_model(model_type, **{**presets[name], **overrides})  # type: ignore[return-value]
-    raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
-
-
 def suggest(name: str) -> str | None:
-    """The preset whose name is nearest to a mistyped one, or None where none is near."""
+    """Return the preset with the name closest to a mistyped one, or None if none is close."""
     return next(iter(difflib.get_close_matches(name, PRESETS, n=1)), None)
 
 
 def takes_bundled_names(cls: _Class) -> _Class:
-    """Class decorator: `cls.from_pretrained` also takes bare preset names (see [`resolve`])."""
+    """Class decorator: `cls.from_pretrained` also accepts bare preset names (see [`resolve`])."""
     original = cls.from_pretrained.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(original)

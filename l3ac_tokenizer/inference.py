@@ -28,7 +28,7 @@ def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndar
     rate = model.config.sampling_rate
     inputs = CodecFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
     output: Any = model.encode(**inputs.to(model.device))
-    rows = zip(model.quantizer.streams_to_ids(output.audio_codes), output.audio_codes_mask[:, 0], strict=True)
+    rows = zip(model.quantizer.codebooks_to_ids(output.audio_codes), output.audio_codes_mask[:, 0], strict=True)
     return [ids[mask].cpu().numpy() for ids, mask in rows]
 
 
@@ -49,7 +49,7 @@ def decode_clips(
 ) -> list[np.ndarray]:
     """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples."""
     rows = [torch.from_numpy(ids) for ids in all_ids]
-    codes = model.quantizer.ids_to_streams(pad_sequence(rows, batch_first=True))
+    codes = model.quantizer.ids_to_codebooks(pad_sequence(rows, batch_first=True))
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)[:, None]
     output: Any = model.decode(
         codes.to(model.device),
@@ -66,7 +66,7 @@ def decode_pieces(
     model: CodecModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
 ) -> Iterator[np.ndarray]:
     """The samples of one clip from its ids (N,), in consecutive pieces (t,) float32."""
-    codes = model.quantizer.ids_to_streams(torch.from_numpy(ids)[None].to(model.device))
+    codes = model.quantizer.ids_to_codebooks(torch.from_numpy(ids)[None].to(model.device))
     for audio in model.iter_decode(codes, chunk_seconds, time_norm):
         samples = audio[0, 0, :num_samples].float().cpu().numpy()
         num_samples -= len(samples)

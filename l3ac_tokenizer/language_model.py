@@ -1,10 +1,10 @@
-"""Input and output layers of language models over ids: what replaces an embedding and a softmax of 117,649 rows.
+"""Input and output layers of language models over ids, without a row for each of up to 250,047 ids.
 
-An id is L digits in mixed radix (see `quantization`), so neither layer needs a row for each id: `FSQEmbedding`
-embeds the digits, `FSQHead` predicts them one after another by the chain rule. At 256 features and the levels of
-`l3ac-1k` the two have 0.1 million parameters, a table and a softmax 60 million.
+An id is L digits in mixed radix (see `quantization`): `FSQEmbedding` embeds the digits, and `FSQHead` predicts them one
+after another by the chain rule. With 256 features and the levels of `l3ac-1k`, the two have 0.1 million parameters; an
+embedding table and a softmax over all ids have 60 million.
 
-Axes: D features of the language model, L digits, G groups of digits that are predicted at a time.
+Axes: D features of the language model, L digits, G groups of digits, each predicted at once.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .quantization import check_ids, digits_to_codes, ids_to_digits, join_ids, split_ids, split_sizes
+from .quantization import check_ids, digits_to_values, ids_to_digits, join_ids, split_ids, split_sizes
 
 EMBEDDING_MODES = ("codes", "digits", "table", "table_from_codes")
 HEAD_MODES = ("chained", "independent", "split", "full")
 
 IGNORED_ID = -100
-"""Target that `FSQHead.loss` leaves out, the value of `torch.nn.CrossEntropyLoss` and transformers."""
+"""Target that `FSQHead.loss` ignores, as in `torch.nn.CrossEntropyLoss` and transformers."""
 
 
 class FSQEmbedding(nn.Module):
-    """Ids → features, of variance 1 over uniform ids when initialised, as those of `nn.Embedding` are.
+    """Embedding of ids; like `nn.Embedding`, it is initialized to variance 1 over uniform ids.
 
     Args:
         levels: Number of levels of each digit, `model.config.levels`.
-        dim: Features D.
-        mode: `"codes"` maps the L values in [-1, 1] that the codec itself decodes linearly: ids that sound alike
-            start alike. `"digits"` sums one table for each digit: no order among levels. `"table"` has one row an
-            id. `"table_from_codes"` is such a table that starts as the linear map.
+        dim: Number of features D.
+        mode: `"codes"` is a linear map of the L quantized values in [-1, 1], so ids that sound alike start with similar
+            features. `"digits"` sums one table for each digit, without an order of levels. `"table"` has a row for each
+            id. `"table_from_codes"` is such a table, initialized from the linear map.
 
     Raises:
-        ValueError: `mode` is none of these.
+        ValueError: `mode` is not one of these.
     """
 
     def __init__(self, levels: Sequence[int], dim: int, mode: str = "codes"):
@@ -47,7 +47,7 @@ class FSQEmbedding(nn.Module):
         self.mode = mode
         codebook_size = math.prod(levels)
         if mode == "codes":
-            self.codes = _codes_map(levels, dim)
+            self.codes = _linear_map(levels, dim)
         elif mode == "digits":
             self.digits = nn.EmbeddingBag(sum(levels), dim, mode="sum")
             nn.init.normal_(self.digits.weight, std=len(levels) ** -0.5)
@@ -55,45 +55,46 @@ class FSQEmbedding(nn.Module):
             self.table = nn.Embedding(codebook_size, dim)
             if mode == "table_from_codes":
                 with torch.no_grad():
-                    self.table.weight.copy_(_codes_map(levels, dim)(self._code_values(torch.arange(codebook_size))))
+                    self.table.weight.copy_(_linear_map(levels, dim)(self._values(torch.arange(codebook_size))))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (…) → features (…, D).
 
         Raises:
-            ValueError: An id is not below the product of `levels`.
+            ValueError: An id is not below the codebook size, the product of `levels`.
         """
         check_ids(ids, math.prod(self.levels))
         if self.mode == "codes":
-            return self.codes(self._code_values(ids).to(self.codes.weight.dtype))
+            return self.codes(self._values(ids).to(self.codes.weight.dtype))
         if self.mode == "digits":
             first_rows = torch.tensor([0, *itertools.accumulate(self.levels[:-1])], device=ids.device)
             rows = ids_to_digits(ids, self.levels) + first_rows  # (…, L)
             return self.digits(rows.reshape(-1, len(self.levels))).reshape(*ids.shape, self.digits.embedding_dim)
         return self.table(ids)
 
-    def _code_values(self, ids: Tensor) -> Tensor:
-        return digits_to_codes(ids_to_digits(ids, self.levels), self.levels)
+    def _values(self, ids: Tensor) -> Tensor:
+        return digits_to_values(ids_to_digits(ids, self.levels), self.levels)
 
 
 class FSQHead(nn.Module):
-    """Distribution of the next id given features of a language model.
+    """Distribution of the next id given the features h of a language model.
 
-    The modes are one idea, p(id | h) = ∏ p(group g | h, groups before g), with other groups of digits:
+    All modes compute p(id | h) = ∏ p(group g | h, groups before g), with different groups of digits:
 
-    - `"chained"`: each digit given those before it; L small softmaxes. What a group adds to a shared hidden layer
-      conditions the next ones, as in NADE (Larochelle & Murray, 2011). Any distribution can be learned.
+    - `"chained"`: each digit given the previous ones, with L small softmaxes. The value of a group is added to a shared
+      hidden layer that conditions the next groups, as in NADE (Larochelle & Murray, 2011). It can learn any
+      distribution.
     - `"split"`: the same with the two groups of `split_ids` (343 × 343).
-    - `"independent"`: each digit given h alone, linearly. Digits of one id are taken to be independent.
-    - `"full"`: one linear softmax over all ids, which is what a language model's head is without this class.
+    - `"independent"`: each digit given h alone, by a linear softmax, as if the digits of an id were independent.
+    - `"full"`: one linear softmax over all ids, the usual head of a language model.
 
     Args:
-        dim: Features D.
+        dim: Number of features D.
         levels: Number of levels of each digit, `model.config.levels`.
         mode: One of the above.
 
     Raises:
-        ValueError: `mode` is none of these, or `"split"` is asked for where there is one digit.
+        ValueError: `mode` is not one of these, or is `"split"` for a single digit.
     """
 
     def __init__(self, dim: int, levels: Sequence[int], mode: str = "chained"):
@@ -113,7 +114,7 @@ class FSQHead(nn.Module):
         """Log-probability (…), in nats and float32, of ids (…) given features (…, D).
 
         Raises:
-            ValueError: An id is not below the product of `levels`.
+            ValueError: An id is not below the codebook size, the product of `levels`.
         """
         groups = split_ids(ids.flatten(), self.levels, self.groups).unbind(-1)
         state = self._start(hidden.reshape(-1, hidden.shape[-1]))
@@ -127,7 +128,7 @@ class FSQHead(nn.Module):
         """Mean of −log p in nats over the ids (…) that are not `IGNORED_ID`, given features (…, D).
 
         Raises:
-            ValueError: Another id is not below the product of `levels`.
+            ValueError: One of these ids is not below the product of `levels`.
         """
         counted = ids != IGNORED_ID
         return -self.log_prob(hidden[counted], ids[counted]).mean()
@@ -136,20 +137,20 @@ class FSQHead(nn.Module):
     def sample(
         self, hidden: Tensor, temperature: float = 1.0, top_p: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Ids (…), int64, drawn given features (…, D).
+        """Sample ids (…), int64, given features (…, D).
 
-        Temperature and nucleus act on each softmax of the chain in turn. A chained head draws each digit from the
-        nucleus of *that digit* given the digits drawn before it: the set of ids that can occur is a tree of such
-        choices and not the smallest set of ids with probability `top_p`, which only `"full"` has. As L nuclei
-        are cut, a chained head with `top_p` keeps as little as `top_p` ** L of the probability: choose it nearer to 1
-        than for a softmax over words. Likewise, temperature 0 takes the most probable digit at each step, which is
-        not always the most probable id.
+        Temperature and `top_p` apply to each softmax in turn. A chained head samples each digit from the nucleus of
+        *that digit* given the previous ones, so the candidate ids are not the smallest set with probability `top_p`,
+        as they are for `"full"` only. L nuclei keep as little as `top_p` ** L of the probability: choose `top_p` closer
+        to 1 than for a softmax over words. Likewise, temperature 0 takes the most probable digit at each step, which
+        does not always give the most probable id.
 
         Args:
             hidden: Features (…, D).
-            temperature: Divides the logits; 0 takes the most probable value.
-            top_p: Draw among the most probable values that together reach this probability (Holtzman et al., 2020).
-            generator: Source of randomness, on the device of `hidden`.
+            temperature: Divisor of the logits; 0 takes the most probable value.
+            top_p: Sample from the most probable values that together reach this probability (nucleus sampling,
+                Holtzman et al., 2020).
+            generator: Random number generator on the device of `hidden`.
 
         Raises:
             ValueError: `temperature` is negative, or `top_p` not in (0, 1].
@@ -167,7 +168,7 @@ class FSQHead(nn.Module):
         return join_ids(torch.stack(groups, dim=-1), self.levels, self.groups).reshape(hidden.shape[:-1])
 
     def _start(self, hidden: Tensor) -> Tensor:
-        """Features (M, D) → the state (M, D) that the first group is read from."""
+        """Features (M, D) → state (M, D) that predicts the first group."""
         return self.hidden(hidden) if self.conditioned else hidden
 
     def _logits(self, state: Tensor, index: int) -> Tensor:
@@ -175,24 +176,24 @@ class FSQHead(nn.Module):
         return self.readouts[index](F.silu(state) if self.conditioned else state).float()
 
     def _condition(self, state: Tensor, index: int, group: Tensor) -> Tensor:
-        """State (M, D) after a group's values (M,) are known."""
+        """State (M, D) → state (M, D) given the values (M,) of group `index`."""
         if not self.conditioned or index == len(self.conditions):
             return state
         return state + self.conditions[index](group)
 
 
-def _codes_map(levels: Sequence[int], dim: int) -> nn.Linear:
-    """Code values (…, L) → features (…, D) of variance 1 over uniform ids."""
+def _linear_map(levels: Sequence[int], dim: int) -> nn.Linear:
+    """Linear layer from quantized values (…, L) to features (…, D) of variance 1 over uniform ids."""
     linear = nn.Linear(len(levels), dim)
     for digit, level in enumerate(levels):
-        variance = (level + 1) / (3 * (level - 1))  # of `level` values evenly spaced in [-1, 1]
+        variance = (level + 1) / (3 * (level - 1))  # of `level` evenly spaced values in [-1, 1]
         nn.init.normal_(linear.weight[:, digit], std=(len(levels) * variance) ** -0.5)
     nn.init.zeros_(linear.bias)
     return linear
 
 
 def _draw(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
-    """Values (M,) drawn from the softmax of logits (M, K), tempered and cut to its nucleus."""
+    """Sample values (M,) from the softmax of logits (M, C) with temperature, within its nucleus."""
     if temperature == 0:
         return logits.argmax(dim=-1)
     probabilities = (logits / temperature).softmax(dim=-1)

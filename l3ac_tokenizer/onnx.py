@@ -1,11 +1,11 @@
-"""The codec as two ONNX graphs, for programs without torch.
+"""Export of a codec to two ONNX graphs, for programs without torch.
 
     python -m l3ac_tokenizer.onnx l3ac-1k -o FOLDER [--int8]
 
-`encoder.onnx` takes `input_values` (B, 1, T) float32 and gives `audio_codes` (B, K, N) int64, N = ceil(T / hop), K = 1
-unless the model's ids are decomposed; `decoder.onnx` takes `audio_codes` and gives `audio_values` (B, 1, N · hop)
-float32. B, T and N are free. The clips of a
-batch have one length: there is no mask. The metadata `l3ac` of both says which tokenizer it is, and its precision.
+`encoder.onnx` takes `input_values` (B, 1, T) float32 and returns `audio_codes` (B, K, N) int64 with N = ceil(T / hop)
+and K = 1 unless the ids are decomposed. `decoder.onnx` takes `audio_codes` and returns `audio_values` (B, 1, N · hop)
+float32. B, T and N are dynamic. All clips of a batch have the same length, because the graphs take no mask. The
+metadata `l3ac` of both identifies the weights and states the precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .files import atomic_write
 from .modeling import CodecModel
 
 FOLD_LIMIT = 1 << 26
-"""Bytes of the largest constant that is worked out beforehand: above any weight of the network."""
+"""Size in bytes up to which constants are folded: above any weight of the network."""
 
 
 class _Encoding(nn.Module):
@@ -42,7 +42,7 @@ class _Encoding(nn.Module):
 
 
 class _Decoding(nn.Module):
-    """Ids (B, K, N) → audio (B, 1, N · hop), normalised over the clip as published."""
+    """Ids (B, K, N) → audio (B, 1, N · hop), with the published normalization over the clip."""
 
     def __init__(self, model: CodecModel):
         super().__init__()
@@ -54,9 +54,9 @@ class _Decoding(nn.Module):
 
 @torch.no_grad()
 def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
-    """Write `encoder.onnx` and `decoder.onnx` of a float32 model to `folder`, which is made where it is missing.
+    """Write `encoder.onnx` and `decoder.onnx` of a float32 model to `folder`, which is created if necessary.
 
-    The model is in evaluation mode afterwards.
+    The model is put into evaluation mode.
 
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
@@ -68,7 +68,9 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
     except ImportError as error:
         raise _missing(error) from error
     if model.dtype != torch.float32:
-        raise ValueError(f"The model's weights are {model.dtype}; load it in float32, so that the ids stay the same.")
+        raise ValueError(
+            f"The weights of the model are {model.dtype}; load it in float32, so that the ids stay the same."
+        )
     os.makedirs(folder, exist_ok=True)
     config = model.config
     digest, *others = model.id_digests()
@@ -80,7 +82,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         "levels": list(config.levels),
         "precision": "float32",
     }
-    # Only the shapes of the examples count: an axis that is 1, or less than a window, could be taken for a constant.
+    # Only the shapes of the examples matter: an axis of 1, or shorter than a window, could be taken for a constant.
     ids = 2 * config.attention_span + 3
     audio = torch.zeros(2, 1, ids * config.hop_length, device=model.device)
     codes = torch.zeros(2, config.num_quantizers, ids, dtype=torch.int64, device=model.device)
@@ -99,7 +101,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
             dynamic_shapes={given: {0: "batch", 2: length}},
         )
         assert program is not None
-        with np.errstate(all="ignore"):  # numpy folds what does not depend on the input, to the last weight
+        with np.errstate(all="ignore"):  # numpy folds constants, among them weights
             optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # stack traces with this machine's paths
@@ -109,15 +111,15 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
 
 
 def quantize_int8(folder: str | os.PathLike[str]) -> None:
-    """Store the weights of matrix products in the graphs of a folder as int8, a scale for each column, in their place.
+    """Replace the weights of matrix products in the graphs of a folder by int8 weights with a scale for each column.
 
-    What they multiply is quantized as it comes (onnxruntime's dynamic quantization). The quantizer's own products stay
-    in float32, but the features that reach it do not: ids differ from those of the float32 graphs.
+    Activations are quantized at run time (dynamic quantization of onnxruntime). The products of the codec's quantizer
+    stay in float32, but its input features are less precise: ids differ from those of the float32 graphs.
 
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
         OSError: The folder lacks a graph, or cannot be written.
-        ValueError: A graph is in int8 already.
+        ValueError: A graph is already in int8.
     """
     try:
         import onnx
@@ -129,9 +131,9 @@ def quantize_int8(folder: str | os.PathLike[str]) -> None:
         (metadata,) = (entry for entry in graph.metadata_props if entry.key == "l3ac")
         facts = json.loads(metadata.value)
         if facts["precision"] != "float32":
-            raise ValueError(f"{path} is in {facts['precision']} already; give a folder with graphs in float32.")
+            raise ValueError(f"{path} is already in {facts['precision']}; give a folder with float32 graphs.")
         metadata.value = json.dumps({**facts, "precision": "int8"})
-        del graph.graph.value_info[:]  # shapes that the quantization's own rewriting contradicts
+        del graph.graph.value_info[:]  # shapes that become wrong when the graph is rewritten
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch) / path.name
             quantize_dynamic(
@@ -146,23 +148,27 @@ def quantize_int8(folder: str | os.PathLike[str]) -> None:
 
 
 def _products_of_quantizer(model: Any) -> list[str]:
-    """Names of the matrix products of a graph to whose results the quantizer's biases are added; TAAE has none."""
+    """Return the names of the matrix products whose results the quantizer's biases are added to; none in TAAE."""
     nodes = model.graph.node
     summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
     return [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
 
 
 def _missing(error: ImportError) -> ImportError:
-    return ImportError(f"ONNX graphs need a package that is missing ({error}): pip install 'l3ac-tokenizer[onnx]'.")
+    return ImportError(f"ONNX export needs a package that is missing ({error}): pip install 'l3ac-tokenizer[onnx]'.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export the model that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m l3ac_tokenizer.onnx", description="Write a codec as ONNX graphs.")
+    """Export the model named on the command line, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m l3ac_tokenizer.onnx", description="Export a codec to ONNX graphs.")
     parser.add_argument("model", help="bundled name or checkpoint directory")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the two files")
     parser.add_argument(
-        "--int8", action="store_true", help="weights of matrix products in int8: smaller, other ids (docs/speed.md)"
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder to write the two files to"
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="store the weights of matrix products in int8: smaller files, but different ids (docs/speed.md)",
     )
     options = parser.parse_args(arguments)
     try:

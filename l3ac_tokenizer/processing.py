@@ -1,11 +1,11 @@
-"""`L3ACProcessor`: text and audio in one sequence of tokens for a language model, and back.
+"""`L3ACProcessor`: text and audio in one token sequence for a language model, and back.
 
-The tokens of the text come first, then one token for each id of the codec:
+The vocabulary has the text tokens first, then one token for each id of the codec:
 
-    0 … audio_offset − 1                              text, with `<|audio_start|>` and `<|audio_end|>` among it
+    0 … audio_offset − 1                              text, including `<|audio_start|>` and `<|audio_end|>`
     audio_offset … audio_offset + codebook_size − 1   ids
 
-A range needs no strings: the tokenizer's files stay those of the text.
+Audio tokens are a range without strings, so the files of the text tokenizer do not grow.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ AUDIO_START = "<|audio_start|>"
 AUDIO_END = "<|audio_end|>"
 
 _AUDIO_MARKS = re.compile(re.escape(AUDIO_START) + r"(\d+)" + re.escape(AUDIO_END))
-"""What stands for an audio part in the text that a chat template sees: its number in the conversation."""
+"""Placeholder of an audio part in the text that a chat template sees: its number in the conversation."""
 
 Part = dict[str, Any]
-"""`{"type": "text", "text": str}` or `{"type": "audio", "ids": whole numbers (N,)}`, the ids of `audio_codes`."""
+"""`{"type": "text", "text": str}` or `{"type": "audio", "ids": integers (N,)}`, ids as in `audio_codes`."""
 
 Piece = str | list[int]
-"""A checked part: text, or audio tokens."""
+"""A validated part: text, or audio tokens."""
 
 
 class L3ACProcessor(ProcessorMixin):
-    r"""A feature extractor for the codec and a text tokenizer for the language model that reads its ids.
+    r"""Joins the feature extractor of a codec and the text tokenizer of a language model that reads its ids.
 
     ```python
     >>> processor = L3ACProcessor(AutoFeatureExtractor.from_pretrained("l3ac-1k"), tokenizer)
@@ -45,18 +45,18 @@ class L3ACProcessor(ProcessorMixin):
     >>> parts = processor.decode_parts(tokens)
     ```
 
-    Calling it with `audio` gives the feature extractor's output, with `text` the tokenizer's.
+    Called with `audio`, it returns the output of the feature extractor; called with `text`, that of the tokenizer.
 
     Args:
-        feature_extractor ([`CodecFeatureExtractor`]): For the codec.
-        tokenizer ([`PreTrainedTokenizerBase`]): For the text; gets the tokens `<|audio_start|>` and `<|audio_end|>`
-            where it has none.
-        codebook_size (`int`, *optional*, defaults to 117649): Ids of the codec, `model.config.codebook_size`.
-        audio_offset (`int`, *optional*): Token of the id 0; by default the first one after the tokenizer's.
-        chat_template (`str`, *optional*): Replaces the tokenizer's.
+        feature_extractor ([`CodecFeatureExtractor`]): Feature extractor of the codec.
+        tokenizer ([`PreTrainedTokenizerBase`]): Text tokenizer; the tokens `<|audio_start|>` and `<|audio_end|>` are
+            added if it lacks them.
+        codebook_size (`int`, *optional*, defaults to 117649): Codebook size of the codec, `model.config.codebook_size`.
+        audio_offset (`int`, *optional*): Token of the id 0; by default the first one after the text tokens.
+        chat_template (`str`, *optional*): Replaces the chat template of the tokenizer.
 
     Raises:
-        TypeError: One of the two is of another class.
+        TypeError: `feature_extractor` or `tokenizer` is of another class.
         ValueError: `codebook_size` is not positive, or the tokenizer has tokens beyond `audio_offset`.
     """
 
@@ -70,7 +70,7 @@ class L3ACProcessor(ProcessorMixin):
     ):
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
         if codebook_size < 1:
-            raise ValueError(f"`codebook_size` is {codebook_size}; it must be that of the codec's configuration.")
+            raise ValueError(f"`codebook_size` is {codebook_size}; give `config.codebook_size` of the codec.")
         tokenizer.add_tokens(
             [AddedToken(mark, special=True, normalized=False) for mark in (AUDIO_START, AUDIO_END)], special_tokens=True
         )
@@ -78,59 +78,59 @@ class L3ACProcessor(ProcessorMixin):
         self.audio_offset = self._text_size if audio_offset is None else audio_offset
         if self._text_size > self.audio_offset:
             raise ValueError(
-                f"The tokenizer has {self._text_size} tokens and the audio tokens begin at {self.audio_offset}: "
-                "use the tokenizer that the processor was made with, or make a new processor and a new model."
+                f"The tokenizer has {self._text_size} tokens, but the audio tokens begin at {self.audio_offset}: use "
+                "the tokenizer that the processor was made with, or make a new processor and a new language model."
             )
         self.codebook_size = codebook_size
         self.audio_start_id, self.audio_end_id = tokenizer.convert_tokens_to_ids([AUDIO_START, AUDIO_END])
 
     @property
     def vocab_size(self) -> int:
-        """Tokens of text and audio together: rows of the language model's embedding."""
+        """Number of text and audio tokens: the rows of the language model's embedding."""
         return self.audio_offset + self.codebook_size
 
     def encode_parts(self, parts: Iterable[Part]) -> list[int]:
-        """Parts of text and audio to one sequence of tokens; nothing but the parts is in it.
+        """Encode parts of text and audio as one token sequence, without any further special tokens.
 
-        Neighbouring texts are tokenized as one.
+        Adjacent texts are tokenized as one.
 
         Args:
             parts: `{"type": "text", "text": …}` and `{"type": "audio", "ids": …}` in any order; see `Part`.
 
         Raises:
-            ValueError: A part of another kind, ids out of range, or a text that holds `<|audio_start|>` or
-                `<|audio_end|>`.
+            ValueError: A part is neither text nor audio, ids are out of range, or a text contains `<|audio_start|>`
+                or `<|audio_end|>`.
         """
         return self._join([self._piece(part, f"part {index}") for index, part in enumerate(parts)])
 
     def decode_parts(self, tokens: Sequence[int]) -> list[Part]:
-        """A sequence of tokens to its parts of text and audio, the inverse of `encode_parts`.
+        """Decode a token sequence to its parts of text and audio; the inverse of `encode_parts`.
 
-        Gives back what `encode_parts` was given, with neighbouring texts joined, empty ones left out, and ids as
-        lists, if the tokenizer's own decoding inverts its encoding, as that of byte-level ones (GPT-2, Llama 3,
-        Qwen) does. An audio part that is open at the end, as where generation stopped, is taken as it is. Leave out
-        padding: it would be text.
+        The parts are equal to those given to `encode_parts`, with adjacent texts joined, empty texts dropped and ids as
+        lists, provided that the tokenizer's decoding inverts its encoding, as it does for byte-level tokenizers (GPT-2,
+        Llama 3, Qwen). A final audio part without `<|audio_end|>`, as after interrupted generation, is returned as it
+        is. Remove padding first: it would be decoded as text.
 
         Args:
-            tokens: Whole numbers (N,), a list, array or tensor.
+            tokens: Integers (N,): a list, array or tensor.
 
         Raises:
-            ValueError: A token is out of range, ids stand outside of an audio part, or another token inside.
+            ValueError: A token is out of range, an audio token is outside of an audio part, or a text token inside one.
         """
         parts: list[Part] = []
         text: list[int] = []
-        ids: list[int] | None = None  # of the audio part that is open
+        ids: list[int] | None = None  # of the current audio part
         for position, token in enumerate(np.asarray(tokens).tolist()):
             is_audio = self.audio_offset <= token < self.vocab_size
             if not is_audio and not 0 <= token < self._text_size:
                 raise ValueError(
-                    f"Token {position} is {token}; those of text are 0 to {self._text_size - 1}, those of audio "
+                    f"Token {position} is {token}; text tokens are 0 to {self._text_size - 1}, audio tokens are "
                     f"{self.audio_offset} to {self.vocab_size - 1}."
                 )
             if ids is None and (is_audio or token == self.audio_end_id):
-                raise ValueError(f"Token {position} is {token}, of audio, and no {AUDIO_START} stands before it.")
+                raise ValueError(f"Token {position} is the audio token {token}, without {AUDIO_START} before it.")
             if ids is not None and not is_audio and token != self.audio_end_id:
-                raise ValueError(f"Token {position} is {token}, of text, and no {AUDIO_END} stands before it.")
+                raise ValueError(f"Token {position} is the text token {token}, without {AUDIO_END} before it.")
             if ids is None and token == self.audio_start_id:
                 parts += self._decode_text(text)
                 text, ids = [], []
@@ -154,7 +154,7 @@ class L3ACProcessor(ProcessorMixin):
         return_dict: bool = False,
         **template_kwargs: Any,
     ) -> Any:
-        """A chat, or a batch of them, to one sequence of tokens each.
+        """Encode a chat, or each chat of a batch, as one token sequence.
 
         ```python
         >>> chat = [{"role": "user", "content": [{"type": "text", "text": "Go on: "}, {"type": "audio", "ids": ids}]}]
@@ -163,20 +163,20 @@ class L3ACProcessor(ProcessorMixin):
         ... )
         ```
 
-        Any template that writes the text of messages does; each audio part goes where its place in the text is.
-        `decode_parts` gives back the text that the template wrote, and the ids.
+        Any template that writes the text of the messages works; audio parts keep their positions in the text.
+        `decode_parts` returns the text that the template wrote, and the ids.
 
         Args:
-            conversation: Messages whose `content` is a string or a list of parts as `encode_parts` takes.
-            chat_template: Instead of the processor's and the tokenizer's.
-            tokenize: False gives the text, with numbers in the place of audio.
-            padding: As in tokenizers, for a batch.
-            return_tensors: `"pt"` or `"np"`.
-            return_dict: `input_ids` and `attention_mask` instead of the former alone.
-            template_kwargs: What the tokenizer's method takes, e.g. `add_generation_prompt`.
+            conversation: Messages whose `content` is a string or a list of parts as in `encode_parts`.
+            chat_template: Replaces the template of the processor and the tokenizer.
+            tokenize: False returns the text, with numbered placeholders for audio.
+            padding: Padding of a batch, as in tokenizers.
+            return_tensors: `"pt"` or `"np"`; None: lists.
+            return_dict: Return `input_ids` and `attention_mask` instead of the former alone.
+            template_kwargs: Arguments of the tokenizer's method, e.g. `add_generation_prompt`.
 
         Raises:
-            ValueError: As `encode_parts`, or a template that loses or repeats an audio part.
+            ValueError: As in `encode_parts`, or the template drops or repeats an audio part.
         """
         is_batch = bool(conversation) and isinstance(conversation[0], list)
         chats: list[Any] = conversation if is_batch else [conversation]
@@ -197,27 +197,27 @@ class L3ACProcessor(ProcessorMixin):
         return batch if return_dict else batch["input_ids"]
 
     def _piece(self, part: Part, name: str) -> Piece:
-        """A checked part as its text or its audio tokens; `name` says in errors which one it is."""
+        """Validate a part and return its text or its audio tokens; errors call it `name`."""
         kind = part.get("type")
         if kind == "text":
             for mark in (AUDIO_START, AUDIO_END):
                 if mark in part["text"]:
-                    raise ValueError(f"The text of {name} holds {mark}, which stands for audio alone: take it out.")
+                    raise ValueError(f"The text of {name} contains {mark}, which is reserved for audio: remove it.")
             return part["text"]
         if kind != "audio":
             raise ValueError(f"The type of {name} is {kind!r}; it must be 'text' or 'audio'.")
         if "ids" not in part:
-            raise ValueError(f"The audio of {name} has no `ids`: encode the waveform with the codec first.")
+            raise ValueError(f"The audio of {name} lacks `ids`: encode the waveform with the codec first.")
         ids = np.asarray(part["ids"])
         if ids.ndim != 1:
-            raise ValueError(f"The ids of {name} have the shape {ids.shape}; give those of one clip, (num_ids,).")
+            raise ValueError(f"The ids of {name} have shape {ids.shape}; give those of one clip, (num_ids,).")
         if ids.size == 0:
             return []
         check_ids(ids, self.codebook_size, f"`ids` of {name}")
         return (ids.astype(np.int64) + self.audio_offset).tolist()
 
     def _join(self, pieces: list[Piece]) -> list[int]:
-        """Texts and audio tokens to one sequence; neighbouring texts are tokenized as one."""
+        """Join texts and audio tokens to one token sequence; adjacent texts are tokenized as one."""
         tokens: list[int] = []
         text = ""
         for piece in pieces:
@@ -229,7 +229,7 @@ class L3ACProcessor(ProcessorMixin):
         return tokens + self._encode_text(text)
 
     def _with_marks(self, chat: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Piece]]:
-        """Messages with plain strings that hold a mark for each audio part, and the audio tokens in order."""
+        """Replace the audio parts of messages by placeholders; returns the messages, and the audio tokens in order."""
         audio: list[Piece] = []
         messages = []
         for number, message in enumerate(chat):
@@ -259,13 +259,13 @@ class L3ACProcessor(ProcessorMixin):
 
 
 def _with_audio(text: str, audio: list[Piece]) -> list[Piece]:
-    """What a template wrote, with audio tokens in the place of its marks."""
+    """Replace the placeholders in the output of a template by audio tokens."""
     first, *rest = _AUDIO_MARKS.split(text)  # text, number, text, number, …, text
     numbers = [int(number) for number in rest[::2]]
     if sorted(numbers) != list(range(len(audio))):
         raise ValueError(
-            f"The chat template wrote the audio parts {numbers} and the chat has {len(audio)}, each to be written "
-            "once: use a template that writes the content of every message."
+            f"The chat template wrote the audio parts {numbers} of {len(audio)}, but must write each of them once: use "
+            "a template that writes the content of every message."
         )
     pieces: list[Piece] = [first]
     for number, following in zip(numbers, rest[1::2], strict=True):

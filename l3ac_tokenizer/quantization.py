@@ -1,9 +1,12 @@
-"""Finite scalar quantization: six small numbers a frame and their one id (arXiv 2309.15505, 2504.04949).
+"""Finite scalar quantization (FSQ): latents of a frame to one id and back (arXiv 2309.15505, 2504.04949).
 
-Axes: B batch, N frames, D features, L latent dimensions, K streams of ids. A *code* is a tensor (…, L) of
-values in [-1, 1]; its *digits* are whole numbers 0 … level − 1; its *id* is the digits in mixed radix, the first
-one fastest. Almost always K = 1. In the residual form (arXiv 2411.19842, Eq. 3 and 4) a frame has K · L digits, K small
-ids of L digits each, and still one id of all its digits, which `split_ids` cuts into the K small ones.
+Axes: B batch, N frames, D features, L latent dimensions, K codebooks.
+
+A frame has L *quantized values* in [-1, 1]. Its *digits* are the indices of these values, 0 … level − 1. Its *id* is
+the number that the digits form in mixed radix, the first digit varying fastest.
+
+Usually K = 1. In the residual form (arXiv 2411.19842, Eq. 3 and 4) a frame has K · L digits: one id of L digits from
+each of K codebooks, or a single id of all digits, which `split_ids` splits into the K ids.
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BOUNDARY_NOISE = 1e-4
-"""Rounding noise of latents on the level scale, whose boundaries are one apart."""
+"""Bound of the rounding noise of latents on the level scale, where neighboring boundaries are 1 apart."""
 
 
 def radices(levels: Sequence[int]) -> list[int]:
-    """What a step of each digit adds to the id: 1, L₀, L₀·L₁, …"""
+    """Place values of the digits of an id: 1, L₀, L₀·L₁, …"""
     return [1, *itertools.accumulate(levels[:-1], mul)]
 
 
@@ -40,8 +43,8 @@ def ids_to_digits(ids: Tensor, levels: Sequence[int]) -> Tensor:
     return (ids.to(torch.int64)[..., None] // steps) % sizes
 
 
-def digits_to_codes(digits: Tensor, levels: Sequence[int]) -> Tensor:
-    """Digits (…, L) → values (…, L) in [-1, 1], float32."""
+def digits_to_values(digits: Tensor, levels: Sequence[int]) -> Tensor:
+    """Digits (…, L) → quantized values (…, L) in [-1, 1], float32."""
     sizes = torch.tensor(list(levels), device=digits.device, dtype=torch.float32)
     return 2 * digits.to(torch.float32) / (sizes - 1) - 1
 
@@ -50,9 +53,9 @@ _Ids = TypeVar("_Ids", np.ndarray, Tensor)
 
 
 def split_sizes(levels: Sequence[int], groups: int = 2) -> list[int]:
-    """Number of different ids in each stream of `split_ids`: 343, 343 for the two groups of six digits of 7.
+    """Codebook size of each group of `split_ids`: 343 and 343 for two groups of six digits with 7 levels each.
 
-    The L digits fall into `groups` runs of neighbours as even as can be, longer ones first.
+    The L digits are divided into `groups` contiguous runs of as equal length as possible, the longer ones first.
 
     Raises:
         ValueError: `groups` is not between 1 and L.
@@ -65,59 +68,59 @@ def split_sizes(levels: Sequence[int], groups: int = 2) -> list[int]:
 
 
 def split_ids(ids: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
-    """Ids (…) → streams (…, G) of small ids, int64: the digits of each group in mixed radix, first one fastest.
+    """Ids (…) → ids of G groups of digits (…, G), int64, for models that predict G small ids for each frame.
 
-    For models that rather predict G small ids a frame than one of a large codebook. One group gives the ids
-    themselves, L groups the digits.
+    The id of a group is the number that its digits form in mixed radix, the first digit varying fastest. A single group
+    has the ids themselves, L groups have the digits.
 
     Args:
-        ids: Whole numbers, array or tensor.
+        ids: Integers, array or tensor.
         levels: Number of levels of each digit.
-        groups: Number G of streams; `split_sizes` tells the size of each.
+        groups: Number of groups G; `split_sizes` gives the codebook size of each.
 
     Raises:
         ValueError: An id is not below the product of `levels`, or `groups` is not between 1 and L.
     """
     sizes = split_sizes(levels, groups)
     check_ids(ids, math.prod(levels))
-    streams = _cut(ids, sizes)
-    return np.stack(streams, axis=-1) if isinstance(ids, np.ndarray) else torch.stack(streams, dim=-1)
+    parts = _cut(ids, sizes)
+    return np.stack(parts, axis=-1) if isinstance(ids, np.ndarray) else torch.stack(parts, dim=-1)
 
 
-def join_ids(streams: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
-    """Streams (…, G) of small ids → ids (…), int64; the inverse of `split_ids`.
+def join_ids(parts: _Ids, levels: Sequence[int], groups: int = 2) -> _Ids:
+    """Ids of G groups of digits (…, G) → ids (…), int64; the inverse of `split_ids`.
 
     Raises:
-        ValueError: The last axis is not `groups` long, or a stream has an id that is not below its size.
+        ValueError: The last axis is not `groups` long, or an id is not below the codebook size of its group.
     """
     sizes = split_sizes(levels, groups)
-    if streams.shape[-1:] != (groups,):
-        raise ValueError(f"`streams` has shape {tuple(streams.shape)}; its last axis must be the {groups} groups.")
+    if parts.shape[-1:] != (groups,):
+        raise ValueError(f"`parts` has shape {tuple(parts.shape)}; its last axis must have length {groups}.")
     for group, size in enumerate(sizes):
-        check_ids(streams[..., group], size, f"`streams[..., {group}]`")
-    return _joined([streams[..., group] for group in range(groups)], sizes)
+        check_ids(parts[..., group], size, f"`parts[..., {group}]`")
+    return _joined([parts[..., group] for group in range(groups)], sizes)
 
 
 def _cut(ids: _Ids, sizes: Sequence[int]) -> list[_Ids]:
-    rest, streams = _int64(ids), []
+    rest, parts = _int64(ids), []
     for size in sizes:
-        streams.append(rest % size)
+        parts.append(rest % size)
         rest = rest // size
-    return streams
+    return parts
 
 
-def _joined(streams: Sequence[_Ids], sizes: Sequence[int]) -> _Ids:
-    ids = _int64(streams[0])  # whose step is 1
-    for stream, step in zip(streams[1:], radices(sizes)[1:], strict=True):
-        ids = ids + _int64(stream) * step
+def _joined(parts: Sequence[_Ids], sizes: Sequence[int]) -> _Ids:
+    ids = _int64(parts[0])  # whose place value is 1
+    for part, place_value in zip(parts[1:], radices(sizes)[1:], strict=True):
+        ids = ids + _int64(part) * place_value
     return ids
 
 
 def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`") -> None:
-    """Refuse what is not a whole number from 0 to `codebook_size` − 1; compiled code is not checked.
+    """Check that ids are integers from 0 to `codebook_size` − 1; their range is not checked in compiled code.
 
     Raises:
-        ValueError: The type is not of whole numbers, or an id is out of range; `name` is said in the message.
+        ValueError: The type is not an integer type, or an id is out of range; the message calls the ids `name`.
     """
     whole = (
         ids.dtype.kind in "iu"
@@ -125,7 +128,7 @@ def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`")
         else not (ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool)
     )
     if not whole:
-        raise ValueError(f"{name} is of type {ids.dtype}; ids are whole numbers (int64).")
+        raise ValueError(f"{name} has type {ids.dtype}; ids are whole numbers (int64).")
     if torch.compiler.is_compiling() or 0 in ids.shape:
         return
     low, high = int(ids.min()), int(ids.max())
@@ -138,7 +141,7 @@ def _int64(ids: _Ids) -> _Ids:
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32 whatever its weights' type and the autocast state."""
+    """Linear layer that computes in float32, regardless of autocast and the type of its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, D) of any type → (…, D') in float32."""
@@ -148,7 +151,7 @@ class Float32Linear(nn.Linear):
 
 
 class ToFloat32(nn.Module):
-    """What stands in a projection's place where features are the latents themselves."""
+    """Identity in float32, in place of a projection where the features are the latents themselves."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, L) of any type → float32."""
@@ -156,35 +159,37 @@ class ToFloat32(nn.Module):
 
 
 def residual_levels(levels: Sequence[int], num_quantizers: int) -> list[int]:
-    """Levels of each of K residual stages that together are the grid of `levels`: 3 for 9 = 2³ + 1 and K = 3.
+    """Levels of each of K residual stages that together have the grid `levels`: 3 for 9 = 2³ + 1 and K = 3.
 
     Raises:
-        ValueError: A grid does not decompose, as 7 = 6 + 1 does not into two stages or three.
+        ValueError: A number of levels has no K stages: 7 = 6 + 1 has neither two nor three.
     """
     roots = []
     for level in levels:
         steps = round((level - 1) ** (1 / num_quantizers))
         if steps**num_quantizers != level - 1 or (steps < 2 and num_quantizers > 1):
             raise ValueError(
-                f"{level} levels have no {num_quantizers} residual stages; that takes n^{num_quantizers} + 1 levels, "
-                "n a whole number of at least 2."
+                f"{level} levels cannot be decomposed into {num_quantizers} residual stages; that needs "
+                f"n^{num_quantizers} + 1 levels with an integer n of at least 2."
             )
         roots.append(steps + 1)
     return roots
 
 
 class FSQ(nn.Module):
-    """Features → latents → ids → features, in float32 throughout.
+    """Finite scalar quantizer: features → latents → ids → features, in float32 throughout.
 
     Args:
-        dim: Features D on both sides, which learned projections bring to L and back; None: they are the latents.
-        levels: Number of levels of each latent dimension, of each stage where there are several.
+        dim: Number of features D; learned projections map them to L latents and back. None: the features are the
+            latents.
+        levels: Number of levels of each latent dimension; with several stages, of each stage.
         quantizer: `"super_fsq"` (L3AC, TAAE) rounds (tanh z + 1)/2·(L − 1); `"fsq"` (Mentzer et al., Eq. 1) rounds
             tanh z·(L − 1)·1.001/2.
-        noise_probability: Share of elements that get uniform noise instead of rounding in training.
-        num_quantizers: Number K of residual stages (arXiv 2411.19842, Eq. 3 and 4): each divides the steps of the one
-            before by L − 1. Together they are the grid of (L − 1)^K + 1 levels, its id cut into K small ones.
-        clip: Codes beyond ±1, which ids of several stages can say and no encoder does, are decoded as ±1.
+        noise_probability: Share of elements that training moves by uniform noise instead of rounding.
+        num_quantizers: Number of codebooks K, one for each residual stage (arXiv 2411.19842, Eq. 3 and 4). Each stage
+            divides the steps of the previous one by its number of levels less 1; together, stages of l levels have a
+            grid of (l − 1)^K + 1 levels.
+        clip: Decode values beyond ±1 as ±1; ids of several stages can express them, but no encoder does.
     """
 
     def __init__(
@@ -208,25 +213,25 @@ class FSQ(nn.Module):
 
     @property
     def codebook_size(self) -> int:
-        """Number of different ids of each stream."""
+        """Number of ids in each codebook."""
         return math.prod(self.levels)
 
-    def ids_to_streams(self, ids: Tensor) -> Tensor:
-        """Ids of frames (B, N) → ids of each stage (B, K, N)."""
+    def ids_to_codebooks(self, ids: Tensor) -> Tensor:
+        """Ids of whole frames (B, N) → ids of each codebook (B, K, N)."""
         return torch.stack(_cut(ids, [self.codebook_size] * self.num_quantizers), dim=1)
 
-    def streams_to_ids(self, streams: Tensor) -> Tensor:
-        """Ids of each stage (B, K, N) → ids of frames (B, N); the inverse of `ids_to_streams`."""
-        return _joined(streams.unbind(1), [self.codebook_size] * self.num_quantizers)
+    def codebooks_to_ids(self, ids: Tensor) -> Tensor:
+        """Ids of each codebook (B, K, N) → ids of whole frames (B, N); the inverse of `ids_to_codebooks`."""
+        return _joined(ids.unbind(1), [self.codebook_size] * self.num_quantizers)
 
     def scale(self, latents: Tensor, steps: Tensor | None = None) -> Tensor:
-        """Latents (…, L) → the level scale, on which rounding gives the digits: 0 … level − 1.
+        """Latents (…, L) → positions (…, L) on the level scale, 0 … level − 1, which round to the digits.
 
         Args:
-            latents: Before tanh.
-            steps: From the lowest level to the highest, which broadcast with the latents; None: those of `levels`.
+            latents: Latents before tanh.
+            steps: Number of steps from the lowest to the highest level, broadcast with the latents; None: by `levels`.
         """
-        # With several stages, the rounding error of the first grows from each to the next.
+        # With several stages, each amplifies the rounding error of the previous one.
         wide = torch.float32 if self.num_quantizers == 1 else torch.float64
         steps = self._steps(latents) if steps is None else steps
         bounded = torch.tanh(latents.to(wide))
@@ -235,64 +240,64 @@ class FSQ(nn.Module):
         return (bounded + 1) / 2 * steps
 
     def round(self, scaled: Tensor) -> Tensor:
-        """Level scale (…, L) → digits (…, L) as float, half to even of the value that the paper rounds."""
+        """Positions (…, L) on the level scale → digits (…, L) as floats; the paper's value is rounded half to even."""
         if self.quantizer == "fsq":
             middle = self._steps(scaled) / 2
             return torch.round(scaled - middle) + middle
         return torch.round(scaled)
 
     def _stages(self, latents: Tensor) -> list[Tensor]:
-        """Latents (…, L) → their place on the level scale (…, L) of each stage."""
+        """Latents (…, L) → positions (…, L) on the level scale of each stage."""
         stages = [self.scale(latents)]
         for _ in range(1, self.num_quantizers):
-            left = stages[-1] - self.round(stages[-1])  # -½ … ½ of a step, which is all of the next stage's scale
-            stages.append((left + 0.5) * self._steps(latents))
+            rest = stages[-1] - self.round(stages[-1])  # −½ … ½ of a step: the whole scale of the next stage
+            stages.append((rest + 0.5) * self._steps(latents))
         return stages
 
     def near_boundary(self, latents: Tensor) -> Tensor:
-        """Mask (…) of frames whose latents (…, L) lie so near a rounding boundary that rounding noise decides.
+        """Mask (…) of frames whose latents (…, L) lie within `BOUNDARY_NOISE` of a rounding boundary.
 
-        Ids of such frames may differ between ways to compute them; count and report them.
+        Their ids may differ between implementations that are equal up to floating-point rounding.
         """
         scaled = torch.cat(self._stages(latents), dim=-1)
         return ((scaled - scaled.floor() - 0.5).abs() < BOUNDARY_NOISE).any(dim=-1)
 
     def latents_to_ids(self, latents: Tensor) -> Tensor:
-        """Latents (…, L) before tanh → ids of frames (…), int64."""
+        """Latents (…, L) before tanh → ids of whole frames (…), int64."""
         digits = torch.cat([self.round(scaled) for scaled in self._stages(latents)], dim=-1)
         return digits_to_ids(digits, self.levels * self.num_quantizers)
 
-    def ids_to_codes(self, ids: Tensor) -> Tensor:
-        """Ids of frames (…) → values (…, L), the sum over the stages, float32."""
+    def ids_to_values(self, ids: Tensor) -> Tensor:
+        """Ids of whole frames (…) → quantized values (…, L), float32: the sum over the stages."""
         digits = ids_to_digits(ids, self.levels * self.num_quantizers).unflatten(-1, (self.num_quantizers, -1))
-        stages = digits_to_codes(digits, self.levels).unbind(-2)
+        stages = digits_to_values(digits, self.levels).unbind(-2)
         steps = self._steps(digits)
-        codes = sum((stage / steps**index for index, stage in enumerate(stages[1:], 1)), start=stages[0])
-        return codes.clamp(-1, 1) if self.clip else codes
+        values = sum((stage / steps**index for index, stage in enumerate(stages[1:], 1)), start=stages[0])
+        return values.clamp(-1, 1) if self.clip else values
 
     def ids_to_features(self, ids: Tensor) -> Tensor:
-        """Ids of frames (…) → features (…, D)."""
-        return self.project_out(self.ids_to_codes(ids))
+        """Ids of whole frames (…) → features (…, D)."""
+        return self.project_out(self.ids_to_values(ids))
 
     def latents_to_features(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) without rounding."""
-        return self.project_out(self._to_codes(self.scale(latents)))
+        return self.project_out(self._to_values(self.scale(latents)))
 
     def straight_through(self, latents: Tensor) -> Tensor:
-        """Latents (…, L) → features (…, D) with gradients, as training sees them.
+        """Latents (…, L) → features (…, D) with straight-through gradients.
 
-        The values are those of the ids or, in training mode, what `_in_training` makes of them; the gradient is that
-        of the unrounded value.
+        The forward value is the quantized one or, in training mode, that of `_in_training`; the gradient is that of the
+        unrounded value.
         """
-        codes = self._to_codes(self.scale(latents))
+        values = self._to_values(self.scale(latents))
         still = latents.detach()
-        seen = self._in_training(still) if self.training else self.ids_to_codes(self.latents_to_ids(still))
-        return self.project_out(codes + (seen - codes).detach())
+        seen = self._in_training(still) if self.training else self.ids_to_values(self.latents_to_ids(still))
+        return self.project_out(values + (seen - values).detach())
 
     def _in_training(self, latents: Tensor) -> Tensor:
-        """Latents (…, L) → values (…, L), each element rounded or moved by uniform noise of one level's width.
+        """Latents (…, L) → values (…, L), each element either rounded or moved by uniform noise one level wide.
 
-        On the level scale that is ±½ level of L for FSQ, ±½·(L − 1)/L for the paper's a + u/L.
+        With l levels, noise on the level scale is within ±½ for FSQ and ±½·(l − 1)/l for the paper's a + u/l.
         """
         steps = self._steps(latents) ** self.num_quantizers
         scaled = self.scale(latents, steps)
@@ -300,22 +305,22 @@ class FSQ(nn.Module):
         if self.quantizer == "super_fsq":
             noise = noise * steps / (steps + 1)
         noised = torch.rand_like(scaled) < self.noise_probability
-        return self._to_codes(torch.where(noised, scaled + noise, self.round(scaled)), steps)
+        return self._to_values(torch.where(noised, scaled + noise, self.round(scaled)), steps)
 
     def _steps(self, like: Tensor) -> Tensor:
         return torch.tensor([level - 1 for level in self.levels], device=like.device, dtype=torch.float32)
 
-    def _to_codes(self, scaled: Tensor, steps: Tensor | None = None) -> Tensor:
+    def _to_values(self, scaled: Tensor, steps: Tensor | None = None) -> Tensor:
         return (2 * scaled / (self._steps(scaled) if steps is None else steps) - 1).float()
 
 
 class RandomLevelsFSQ(FSQ):
-    """FSQ of which training sees every number of levels, so that it can be chosen afterwards (arXiv 2411.19842).
+    """FSQ trained with random numbers of levels, so that the levels can be chosen after training (arXiv 2411.19842).
 
     Args:
-        levels: Of each latent dimension, of each stage where there are several.
-        noise_probability: Share of training items that get uniform noise of one step's width (Eq. 2).
-        training_levels: Of which each training item draws one for all its dimensions.
+        levels: Number of levels of each latent dimension; with several stages, of each stage.
+        noise_probability: Share of training items that are moved by uniform noise one step wide (Eq. 2).
+        training_levels: Numbers of levels, of which each training item draws one for all its dimensions.
         num_quantizers: As in `FSQ`.
         clip: As in `FSQ`.
     """
@@ -332,11 +337,11 @@ class RandomLevelsFSQ(FSQ):
         self.training_levels = tuple(training_levels)
 
     def _in_training(self, latents: Tensor) -> Tensor:
-        """Latents (B, …, L) → values (B, …, L): each item rounded or, all of it, moved by noise."""
+        """Latents (B, …, L) → values (B, …, L), each item as a whole either rounded or moved by noise."""
         each = (len(latents), *(1,) * (latents.ndim - 1))
         choices = torch.tensor(self.training_levels, device=latents.device, dtype=torch.float32)
         steps = choices[torch.randint(len(choices), each, device=latents.device)] - 1
         scaled = self.scale(latents, steps)
         noised = torch.rand(each, device=latents.device) < self.noise_probability
         moved = scaled + torch.rand_like(scaled) - 0.5
-        return self._to_codes(torch.where(noised, moved, self.round(scaled)), steps)
+        return self._to_values(torch.where(noised, moved, self.round(scaled)), steps)

@@ -1,10 +1,11 @@
-"""Exact streaming: ids and samples as they come, equal to those of whole clips.
+"""Exact streaming: encoding and decoding in real time, with the same results as for whole clips.
 
-Both classes hold a batch of independent streams (rows) that may start, end and be reset at different moments. What is
-pushed and returned has one entry a row; entries may differ in length. State lives here, never in the model.
+Both classes process a batch of independent streams (rows), which may start, end and be reset at different times.
+Pushed and returned values have one entry for each row; entries may differ in length. The state is kept here, never in
+the model.
 
-A frame has one id here. With residual stages it is that of all its digits: `split_ids(ids, config.frame_levels, K)`
-gives the K ids of `audio_codes`, `join_ids` takes them back.
+A frame has a single id here. With residual stages it is the id of all digits: `split_ids(ids, config.frame_levels, K)`
+gives the K ids of `audio_codes`, and `join_ids` inverts it.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
     from .modeling import CodecModel
 
 FRAMES_A_STEP = 512
-"""Longest piece that goes through the network at once, in ids: bounds the memory of one long push."""
+"""Most frames that one step of the network processes; bounds the memory of a long push."""
 
 
 class _Rows(ABC):
-    """What both directions share: the pending input of each row, and steps over rows of equal progress.
+    """Base of both directions: buffers the input of each row and steps rows with equal progress together.
 
     Args:
         model: The codec.
-        state: Fresh state of `batch_size` rows.
-        lead: Zeros that go before each row's input.
-        unit: Values that make a frame of input: samples of one id, or one id.
-        types: Types of what is pushed and of what is returned.
+        state: Initial state of `batch_size` rows.
+        lead: Number of zeros before the input of each row.
+        unit: Input values in a frame: the samples of one id, or one id.
+        types: Types of pushed and of returned values.
     """
 
     def __init__(
@@ -50,18 +51,18 @@ class _Rows(ABC):
         self.batch_size = len(state.positions)
         self._pending: list[Tensor | None] = [None] * self.batch_size
         self._seen = [0] * self.batch_size
-        """Samples or ids pushed into each row since it was fresh."""
+        """Samples or ids pushed into each row since its last reset."""
 
     @abstractmethod
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
-        """Input (R, frames · unit) of rows → what each gives, (n,); `ends` are ids of rows that end."""
+        """Input (R, frames · unit) of rows → output (n,) of each; `ends` are the total frames of rows that end."""
 
     @abstractmethod
     def _rest(self, row: int) -> int:
-        """Frames of zeros and pending input with which a row that ends gives all it has."""
+        """Frames of pending input and zeros that bring out the rest of a row that ends."""
 
     def reset(self, rows: Iterable[int] | None = None) -> None:
-        """Forget these rows (None: all), so that what is pushed next begins a new clip."""
+        """Reset these rows (None: all), so that the next push starts a new clip."""
         for row in range(self.batch_size) if rows is None else rows:
             self._state.clear(row, -self._lead)
             self._pending[row] = None
@@ -69,7 +70,7 @@ class _Rows(ABC):
 
     @torch.no_grad()
     def flush(self, rows: Iterable[int] | None = None) -> list[Tensor]:
-        """End the clips of these rows (None: all): what they still give; the rows are fresh afterwards."""
+        """End the clips of these rows (None: all), reset the rows, and return their remaining output."""
         chosen = list(range(self.batch_size) if rows is None else rows)
         counts = [0] * self.batch_size
         ends: list[int | None] = [None] * self.batch_size
@@ -84,7 +85,7 @@ class _Rows(ABC):
     @torch.no_grad()
     def _push(self, pushed: Tensor | Sequence[Tensor]) -> list[Tensor]:
         if len(pushed) != self.batch_size:
-            raise ValueError(f"The push has {len(pushed)} rows; this stream has {self.batch_size}.")
+            raise ValueError(f"The push has {len(pushed)} rows; it must have {self.batch_size}.")
         for row, new in enumerate(pushed):
             if new.ndim != 1:
                 raise ValueError(f"Row {row} of the push has shape {tuple(new.shape)}; it must have one axis.")
@@ -98,7 +99,7 @@ class _Rows(ABC):
         return self._advance(ready, [None] * self.batch_size)
 
     def _advance(self, counts: list[int], ends: Sequence[int | None]) -> list[Tensor]:
-        """Take rows on by so many frames each; what each of them gives."""
+        """Advance each row by a number of frames, and return the output of each."""
         out: list[list[Tensor]] = [[] for _ in range(self.batch_size)]
         for rows, batch, state in self._steps(counts):
             for row, new in zip(rows, self._step(batch, state, [ends[row] for row in rows]), strict=True):
@@ -107,9 +108,9 @@ class _Rows(ABC):
         return [torch.cat(parts) if parts else none for parts in out]
 
     def _steps(self, counts: list[int]) -> Iterable[tuple[list[int], Tensor, StreamState]]:
-        """Rows that advance together by as many frames, their input (R, frames · unit) and their state.
+        """Yield rows that advance together, their input (R, frames · unit) and their state.
 
-        The state is put back after each step.
+        The state is written back after each step.
         """
         left = list(counts)
         while any(left):
@@ -126,7 +127,7 @@ class _Rows(ABC):
                 left[row] -= frames
 
     def _take(self, row: int, count: int) -> Tensor:
-        """The next `count` pending values, zeros where there are none."""
+        """Take the next `count` pending values of a row, padded with zeros."""
         pending = self._pending[row]
         assert pending is not None
         self._pending[row] = pending[count:]
@@ -140,11 +141,11 @@ def _checked_rows(batch_size: int) -> int:
 
 
 class StreamingEncoder(_Rows):
-    """Samples in, ids out, each as soon as the samples that it depends on are there.
+    """Streaming encoder: samples in, ids out, each id as soon as all samples that it depends on have arrived.
 
     ```python
     >>> stream = StreamingEncoder(model)
-    >>> for samples in microphone:                  # (1, n), any n
+    >>> for samples in microphone:                  # (1, n) for any n
     ...     (ids,) = stream.push(samples)
     >>> (ids,) = stream.flush()                     # the clip ends here
     ```
@@ -162,14 +163,14 @@ class StreamingEncoder(_Rows):
 
     @property
     def latency(self) -> int:
-        """Samples that must follow an id's last one before the id comes out."""
+        """Number of samples after the last one of an id that must arrive before the id is returned."""
         return self._model.encoder_lookahead
 
     def push(self, samples: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Samples (B, n), or B tensors (n_b,) → the new ids of each row, B tensors (m_b,) int64.
+        """Samples (B, n), or B tensors (n_b,) → new ids of each row, B tensors (m_b,) int64.
 
         Raises:
-            ValueError: The push has another number of rows or axes.
+            ValueError: The push has a wrong number of rows or axes.
         """
         return self._push(samples)
 
@@ -185,14 +186,14 @@ class StreamingEncoder(_Rows):
 
 
 class StreamingDecoder(_Rows):
-    """Ids in, samples out, equal to `decode(time_norm="frozen")` of the whole.
+    """Streaming decoder: ids in, samples out, equal to `decode(time_norm="frozen")` of the whole clip.
 
     Args:
-        model: The codec, with calibrated time normalisation.
+        model: The codec, with calibrated time normalization.
         batch_size: Number of rows.
 
     Raises:
-        ValueError: The checkpoint has no statistics for the frozen time normalisation.
+        ValueError: The checkpoint has no statistics for frozen time normalization.
     """
 
     def __init__(self, model: CodecModel, batch_size: int = 1):
@@ -203,14 +204,14 @@ class StreamingDecoder(_Rows):
 
     @property
     def latency(self) -> int:
-        """Samples by which the output lags behind the ids pushed."""
+        """Number of samples by which the output lags behind the pushed ids."""
         return self._stepper.delay
 
     def push(self, ids: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Ids (B, m), or B tensors (m_b,) → the new samples of each row, B tensors (n_b,).
+        """Ids (B, m), or B tensors (m_b,) → new samples of each row, B tensors (n_b,).
 
         Raises:
-            ValueError: The push has another number of rows or axes, or ids of another codebook or type.
+            ValueError: The push has a wrong number of rows or axes, or ids of the wrong type or out of range.
         """
         for row in ids:
             if len(row):

@@ -3,15 +3,15 @@
     l3ac tokenize AUDIO_FOLDER -o CORPUS
     python recipes/speech_lm.py CORPUS --run RUN --prompt clip.wav
 
-It needs the extras `data` and `train`. `RUN` gets the model, `results.json` and `continuation.flac`. A Llama of
-transformers reads and writes ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits an id on
-held-out speakers stand beside those of models without context, fitted to the same training ids:
+It needs the extras `data` and `train`, and writes the model, `results.json` and `continuation.flac` to `RUN`. A Llama
+from transformers reads and predicts ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits per id
+on held-out speakers are compared with those of models without context, fitted to the same training ids:
 
-- uniform: log2 of the codebook's size;
-- unigram: (n + a) / (N + a K) of an id seen n times among N, over all K ids; `a` maximises the likelihood of each
-  training id given all others (leave one out);
-- unigram of digits: the product over the digits of (n + 1/2) / (N + L/2), L being the digit's levels (Krichevsky and
-  Trofimov, 1981).
+- uniform: log2 of the codebook size;
+- unigram: (n + a) / (N + a C) for an id seen n times among N, with codebook size C; `a` maximizes the likelihood of
+  each training id given all others (leave-one-out);
+- unigram of digits: the product over the digits of (n + 1/2) / (N + L/2), where L is the number of levels of the digit
+  (Krichevsky and Trofimov, 1981).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from l3ac_tokenizer.tokenization.job import Facts
 
 @dataclass
 class Config:
-    """What `recipes/configs/speech-lm.yaml` holds; see there."""
+    """Configuration of the recipe; `recipes/configs/speech-lm.yaml` documents the fields."""
 
     model: dict[str, Any]
     training: dict[str, Any]
@@ -65,7 +65,7 @@ class Config:
 
 @strict
 class SpeechLMConfig(LlamaConfig):
-    """A Llama, the layers that join it to ids, and the levels of these. Its own vocabulary is one start token."""
+    """Configuration of a Llama over ids with its embedding and head; its own vocabulary is a single start token."""
 
     model_type = "l3ac_speech_lm"
 
@@ -78,7 +78,7 @@ class SpeechLMConfig(LlamaConfig):
 
 
 class SpeechLM(LlamaForCausalLM):
-    """Llama over ids (B, N): each is predicted from a learned start and the ids before it."""
+    """Llama over ids (B, N), which predicts each id from a learned start and the previous ids."""
 
     config: SpeechLMConfig
     config_class = SpeechLMConfig
@@ -91,18 +91,18 @@ class SpeechLM(LlamaForCausalLM):
         self.post_init()
 
     def features(self, ids: Tensor) -> Tensor:
-        """Ids (B, N) → features (B, N, D), each of the ids before its place."""
+        """Ids (B, N) → features (B, N, D), each computed from the previous ids."""
         return self.model(inputs_embeds=self._embed(ids[:, :-1])).last_hidden_state
 
     def forward(self, ids: Tensor, labels: Tensor) -> CausalLMOutput:
-        """Loss in nats an id; `labels` are `ids` with `IGNORED_ID` at padding."""
+        """Return the loss in nats per id; `labels` are `ids` with `IGNORED_ID` at padding."""
         return CausalLMOutput(loss=self.lm_head.loss(self.features(ids), labels))
 
     @torch.no_grad()
     def continue_ids(
         self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
     ) -> Tensor:
-        """Ids (B, N) → `count` ids (B, count) that the model draws after them."""
+        """Ids (B, N) → `count` sampled ids (B, count) that continue them."""
         generator = torch.Generator(self.device).manual_seed(seed)
         cache = DynamicCache(config=self.config)
         inputs, drawn = self._embed(ids), []
@@ -113,7 +113,7 @@ class SpeechLM(LlamaForCausalLM):
         return torch.cat(drawn, dim=1)
 
     def _embed(self, ids: Tensor) -> Tensor:
-        """Ids (B, N) → features (B, N + 1, D) with the start before them."""
+        """Ids (B, N) → features (B, N + 1, D), including the start."""
         start = self.model.embed_tokens(torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device))
         return torch.cat([start, self.id_embedding(ids)], dim=1)
 
@@ -122,14 +122,14 @@ class SpeechLM(LlamaForCausalLM):
 
 
 def part_of(row: dict[str, Any], held_out: float, validation: float) -> str:
-    """Part that a clip belongs to, by the hash of its speaker, or of its id where none is named."""
+    """Return the part of the corpus that a clip belongs to, by the hash of its speaker or, without one, of its id."""
     voice = row.get("speaker") or row["id"]
     place = int.from_bytes(hashlib.sha256(voice.encode()).digest()[:8], "big") / 2**64
     return "held_out" if place < held_out else "validation" if place < held_out + validation else "train"
 
 
 def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[str, Dataset]:
-    """Pieces of at most `config.context` ids for each part; no piece crosses clips.
+    """Split the clips of each part into chunks of at most `config.context` ids; no chunk crosses clips.
 
     Raises:
         ValueError: A part is empty.
@@ -137,7 +137,7 @@ def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[s
     split, levels = corpus.facts.split, corpus.facts.levels
     rows = load_dataset("parquet", data_files=list(map(str, corpus.files)), split="train", cache_dir=str(cache))
 
-    def pieces(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def chunks(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         clips = [np.asarray(ids, dtype=np.int64) for ids in batch["ids"]]
         if split > 1:
             clips = [join_ids(clip.reshape(-1, split), levels, split) for clip in clips]
@@ -148,30 +148,30 @@ def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[s
     for name in ("train", "validation", "held_out"):
         part = rows.filter(lambda row, name=name: part_of(row, config.held_out, config.validation) == name)
         if len(part) == 0:
-            raise ValueError(f"The corpus of {len(rows)} clips leaves none for the part {name!r}; give more clips.")
-        parts[name] = part.map(pieces, batched=True, remove_columns=part.column_names).with_format("numpy")
+            raise ValueError(f"The corpus of {len(rows)} clips has none in the part {name!r}; give more clips.")
+        parts[name] = part.map(chunks, batched=True, remove_columns=part.column_names).with_format("numpy")
     return parts
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pieces to a batch, padded on the right."""
-    pieces = [torch.tensor(row["ids"], dtype=torch.long) for row in rows]
+    """Batch chunks, padded on the right."""
+    chunks = [torch.tensor(row["ids"], dtype=torch.long) for row in rows]
     return {
-        "ids": torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True),
-        "labels": torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=IGNORED_ID),
+        "ids": torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True),
+        "labels": torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True, padding_value=IGNORED_ID),
     }
 
 
 def all_ids(part: Dataset) -> np.ndarray:
-    """The ids (N,) of a part, int64."""
+    """Return all ids (N,) of a part, int64."""
     return np.concatenate([row["ids"] for row in part]).astype(np.int64)
 
 
-# ---------------------------------------------------------------------------------------------- bits an id
+# ---------------------------------------------------------------------------------------------- bits per id
 
 
 def unigram_bits(train: np.ndarray, held_out: np.ndarray, codebook_size: int) -> tuple[float, float]:
-    """Bits an id of a smoothed unigram model on held-out ids (N,), and its `a` (see the top of this file)."""
+    """Return the bits per id of a smoothed unigram model on held-out ids (N,), and its `a` (see above)."""
     counts = np.bincount(train, minlength=codebook_size)
     seen = counts[train]
 
@@ -184,7 +184,7 @@ def unigram_bits(train: np.ndarray, held_out: np.ndarray, codebook_size: int) ->
 
 
 def digit_unigram_bits(train: np.ndarray, held_out: np.ndarray, levels: Sequence[int]) -> float:
-    """Bits an id of the product of the digits' unigram models on held-out ids (N,)."""
+    """Return the bits per id of the product of the digits' unigram models on held-out ids (N,)."""
     bits = 0.0
     trained, measured = (ids_to_digits(torch.from_numpy(ids), levels).numpy() for ids in (train, held_out))
     for digit, level in enumerate(levels):
@@ -195,7 +195,7 @@ def digit_unigram_bits(train: np.ndarray, held_out: np.ndarray, levels: Sequence
 
 @torch.no_grad()
 def model_bits(model: SpeechLM, part: Dataset, batch_size: int) -> float:
-    """Bits an id of the model, over every id of a part."""
+    """Return the bits per id of the model over all ids of a part."""
     model.eval()
     nats, count = 0.0, 0
     for start in range(0, len(part), batch_size):
@@ -211,22 +211,24 @@ def model_bits(model: SpeechLM, part: Dataset, batch_size: int) -> float:
 
 
 def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
-    """The recipe's own values and those of `Trainer`.
+    """Read the configuration of the recipe and of `Trainer`.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A key that is not known.
+        ValueError: A key is unknown.
     """
     try:
         config = Config(**yaml.safe_load(Path(path).read_text()))
         folder = str(run / "checkpoints")
         return config, TrainingArguments(output_dir=folder, remove_unused_columns=False, **config.training)
     except TypeError as error:
-        raise ValueError(f"{path} is no configuration of this recipe: {error}.") from error
+        raise ValueError(
+            f"{path} is not a configuration of this recipe ({error}): see recipes/configs/speech-lm.yaml."
+        ) from error
 
 
 def train(parts: dict[str, Dataset], facts: Facts, config: Config, arguments: TrainingArguments, run: Path) -> SpeechLM:
-    """Train on one part, keep the epoch that is best on another."""
+    """Train on the training part, and keep the best epoch on the validation part."""
     torch.manual_seed(arguments.seed)
     model = SpeechLM(
         SpeechLMConfig(
@@ -250,7 +252,7 @@ def train(parts: dict[str, Dataset], facts: Facts, config: Config, arguments: Tr
 
 
 def measure(model: SpeechLM, parts: dict[str, Dataset], facts: Facts, batch_size: int) -> dict[str, Any]:
-    """Bits an id on the held-out part, beside models without context, the worst first."""
+    """Measure bits per id on the held-out part, for the model and for models without context, the worst first."""
     fitted, held_out = all_ids(parts["train"]), all_ids(parts["held_out"])
     codebook_size = math.prod(facts.levels)
     unigram, a = unigram_bits(fitted, held_out, codebook_size)
@@ -269,24 +271,24 @@ def measure(model: SpeechLM, parts: dict[str, Dataset], facts: Facts, batch_size
 
 
 def prompt_and_count(codec: CodecModel, options: argparse.Namespace, context: int) -> tuple[int, int]:
-    """Ids of the prompt and of what follows.
+    """Return the number of ids in the prompt and in its continuation.
 
     Raises:
-        ValueError: Together they are longer than the context that the model is trained with.
+        ValueError: Together they exceed the context that the model is trained with.
     """
     prompt, count = (
         math.ceil(seconds * codec.config.frame_rate) for seconds in (options.prompt_seconds, options.seconds)
     )
     if prompt + count > context:
         raise ValueError(
-            f"A prompt of {prompt} ids and {count} more are beyond the {context} that the model is trained with: "
+            f"A prompt of {prompt} ids and a continuation of {count} exceed the context of {context} ids: "
             "lower --prompt-seconds or --seconds."
         )
     return prompt, count
 
 
 def read_ids(codec: CodecModel, path: str) -> np.ndarray:
-    """The ids (N,) of an audio file."""
+    """Encode an audio file to ids (N,)."""
     wave, _ = read_audio(path, codec.config.sampling_rate)
     return encode_clips(codec, [wave])[0]
 
@@ -297,11 +299,11 @@ def to_audio(codec: CodecModel, ids: Tensor) -> np.ndarray:
 
 
 def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """Corpus to model, figures and audio.
+    """Train and measure the model, continue a prompt, write everything to the run, and return the results.
 
     Raises:
-        ValueError: The codec is not that of the corpus, or a value makes no sense.
-        OSError: Something cannot be read or written.
+        ValueError: The codec is not that of the corpus, or an option is out of range.
+        OSError: A file cannot be read or written.
     """
     run = Path(options.run)
     config, arguments = load_config(options.config, run)
@@ -312,8 +314,8 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     if facts.levels != codec.config.frame_levels or facts.weights_digest not in codec.id_digests():
         told, own = (f"{digest[:12]}…, levels {','.join(map(str, levels))}" for digest, levels in (made_by, loaded))
         raise ValueError(
-            f"The corpus was made by {facts.model} ({told}) and {options.model} is another codec ({own}): give --model "
-            "the one that made it, or tokenize again."
+            f"The corpus was made by {facts.model} ({told}), but {options.model} is another codec ({own}): give the "
+            "codec of the corpus as --model, or tokenize again."
         )
     length, count = prompt_and_count(codec, options, config.context)
     parts = split_corpus(corpus, config, run / "cache")
@@ -339,27 +341,36 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def markdown_table(results: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Format the results as Markdown."""
     lines = [f"held out: {results['ids']['held_out']} ids; trained on {results['ids']['train']}", ""]
-    lines += ["| model | bits an id | bits a second |", "| --- | ---: | ---: |"]
+    lines += ["| model | bits per id | bits per second |", "| --- | ---: | ---: |"]
     for name, bits in results["bits_per_id"].items():
         lines.append(f"| {name} | {bits:.2f} | {bits * results['frame_rate']:.0f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Parse the arguments and run."""
+    """Parse the arguments and run the recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", metavar="CORPUS", help="folder that `l3ac tokenize` made")
-    parser.add_argument("--run", required=True, metavar="FOLDER", help="model, results and audio go here")
-    parser.add_argument("--config", default=str(Path(__file__).parent / "configs" / "speech-lm.yaml"), metavar="FILE")
-    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="the codec; default: %(default)s")
-    parser.add_argument("--prompt", metavar="FILE", help="clip to continue; default: one that was held out")
-    parser.add_argument("--prompt-seconds", type=float, default=3.0, help="of the clip's start; default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, help="to continue it for; default: %(default)s")
-    parser.add_argument("--temperature", type=float, default=0.9, help="default: %(default)s")
-    parser.add_argument("--top-p", type=float, default=0.98, help="of each digit; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the continuation; default: %(default)s")
+    parser.add_argument("corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`")
+    parser.add_argument(
+        "--run", required=True, metavar="FOLDER", help="folder for the model, the results and the audio"
+    )
+    parser.add_argument(
+        "--config",
+        default=str(Path(__file__).parent / "configs" / "speech-lm.yaml"),
+        metavar="FILE",
+        help="configuration",
+    )
+    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="codec (default: %(default)s)")
+    parser.add_argument("--prompt", metavar="FILE", help="clip to continue (default: a held-out one)")
+    parser.add_argument(
+        "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds to generate (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.9, help="sampling temperature (default: %(default)s)")
+    parser.add_argument("--top-p", type=float, default=0.98, help="nucleus of each digit (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the continuation (default: %(default)s)")
     options = parser.parse_args()
     try:
         results = run_recipe(options)

@@ -1,4 +1,4 @@
-"""Byte-pair merges of id streams: exact inverse, what is merged, files, errors."""
+"""Byte-pair encoding of ids: exact inverse, choice of merges, files, errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 117_649
 
 
 def phrases(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Clips put together from eight phrases of three ids each: strong repetition over few ids of a large codebook."""
+    """Clips composed of eight phrases of three ids each: much repetition of few ids from a large codebook."""
     rng = np.random.default_rng(seed)
     inventory = np.random.default_rng(99).integers(0, LARGE, size=(8, 3))
     return [inventory[rng.integers(0, 8, size=rng.integers(5, 40))].reshape(-1) for _ in range(count)]
@@ -100,7 +100,7 @@ def test_a_file_of_something_else_is_refused_by_name(tmp_path: Path, content):
         (lambda bpe: bpe.encode([[1, 2]]), r"shape \(1, 2\)"),
         (lambda bpe: bpe.encode([0.5]), "whole numbers"),
         (lambda bpe: bpe.decode([bpe.vocab_size]), "`tokens` holds"),
-        (lambda bpe: bpe.compression([]), "no id to measure"),
+        (lambda bpe: bpe.compression([]), "hold no ids to measure"),
         (lambda bpe: AcousticBPE.train([[5]], num_ids=5, num_merges=1), "`ids` holds 5; ids are 0 to 4"),
         (lambda bpe: AcousticBPE.train([], num_ids=1 << 20 | 1, num_merges=1), "`num_ids` is 1048577"),
     ],

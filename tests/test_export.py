@@ -1,4 +1,4 @@
-"""`hf_integration.export`: the same weights in a folder that the hub understands."""
+"""`hf_integration.export` writes the same weights to a folder for the hub."""
 
 import pytest
 import torch
@@ -52,11 +52,11 @@ def test_an_incomplete_checkpoint_is_refused_and_nothing_is_left(checkpoint, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trained"]
 
 
-def test_spoilt_weights_are_refused_and_nothing_is_left(checkpoint, tmp_path):
+def test_corrupt_weights_are_refused_and_nothing_is_left(checkpoint, tmp_path):
     model = L3ACModel.from_pretrained(checkpoint)
     torch.nn.init.constant_(next(model.decoder.parameters()), float("nan"))
     model.save_pretrained(checkpoint)
-    with pytest.raises(ValueError, match="its weights are spoilt"):
+    with pytest.raises(ValueError, match="its weights are corrupt"):
         export(checkpoint, tmp_path / "hub")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trained"]
 
@@ -64,7 +64,7 @@ def test_spoilt_weights_are_refused_and_nothing_is_left(checkpoint, tmp_path):
 def test_a_folder_in_use_is_refused(checkpoint, tmp_path):
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "file").touch()
-    with pytest.raises(OSError, match="exists already"):
+    with pytest.raises(OSError, match="already exists"):
         export(checkpoint, tmp_path / "hub")
 
 

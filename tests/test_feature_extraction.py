@@ -1,4 +1,4 @@
-"""`CodecFeatureExtractor`: what it accepts, what it refuses and how, and what the model gets."""
+"""`CodecFeatureExtractor`: accepted and refused input, errors, and the batch for the model."""
 
 import numpy as np
 import pytest

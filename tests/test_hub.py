@@ -1,4 +1,4 @@
-"""Bare preset names: what they load, that they never reach for the network, and that nothing else changes."""
+"""Bare preset names load bundled checkpoints without network access, and other names pass unchanged."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def bundled(checkpoints, monkeypatch):
 
 @pytest.fixture
 def python(checkpoints, tmp_path):
-    """Run code in a fresh interpreter, in an empty folder and home, `checkpoints` being bundled."""
+    """Run code in a fresh interpreter, with an empty folder and home, and `checkpoints` bundled."""
 
     def run(code: str, before: str = "", **environment: str) -> str:
         prelude = f"""{before}
@@ -191,7 +191,7 @@ def test_a_preset_without_weights_names_the_ways_to_get_them(bundled, tmp_path, 
         import transformers
 
         loader = getattr(transformers, loader)
-    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*train_codec\.py.*convert_checkpoint\.py"):
+    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*train_codec\.py.*`l3ac convert`"):
         loader.from_pretrained("l3ac-0k75")
 
 

@@ -1,4 +1,4 @@
-"""Embeddings and heads over ids, against enumeration of every id of small levels."""
+"""Embeddings and heads of ids, compared with enumeration of all ids for few levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from l3ac_tokenizer import FSQEmbedding, FSQHead
 from l3ac_tokenizer.language_model import EMBEDDING_MODES, HEAD_MODES, IGNORED_ID
-from l3ac_tokenizer.quantization import digits_to_codes, digits_to_ids, ids_to_digits
+from l3ac_tokenizer.quantization import digits_to_ids, digits_to_values, ids_to_digits
 
 SMALL_LEVELS = [(5, 3, 3), (3, 5), (7, 3, 5, 3), (6, 4)]
 WIDTH = 12
@@ -58,7 +58,7 @@ def test_features_depend_on_the_id_alone_whatever_the_shape(mode, shape):
 def test_codes_are_a_linear_map_of_the_values_the_codec_decodes():
     levels = (5, 3, 3)
     embedding = FSQEmbedding(levels, WIDTH, "codes")
-    values = digits_to_codes(ids_to_digits(every_id(levels), levels), levels)
+    values = digits_to_values(ids_to_digits(every_id(levels), levels), levels)
     assert torch.allclose(embedding(every_id(levels)), embedding.codes(values))
 
 
@@ -74,7 +74,7 @@ def test_digits_are_a_sum_of_one_table_a_digit():
 def test_a_table_from_codes_starts_linear_in_the_values_and_learns_each_row_apart():
     levels = (5, 3, 3)
     embedding = FSQEmbedding(levels, WIDTH, "table_from_codes")
-    values = digits_to_codes(ids_to_digits(every_id(levels), levels), levels)
+    values = digits_to_values(ids_to_digits(every_id(levels), levels), levels)
     fitted = torch.linalg.lstsq(values, embedding.table.weight).solution
     assert torch.allclose(values @ fitted, embedding.table.weight, atol=1e-5)
     embedding(torch.tensor([7])).sum().backward()
@@ -148,7 +148,7 @@ def test_a_full_head_is_one_softmax():
 
 @pytest.mark.parametrize("mode", ["chained", "split", "full"])
 def test_a_distribution_with_dependent_digits_can_be_learned(mode):
-    """Two ids that differ in all digits, each half of the time: independent digits cost 2 bits more."""
+    """Two ids that differ in all digits, with probability 1/2 each: independent digits cost 2 bits more."""
     levels = (3, 3, 3)
     ids = digits_to_ids(torch.tensor([[0, 0, 0], [2, 2, 2]]), levels).repeat(8)
     head, hidden = FSQHead(WIDTH, levels, mode), torch.ones(16, WIDTH)

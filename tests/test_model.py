@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel
-from l3ac_tokenizer.quantization import digits_to_codes, ids_to_digits
+from l3ac_tokenizer.quantization import digits_to_values, ids_to_digits
 
 
 @pytest.fixture(params=TINY_NETWORKS)
@@ -191,7 +191,7 @@ def test_weight_norm_on_and_off_again_leaves_the_function_as_it_was(codec, clip)
 @torch.no_grad()
 def test_latents_decode_without_rounding(codec, clip):
     encoded = codec.encode(clip)
-    codes = digits_to_codes(ids_to_digits(encoded.audio_codes[:, 0], TINY["levels"]), TINY["levels"])
+    codes = digits_to_values(ids_to_digits(encoded.audio_codes[:, 0], TINY["levels"]), TINY["levels"])
     rounded = codec.decode(encoded.audio_codes).audio_values
     on_levels = codec.decode(latents=torch.atanh(codes * (1 - 1e-6))).audio_values
     between = codec.decode(latents=encoded.latents).audio_values

@@ -1,4 +1,4 @@
-"""The measured tables in a model card are those of its weights, and nothing else of the card changes."""
+"""The measured tables of a model card belong to its weights, and the rest of the card does not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARD = "---\nlicense: mit\n---\n# Tiny\n\nA codec.\n\n## Training\n\nNone.\n"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A checkpoint directory, and what `l3ac evaluate` measured of it."""
+    """A checkpoint directory, its results from `l3ac evaluate`, and the exit status of that."""
     root = tmp_path_factory.mktemp("card")
     (root / "speech").mkdir()
     soundfile.write(root / "speech" / "a.wav", speech_like(16_000).numpy(), 16_000)
@@ -60,12 +60,12 @@ def test_tables_come_before_the_other_sections_and_are_replaced_the_next_time(re
 
 def test_results_of_other_weights_are_refused(results):
     summary = json.loads((results[1] / "summary.json").read_text())
-    with pytest.raises(ValueError, match=r"results are of tiny .*the checkpoint is 0{16}: evaluate this checkpoint"):
+    with pytest.raises(ValueError, match=r"results are for tiny .*the checkpoint is 0{16}: evaluate this checkpoint"):
         measured(summary, "0" * 64)
 
 
 def test_a_card_with_half_of_the_marks_is_left_alone(results, card, capsys):
     card.write_text(CARD + MARKS[0])
     assert run(results) == 1
-    assert "The card needs the line" in capsys.readouterr().err
+    assert "The card must have the line" in capsys.readouterr().err
     assert card.read_text() == CARD + MARKS[0]

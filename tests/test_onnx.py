@@ -1,4 +1,4 @@
-"""The ONNX graphs give the ids and the audio of the model, for any length and batch, without torch."""
+"""ONNX graphs give the same ids and audio as the model, for any length and batch, without torch."""
 
 from __future__ import annotations
 

@@ -7,15 +7,16 @@ import torch
 from networks import speech_like
 from safetensors.torch import load_file, save_file
 
-from hf_integration.conversion import ConversionError, convert_state_dicts, read_state_dicts
-from hf_integration.convert_checkpoint import main
-from hf_integration.published_names import MODULES
-from hf_integration.verify import compare, deterministic_state
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.presets import L3AC_PRESETS
+from l3ac_tokenizer.cli import main
+from l3ac_tokenizer.conversion.convert import convert_state_dicts
+from l3ac_tokenizer.conversion.golden_weights import deterministic_state
+from l3ac_tokenizer.conversion.l3ac_names import MODULES
+from l3ac_tokenizer.conversion.parity import GOLDEN_L3AC, compare
+from l3ac_tokenizer.conversion.reading import ConversionError, read_state_dicts
 
 
-@pytest.mark.parametrize("preset", L3AC_PRESETS)
+@pytest.mark.parametrize("preset", GOLDEN_L3AC)
 def test_every_stage_every_id_and_the_audio_are_those_of_the_published_network(preset, shared):
     parity = compare(preset, load_file(shared / "reference" / f"{preset}.safetensors"))
     assert parity.holds(), parity
@@ -65,11 +66,11 @@ def test_the_empty_cache_token_of_sqcodec_is_accepted_and_may_be_absent():
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_the_command_writes_a_directory_that_loads_as_the_converted_model(state, tmp_path, suffix, capsys):
+def test_l3ac_convert_writes_a_directory_that_loads_as_the_converted_model(state, tmp_path, suffix, capsys):
     for module, tensors in state.items():
         (save_file if suffix == ".safetensors" else torch.save)(dict(tensors), tmp_path / f"{module}{suffix}")
     output = tmp_path / "converted"
-    assert main(["--preset", "l3ac-3k", "--weights", str(tmp_path), "--output", str(output)]) == 0
+    assert main(["convert", str(tmp_path), "--preset", "l3ac-3k", "-o", str(output)]) == 0
     loaded = L3ACModel.from_pretrained(output)
     assert loaded.weights_digest() == convert_state_dicts("l3ac-3k", state).weights_digest()
     assert loaded.weights_digest() in capsys.readouterr().out
@@ -86,7 +87,7 @@ def test_code_in_a_published_file_is_not_run(state, tmp_path, capsys):
     torch.save({"blocks": RunsCode()}, tmp_path / "decoder.pt")
     with pytest.raises(OSError, match=r"decoder\.pt is not a plain file of tensors"):
         read_state_dicts(tmp_path, "l3ac-3k")
-    assert main(["--preset", "l3ac-3k", "--weights", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert main(["convert", str(tmp_path), "--preset", "l3ac-3k", "-o", str(tmp_path / "out")]) == 1
     assert "code was run" not in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 

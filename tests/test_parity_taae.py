@@ -8,17 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_integration.conversion import ConversionError, convert_state_dicts, read_state_dicts
-from hf_integration.convert_checkpoint import main
-from hf_integration.released_config import differences
-from hf_integration.verify import deterministic_state, deterministic_tensor
-from hf_integration.verify_taae import GOLDEN, compare
 from l3ac_tokenizer import TAAEModel, preset_config
+from l3ac_tokenizer.cli import main
+from l3ac_tokenizer.conversion.convert import convert_state_dicts
+from l3ac_tokenizer.conversion.golden_weights import deterministic_state, deterministic_tensor
+from l3ac_tokenizer.conversion.parity import GOLDEN_TAAE, compare
+from l3ac_tokenizer.conversion.reading import ConversionError, read_state_dicts
+from l3ac_tokenizer.conversion.released_config import differences
 
 PRESET = "taae-tiny-12hz5"
 
 
-@pytest.mark.parametrize("preset", GOLDEN)
+@pytest.mark.parametrize("preset", GOLDEN_TAAE)
 def test_every_stage_every_id_and_the_audio_are_those_of_the_published_network(preset, shared):
     parity = compare(preset, load_file(shared / "reference" / f"{preset}.safetensors"))
     assert parity.holds(), parity
@@ -103,14 +104,14 @@ def test_constants_may_be_left_out(state):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "model.ckpt"])
-def test_the_command_reads_either_published_file_and_writes_a_directory_that_loads(state, tmp_path, file, capsys):
+def test_l3ac_convert_reads_either_published_file_and_writes_a_directory_that_loads(state, tmp_path, file, capsys):
     if file.endswith(".ckpt"):
         torch.save({"state_dict": dict(state)}, tmp_path / file)
     else:
         save_file({name: value.clone() for name, value in state.items()}, tmp_path / file)
     (tmp_path / "model_config.json").write_text(json.dumps(released_config()))
     output = tmp_path / "converted"
-    assert main(["--preset", PRESET, "--weights", str(tmp_path), "--output", str(output)]) == 0
+    assert main(["convert", str(tmp_path), "--preset", PRESET, "-o", str(output)]) == 0
     loaded = TAAEModel.from_pretrained(output)
     assert loaded.weights_digest() == convert_state_dicts(PRESET, {"model": state}).weights_digest()
     assert loaded.weights_digest() in capsys.readouterr().out

@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, as GPT-2's before its merges, and the marks of ChatML."""
+    """One token per byte, as in GPT-2 before merges, and the marks of ChatML."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("h", "e"), ("l", "l")]
     vocabulary = {piece: index for index, piece in enumerate([*alphabet, *("".join(merge) for merge in merges)])}
@@ -50,7 +50,7 @@ def audio(*ids: int) -> dict:
 
 
 def normal(parts: list[dict]) -> list[dict]:
-    """Neighbouring texts joined, empty ones left out."""
+    """Join adjacent texts and drop empty ones."""
     joined: list[dict] = []
     for part in parts:
         if part["type"] == "text" and joined and joined[-1]["type"] == "text":
@@ -228,7 +228,7 @@ def test_an_offset_may_leave_room_for_rows_that_a_text_model_has_beyond_its_toke
         ([{"type": "audio", "ids": [[1, 2]]}], r"shape \(1, 2\)"),
         ([{"type": "audio", "audio": "clip.wav"}], "encode the waveform with the codec first"),
         ([{"type": "image"}], "type of part 0 is 'image'"),
-        ([text("a " + AUDIO_START)], "holds <|audio_start|>".replace("|", r"\|")),
+        ([text("a " + AUDIO_START)], "contains <|audio_start|>".replace("|", r"\|")),
     ],
 )
 def test_parts_that_cannot_be_encoded_are_refused_by_name(processor, parts, said):
@@ -249,12 +249,12 @@ def test_a_processor_of_other_parts_or_no_ids_is_refused():
 def test_sequences_that_no_parts_give_are_refused_by_name(processor):
     start, end, first = processor.audio_start_id, processor.audio_end_id, processor.audio_offset
     for tokens, said in [
-        ([processor.vocab_size], "Token 0 is 308; those of text are 0 to 262, those of audio 263 to 307"),
+        ([processor.vocab_size], "Token 0 is 308; text tokens are 0 to 262, audio tokens are 263 to 307"),
         ([-1], "Token 0 is -1"),
-        ([5, first], "Token 1 is .* of audio, and no"),
-        ([end], "Token 0 is .* of audio, and no"),
-        ([start, first, 5], "Token 2 is 5, of text, and no"),
-        ([start, start], "Token 1 is .* of text, and no"),
+        ([5, first], "Token 1 is the audio token .* without"),
+        ([end], "Token 0 is the audio token .* without"),
+        ([start, first, 5], "Token 2 is the text token 5, without"),
+        ([start, start], "Token 1 is the text token .* without"),
     ]:
         with pytest.raises(ValueError, match=said):
             processor.decode_parts(tokens)

@@ -1,4 +1,4 @@
-"""What `hf_integration.propose` writes works inside transformers."""
+"""The files written by `hf_integration.propose` work inside transformers."""
 
 import importlib
 

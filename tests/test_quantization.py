@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from l3ac_tokenizer.quantization import (
     FSQ,
-    digits_to_codes,
     digits_to_ids,
+    digits_to_values,
     ids_to_digits,
     join_ids,
     split_ids,
@@ -42,7 +42,7 @@ def test_ids_enumerate_the_digits_with_the_first_one_fastest():
 
 
 def test_codes_are_spread_evenly_over_minus_one_to_one():
-    assert torch.equal(digits_to_codes(torch.arange(5)[:, None], [5])[:, 0], torch.tensor([-1.0, -0.5, 0, 0.5, 1]))
+    assert torch.equal(digits_to_values(torch.arange(5)[:, None], [5])[:, 0], torch.tensor([-1.0, -0.5, 0, 0.5, 1]))
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
@@ -50,13 +50,13 @@ def test_every_id_is_reached_and_comes_back_through_its_own_latents(quantizer):
     levels = (3, 5, 7)
     fsq = FSQ(8, levels, quantizer, 0.5)
     ids = torch.arange(fsq.codebook_size)
-    codes = digits_to_codes(ids_to_digits(ids, levels), levels)
+    codes = digits_to_values(ids_to_digits(ids, levels), levels)
     assert torch.equal(fsq.latents_to_ids(torch.atanh(codes * 0.999)), ids)
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_the_digit_is_the_published_rounding(quantizer):
-    """Reference values in float64, straight from the papers' formulas."""
+    """Reference values in float64, computed by the formulas of the papers."""
     level = 7
     z = torch.linspace(-4, 4, 4001, dtype=torch.float64)
     if quantizer == "super_fsq":
@@ -74,10 +74,10 @@ def test_training_replaces_the_given_share_of_elements_by_noise_of_one_level(qua
     torch.nn.init.zeros_(fsq.project_out.bias)
     latents = torch.randn(20_000, 2)
     out = fsq.straight_through(latents)[:, :2].detach()
-    rounded = digits_to_codes(ids_to_digits(fsq.latents_to_ids(latents), (7, 7)), (7, 7))
+    rounded = digits_to_values(ids_to_digits(fsq.latents_to_ids(latents), (7, 7)), (7, 7))
     noised = (out - rounded).abs() > 1e-6
     assert noised.float().mean() == pytest.approx(0.3, abs=0.01)
-    distance = (out - fsq._to_codes(fsq.scale(latents)))[noised].abs()
+    distance = (out - fsq._to_values(fsq.scale(latents)))[noised].abs()
     half_level = 1 / 7 if quantizer == "super_fsq" else 1 / 6
     assert distance.max() <= half_level + 1e-6
     assert distance.mean() == pytest.approx(half_level / 2, rel=0.02)
@@ -156,7 +156,7 @@ def test_joining_small_types_does_not_overflow():
         (lambda: split_ids(torch.tensor([1.0]), [3, 5]), "float32; ids are whole numbers"),
         (lambda: split_ids(np.array([1.0]), [3, 5]), "float64; ids are whole numbers"),
         (lambda: split_ids(np.array([1]), [3, 5], groups=3), "`groups` is 3"),
-        (lambda: join_ids(np.array([[0, 5]]), [3, 5]), r"`streams\[..., 1\]` holds 5; ids are 0 to 4"),
+        (lambda: join_ids(np.array([[0, 5]]), [3, 5]), r"`parts\[..., 1\]` holds 5; ids are 0 to 4"),
         (lambda: join_ids(np.array([[0, 1, 2]]), [3, 5]), r"shape \(1, 3\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The recipe for a language model over ids: its parts, and a tiny run from corpus to audio."""
+"""Recipe of a language model over ids: its parts, and a tiny run from corpus to audio."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tiny_lm(recipe):
 
 
 def corpus_of(model, folder: Path, split: int = 1) -> Path:
-    """A folder with one shard of 30 clips of a quarter of a second and more, as `l3ac tokenize` writes it."""
+    """A folder with one shard of 30 clips of at least a quarter of a second, as written by `l3ac tokenize`."""
     facts = Facts.of(model, split, max_seconds=None)
     rate, hop = model.config.sampling_rate, model.config.hop_length
     samples = [rate // 4 + 10 * seed for seed in range(30)]
@@ -168,7 +168,7 @@ def test_saving_and_loading_keeps_every_weight(recipe, tiny_lm, tmp_path):
 
 @pytest.fixture
 def codec(request, tmp_path):
-    """L3AC's tiny network, or the one that a test names."""
+    """The tiny network of L3AC, or the one requested by a test."""
     model = tiny(getattr(request, "param", "tiny"))
     model.save_pretrained(tmp_path / "codec")
     return model

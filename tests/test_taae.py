@@ -169,7 +169,7 @@ def test_sums_beyond_one_are_clipped_where_asked_to():
     for clip in (False, True):
         fsq = RandomLevelsFSQ([5] * 2, 0.5, [5], num_quantizers=2, clip=clip)
         highest = torch.tensor([25**2 - 1])
-        codes[clip] = fsq.ids_to_codes(highest)
+        codes[clip] = fsq.ids_to_values(highest)
     assert codes[False].tolist() == [[1.25, 1.25]] and codes[True].tolist() == [[1.0, 1.0]]
 
 
@@ -180,7 +180,7 @@ def test_levels_of_l3ac_decompose_where_they_are_a_power_and_one():
     model = L3ACModel(L3ACConfig(**{**TINY, "levels": [9, 5, 17]})).eval()
     whole = model.encode(clip)
     audio = model.decode(whole.audio_codes).audio_values
-    with pytest.raises(ValueError, match="9 levels have no 2 residual stages"):
+    with pytest.raises(ValueError, match="9 levels cannot be decomposed into 2 residual stages"):
         model.decompose(2)
     model = L3ACModel(L3ACConfig(**{**TINY, "levels": [17, 5, 5]})).eval()
     whole = model.encode(clip)
@@ -192,7 +192,7 @@ def test_levels_of_l3ac_decompose_where_they_are_a_power_and_one():
 
 def test_seven_levels_and_the_rounding_of_sqcodec_do_not_decompose():
     assert residual_levels([9, 9], 3) == [3, 3]
-    with pytest.raises(ValueError, match="7 levels have no 2 residual stages"):
+    with pytest.raises(ValueError, match="7 levels cannot be decomposed into 2 residual stages"):
         residual_levels([17, 7], 2)
     with torch.device("meta"):
         of_9_and_7 = L3ACModel(L3ACConfig.from_preset("l3ac-3k"))

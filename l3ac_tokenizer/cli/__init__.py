@@ -1,6 +1,6 @@
-"""The command line `l3ac`: one file a command, thin over the library.
+"""Command line `l3ac`: one module for each command, thin over the library.
 
-Only the standard library is imported before a command runs, so that `l3ac --help` answers at once.
+Only the standard library is imported before a command runs, so that `l3ac --help` responds immediately.
 """
 
 from .main import main

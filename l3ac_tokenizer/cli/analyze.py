@@ -117,7 +117,7 @@ def _model(name: str, random: bool) -> CodecModel:
     import torch
     from transformers import AutoModel
 
-    from ..hub import preset_config
+    from ..families import preset_config
 
     torch.manual_seed(0)
     return AutoModel.from_config(preset_config(name))

@@ -1,6 +1,7 @@
-"""`l3ac demo`: one clip there and back, measured.
+"""`l3ac demo`: encode and decode one clip, and measure the result.
 
-Writes the .l3ac file, the original at the model's rate, the reconstruction and a picture of both to a folder.
+Writes to a folder: the .l3ac file, the original at the model's sampling rate, the reconstruction, and spectrograms of
+both.
 """
 
 from __future__ import annotations
@@ -24,24 +25,28 @@ if TYPE_CHECKING:
     from ..modeling import CodecModel
 
 SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
-"""Synthetic speech; its README says how it was made."""
+"""Synthetic speech; the README beside it documents its origin."""
 
 PICTURE_SECONDS = 20
-"""What the picture shows of a longer clip."""
+"""Duration of the spectrograms; they show only the beginning of a longer clip."""
 
 _Result = TypeVar("_Result")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `l3ac demo`."""
-    parser.add_argument("audio", nargs="?", default=str(SENTENCE), help="default: a synthetic sentence")
-    parser.add_argument("-o", "--output", default="demo", metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    """Add the arguments of `l3ac demo`."""
+    parser.add_argument("audio", nargs="?", default=str(SENTENCE), help="audio file (default: a synthetic sentence)")
+    parser.add_argument(
+        "-o", "--output", default="demo", metavar="FOLDER", help="folder to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="codec (default: %(default)s)"
+    )
     add_compute(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Encode and decode one clip, print how it went, and leave the files."""
+    """Encode and decode one clip, print the measurements, and write the files."""
     from ..audio import read_audio, write_audio
     from ..container import Header, read_l3ac, write_l3ac
 
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     }
     make_folder_of(paths["ids"])
 
-    _encode(model, samples[: config.sampling_rate], options.chunk_seconds)  # the first call costs more
+    _encode(model, samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
     ids, encode_seconds = _timed(lambda: _encode(model, samples, options.chunk_seconds))
     size = write_l3ac(paths["ids"], header, ids)
     _, ids = read_l3ac(paths["ids"])
@@ -124,14 +129,14 @@ def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds:
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-    """A result and the seconds that it took."""
+    """Return the result of `work` and its duration in seconds."""
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
 
 
 def _measured(metric: str, *arguments: Any) -> float | None:
-    """A metric of the decoded clip; None, with the reason on standard error, where it has no value."""
+    """Return a metric of the decoded clip, or print the reason on standard error and return None."""
     try:
         from .. import metrics
 
@@ -162,17 +167,22 @@ def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: i
         file.write(as_png(figure))
 
 
+def _speed(ratio: float) -> str:
+    """Speed as a multiple of real time."""
+    return f"{ratio:.1f}× faster than real time" if ratio >= 1 else f"{1 / ratio:.1f}× slower than real time"
+
+
 def _texts(facts: dict[str, Any]) -> dict[str, str]:
     stoi, si_sdr = facts["stoi"], facts["si_sdr"]
     return {
         "audio": facts["audio"],
         "model": facts["model"],
         "duration": f"{facts['seconds']:.2f} s",
-        "ids": f"{facts['num_ids']} ({facts['ids_per_second']:.2f} a second)",
+        "ids": f"{facts['num_ids']} ({facts['ids_per_second']:.2f} per second)",
         "bit rate": f"{facts['bits_per_second']:.0f} bits/s",
         "compressed size": f"{facts['bytes']} bytes, 1/{facts['compression']:.0f} of 16-bit PCM",
         "STOI": "-" if stoi is None else f"{stoi:.3f}",
         "SI-SDR": "-" if si_sdr is None else f"{si_sdr:.2f} dB",
-        "encoding": f"{facts['encode_speed']:.1f} times real time on {facts['device']}",
-        "decoding": f"{facts['decode_speed']:.1f} times real time on {facts['device']}",
+        "encoding": f"{_speed(facts['encode_speed'])} on {facts['device']}",
+        "decoding": f"{_speed(facts['decode_speed'])} on {facts['device']}",
     }

@@ -61,7 +61,7 @@ def describe_file(path: str) -> dict[str, Any]:
         "checksum": "ok" if reason is None else reason,
     }
     if header.model_name in PRESETS:
-        from ..hub import preset_config
+        from ..families import preset_config
 
         facts |= _latency(preset_config(header.model_name))
     return facts

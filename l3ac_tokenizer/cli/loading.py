@@ -1,4 +1,4 @@
-"""The model that `--model` names."""
+"""Loading of the model named by `--model`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:
-    """A preset with bundled weights, or a checkpoint directory, ready for inference.
+    """Load a preset with bundled weights, or a checkpoint directory, for inference.
 
     Raises:
-        ValueError: no such preset or directory, a directory without a readable model, or no such device.
-        OSError: a preset without bundled weights.
+        ValueError: `name` is neither a preset nor a directory, the directory has no readable model, or the device
+            cannot be used.
+        OSError: The preset has no bundled weights.
     """
     from ..hub import resolve, suggest
     from ..presets import PRESETS
@@ -22,7 +23,7 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
     if not os.path.isdir(name) and name not in PRESETS:
         nearest = suggest(name)
         hint = f"did you mean {nearest}?" if nearest else "`l3ac models` lists the presets."
-        raise ValueError(f"there is no preset or model directory named {name!r}; {hint}")
+        raise ValueError(f"{name!r} is neither a preset nor a checkpoint directory; {hint}")
     directory = resolve(name)
 
     from transformers.utils import logging
@@ -33,9 +34,11 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
     logging.disable_progress_bar()
     try:
         model = CodecModel.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # json, safetensors, shapes: each library has its own
+    except Exception as error:  # json, safetensors and torch each raise their own
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{name} holds no model that can be loaded ({reason}): give another directory.") from error
+        raise ValueError(
+            f"{name} does not hold a model that can be loaded ({reason}): give another directory."
+        ) from error
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -44,5 +47,5 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
 
 
 def model_name(name: str) -> str:
-    """What a `.l3ac` file calls a model: the preset, or the last part of the directory's path."""
+    """Return the name of a model in `.l3ac` files: the preset, or the last part of the directory's path."""
     return os.path.basename(os.path.abspath(name))

@@ -1,7 +1,7 @@
-"""The parser, and what holds for every command: exit status and errors.
+"""Entry point of `l3ac`: argument parser, exit status and error messages.
 
-Exit status: 0 done, 1 failed on the data or the machine, 2 wrong usage, 130 interrupted. An error is one
-sentence on standard error; `--debug` shows the traceback instead.
+Exit status: 0 success, 1 failure on the data or the machine, 2 wrong usage, 130 interrupted. An error is one sentence
+on standard error; `--debug` shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import analyze, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
+from . import analyze, convert, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -29,13 +29,16 @@ COMMANDS = {
     "stats": stats,
     "evaluate": evaluate,
     "analyze": analyze,
+    "convert": convert,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `l3ac` with these arguments (default: those of the process) and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # file names may hold characters that the terminal cannot show
     options = make_parser().parse_args(arguments)
     try:
         status = options.run(options)
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted.")
         return 130
-    except BrokenPipeError:  # whoever read our standard output has left, as `| head` does
+    except BrokenPipeError:  # the reader of standard output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -58,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of `l3ac` with all commands."""
+    """Return the parser of `l3ac` with all commands."""
     parser = argparse.ArgumentParser(
-        prog="l3ac", description="Audio to one stream of ids and back.", allow_abbrev=False
+        prog="l3ac", description="Neural audio codec: audio to token ids and back.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"l3ac_tokenizer {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -1,4 +1,4 @@
-"""`l3ac models`: the presets, and which of them come with weights."""
+"""`l3ac models`: a table of the presets, which also shows the bundled ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from .report import show_json, show_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`l3ac models` has no arguments of its own."""
+    """Add nothing: `l3ac models` takes only the common arguments."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table of presets."""
-    from ..hub import bundled_presets, preset_config
+    from ..families import preset_config
+    from ..hub import bundled_presets
     from ..presets import PRESETS
 
     bundled = bundled_presets()

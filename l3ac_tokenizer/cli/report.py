@@ -1,4 +1,4 @@
-"""What a command says: results on standard output, messages and progress on standard error."""
+"""Output of the commands: results on standard output, messages and progress on standard error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Failures:
-    """Files that could not be done, while the others are.
+    """Files that failed while the others continue.
 
     Attributes:
-        reasons: by file, one sentence each.
+        reasons: File → error message, one sentence.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Failures:
 
     @contextlib.contextmanager
     def of(self, source: str) -> Iterator[None]:
-        """Note and print what goes wrong with this file inside, and go on after it."""
+        """Record and print an error inside the `with` block, and continue after it."""
         try:
             yield
         except (ValueError, OSError) as error:
@@ -33,7 +33,7 @@ class Failures:
 
 
 def say(text: str) -> None:
-    """A message to the person at the terminal, above any progress bar."""
+    """Print a message on standard error, above any progress bar."""
     if "tqdm" in sys.modules:
         sys.modules["tqdm"].tqdm.write(f"l3ac: {text}", file=sys.stderr)
     else:
@@ -41,16 +41,16 @@ def say(text: str) -> None:
 
 
 def one_sentence(error: BaseException) -> str:
-    """An error's text on one line."""
+    """Return the message of an error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
 def needing_extra(extra: str) -> Iterator[None]:
-    """Say how to install what an import inside lacks.
+    """Turn a failed import inside the `with` block into an error that says how to install the package.
 
     Raises:
-        ValueError: a package is missing.
+        ValueError: A package is missing.
     """
     try:
         yield
@@ -61,12 +61,12 @@ def needing_extra(extra: str) -> Iterator[None]:
 
 
 def show_json(value: Any) -> None:
-    """A result for programs."""
+    """Print a result as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> None:
-    """Rows of text in aligned columns, the first one to the left and the others to the right."""
+    """Print rows of text in columns, the first one left-aligned and the others right-aligned."""
     every = [header, *rows] if header else rows
     widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]
     for row in every:
@@ -78,14 +78,14 @@ def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = Non
 
 
 def show_facts(facts: dict[str, str]) -> None:
-    """Names and values, one a line."""
+    """Print names and values, one pair per line."""
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name.ljust(width)}  {value}")
 
 
 def progress(seconds: float, what: str) -> tqdm:
-    """A bar over seconds of audio, on a terminal only."""
+    """Return a progress bar over seconds of audio, shown on terminals only."""
     from tqdm import tqdm
 
     return tqdm(

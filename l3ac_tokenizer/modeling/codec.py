@@ -280,7 +280,7 @@ class CodecModel(CodecPreTrainedModel):
         if lengths is not None:
             mask = torch.arange(ids.shape[1], device=ids.device) < self._num_ids(lengths)[:, None]
             ids = ids.masked_fill(~mask, 0)
-        return self.quantizer.ids_to_streams(ids), mask[:, None]
+        return self.quantizer.ids_to_codebooks(ids), mask[:, None]
 
     def _chunk_frames(self, chunk_seconds: float) -> int:
         if not chunk_seconds > 0:
@@ -296,7 +296,7 @@ class CodecModel(CodecPreTrainedModel):
             return latents, True
         assert audio_codes is not None
         check_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size)
-        return self.quantizer.streams_to_ids(audio_codes), False
+        return self.quantizer.codebooks_to_ids(audio_codes), False
 
     def _to_features(self, source: Tensor, is_latents: bool) -> Tensor:
         convert = self.quantizer.latents_to_features if is_latents else self.quantizer.ids_to_features

@@ -1,7 +1,7 @@
-"""What SpeechBrain recipes on the ids build on; needs the extras `speechbrain` and `data`.
+"""Building blocks of SpeechBrain recipes on ids; needs the extras `speechbrain` and `data`.
 
-`L3ACTokenizer` has the interface of DASB's tokenizers, `L3AC` that of SpeechBrain's
-`integrations.audio_tokenizers`. Names are imported when they are first used: the two need torch and transformers only.
+`L3ACTokenizer` has the interface of DASB's tokenizers, and `L3AC` that of SpeechBrain's
+`integrations.audio_tokenizers`. Names are imported on first use, because these two only need torch and transformers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .extraction import extract_ids
     from .ids import FrameStore, IdStore, check_run, note_codec
     from .manifests import Utterance, read_manifest, write_manifest
-    from .recognition import TokenRecogniser
+    from .recognition import TokenRecognizer
     from .recurrent import BiLSTM
     from .tokenizer import L3AC, L3ACTokenizer
     from .tts import TokenTTS
@@ -29,7 +29,7 @@ _HOME = {
     "L3AC": "tokenizer",
     "L3ACTokenizer": "tokenizer",
     "StackFrames": "embedding",
-    "TokenRecogniser": "recognition",
+    "TokenRecognizer": "recognition",
     "TokenTTS": "tts",
     "Utterance": "manifests",
     "check_run": "ids",
@@ -51,7 +51,7 @@ __all__ = [
     "IdStore",
     "L3ACTokenizer",
     "StackFrames",
-    "TokenRecogniser",
+    "TokenRecognizer",
     "TokenTTS",
     "Utterance",
     "check_run",

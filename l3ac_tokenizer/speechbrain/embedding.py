@@ -1,6 +1,6 @@
-"""The ways in which recipes turn ids into features, by the names that their YAML files use.
+"""Embeddings of ids for recipes, by the names used in their YAML files.
 
-Axes: B batch, N ids, D features of the recipe's network, H features of the codec.
+Axes: B batch, N ids, C codebook size, D features of the recipe's network, H features of the codec.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from .tokenizer import L3ACTokenizer
 
 
 def levels_of(codec: str) -> list[int]:
-    """FSQ levels of a codec's ids, from its configuration: `!apply:l3ac_tokenizer.speechbrain.levels_of [l3ac-1k]`."""
+    """Return the FSQ levels of a codec; in YAML `!apply:l3ac_tokenizer.speechbrain.levels_of [l3ac-1k]`."""
     return list(AutoConfig.from_pretrained(codec).frame_levels)
 
 
 class CodecEmbedding(nn.Module):
-    """Ids → features through a trainable table that starts as the features of the codec's own decoder.
+    """Trainable embedding table, initialized with the features that the codec's decoder reads for each id.
 
     Args:
-        codec: Preset, folder, or name on the hub.
-        dim: Features D.
+        codec: Preset, checkpoint directory, or name on the hub.
+        dim: Number of features D.
     """
 
     def __init__(self, codec: str, dim: int):
@@ -39,16 +39,16 @@ class CodecEmbedding(nn.Module):
 
 
 def id_embedding(codec: str, dim: int, mode: str) -> nn.Module:
-    """The layer from ids (…) to features (…, D).
+    """Return a layer from ids (…) to features (…, D).
 
     Args:
-        codec: Preset, folder, or name on the hub.
-        dim: Features D.
+        codec: Preset, checkpoint directory, or name on the hub.
+        dim: Number of features D.
         mode: `"codes"`, `"digits"`, `"table"` and `"table_from_codes"` are those of `FSQEmbedding`; `"codec"` is
             `CodecEmbedding`.
 
     Raises:
-        ValueError: `mode` is none of these.
+        ValueError: `mode` is not one of these.
     """
     if mode == "codec":
         return CodecEmbedding(codec, dim)
@@ -58,14 +58,14 @@ def id_embedding(codec: str, dim: int, mode: str) -> nn.Module:
 
 
 class IdJitter(nn.Module):
-    """Augments ids in training: some digits move to a neighbouring level.
+    """Data augmentation of ids: moves some digits to an adjacent level in training.
 
-    What a codec's rounding does to a slightly different recording, done to ids: another voice, microphone or speed is
-    out of its reach.
+    It imitates the effect that a slightly different recording has on a codec's rounding, not another voice, microphone
+    or speed.
 
     Args:
-        levels: Levels of the digits.
-        probability: Share of digits that move, up or down by one.
+        levels: Number of levels of each digit.
+        probability: Probability that a digit moves up or down by one.
     """
 
     def __init__(self, levels: list[int], probability: float):
@@ -74,7 +74,7 @@ class IdJitter(nn.Module):
         self.probability = probability
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids (B, N) → ids (B, N); unchanged in evaluation."""
+        """Ids (B, N) → ids (B, N); unchanged in evaluation mode."""
         if not self.training or self.probability == 0:
             return ids
         digits = ids_to_digits(ids, self.levels)
@@ -85,10 +85,10 @@ class IdJitter(nn.Module):
 
 
 class StackFrames(nn.Module):
-    """Neighbouring frames become one of several times the features: fewer steps for a recurrent network.
+    """Stacks adjacent frames along the feature axis, which gives a recurrent network fewer steps.
 
     Args:
-        factor: Frames put together.
+        factor: Number of frames in a stack.
     """
 
     def __init__(self, factor: int):
@@ -96,22 +96,22 @@ class StackFrames(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, N, D) → (B, ceil(N / factor), factor · D), zeros after the end."""
+        """x (B, N, D) → (B, ceil(N / factor), factor · D), padded with zeros at the end."""
         batch, frames, features = x.shape
         x = nn.functional.pad(x, (0, 0, 0, -frames % self.factor))
         return x.reshape(batch, -1, self.factor * features)
 
 
 class Frontend(nn.Module):
-    """What a recogniser does with ids before its encoder: jitter, embedding, stacked frames.
+    """Front end of a recognizer: jitter, embedding and stacking of ids.
 
     Args:
-        codec: Preset, folder, or name on the hub.
-        dim: Features D of a frame.
+        codec: Preset, checkpoint directory, or name on the hub.
+        dim: Number of features D of a frame.
         embedding: See `id_embedding`.
-        stack: Frames put together.
-        id_jitter: Share of digits that move by one level in training.
-        input_size: Features of a frame, where the input is no ids but frames; a linear map embeds them.
+        stack: Number of frames in a stack.
+        id_jitter: Probability that a digit moves by one level in training.
+        input_size: Number of features F of input frames, which a linear map embeds; None: the input is ids.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class Frontend(nn.Module):
         self.stack = StackFrames(stack)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids (B, N), or frames (B, N, F) → (B, ceil(N / stack), stack · D); relative lengths (B,) of both.
+        """Ids (B, N) or frames (B, N, F) → (B, ceil(N / stack), stack · D), each with relative lengths (B,).
 
-        Zeros follow the end of each clip, as where it is alone: the last step of one may have frames of padding.
+        Features after the end of a clip are zero, also within its last stack, so that they do not depend on the batch.
         """
         counts = (lengths * x.shape[1]).round()
         features = self.embedding(self.jitter(x))

@@ -1,4 +1,4 @@
-"""The corpus that manifests list to id shards, once."""
+"""Tokenization of the corpora that SpeechBrain manifests list."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def extract_ids(
     device: str = "cpu",
     chunk_seconds: float = 30.0,
 ) -> dict[str, Any]:
-    """Encode every utterance of some manifests into Parquet shards; the same call goes on after any stop.
+    """Encode every utterance of the manifests into Parquet shards; an interrupted call can be repeated to resume.
 
     Args:
-        manifests: CSV files of `write_manifest`; an utterance in several of them is encoded once.
-        data_folder: of the corpus.
-        tokens_folder: of the shards, made if need be.
-        codec: preset, folder, or name on the hub.
-        device: torch device.
-        chunk_seconds: seconds of audio in the network at once.
+        manifests: CSV files from `write_manifest`; an utterance in several of them is encoded once.
+        data_folder: Root folder of the audio.
+        tokens_folder: Folder of the shards, created if necessary.
+        codec: Preset, checkpoint directory, or name on the hub.
+        device: Torch device.
+        chunk_seconds: Seconds of audio that the network processes at once.
 
     Returns:
-        The summary that `tokenize_corpus` gives.
+        The summary from `tokenize_corpus`.
 
     Raises:
         CorpusError: `tokens_folder` holds ids of another corpus or codec.
-        OSError: a manifest or the codec cannot be read, or the shards not be written.
+        OSError: A manifest or the codec cannot be read, or the shards cannot be written.
     """
     rows = {row.ID: row for manifest in manifests for row in read_manifest(manifest)}
     root = os.fspath(data_folder)

@@ -1,4 +1,4 @@
-"""What recipes read instead of audio: the ids of an utterance, by its name.
+"""Input of recipes instead of audio: the ids or frames of each utterance by its name, with checks of their codec.
 
 Axes: N ids, F features of a frame.
 """
@@ -28,40 +28,40 @@ from ..tokenization.job import Facts
 logger = logging.getLogger(__name__)
 
 CODEC_NOTE = "codec.json"
-"""In the folder of a run's checkpoints: whose ids it is trained on."""
+"""File in the checkpoint folder of a run that identifies the codec of its ids."""
 
 MADE_FOR = "l3ac"
-"""In the metadata of a file of frames: whose ids they stand beside."""
+"""Metadata key in a file of frames that identifies the codec which they are compared with."""
 
 
-class Made(NamedTuple):
-    """What decides whether ids are those of a codec."""
+class IdMetadata(NamedTuple):
+    """Weights and levels that identify the codec of ids."""
 
     weights_digest: str
     levels: tuple[int, ...]
 
     @classmethod
-    def by(cls, model: CodecModel) -> Made:
-        """Of the ids of a model."""
+    def of(cls, model: CodecModel) -> IdMetadata:
+        """Return the metadata of the ids that a model encodes."""
         return cls(model.weights_digest(), tuple(model.config.frame_levels))
 
     @classmethod
-    def read(cls, text: str) -> Made:
-        """The inverse of `text`."""
+    def parse(cls, text: str) -> IdMetadata:
+        """Parse JSON from `to_json`."""
         facts = json.loads(text)
         return cls(facts["weights_digest"], tuple(facts["levels"]))
 
-    def text(self) -> str:
-        """As JSON."""
+    def to_json(self) -> str:
+        """Return a JSON object."""
         return json.dumps(self._asdict())
 
 
 class Store(ABC):
-    """What each utterance is, by its name.
+    """Base class: utterances by name.
 
     Attributes:
-        where: it was read from.
-        made_by: the script of the recipe that makes it.
+        where: File or folder that the store was read from.
+        made_by: Script of the recipe that writes it.
     """
 
     where: str | os.PathLike[str]
@@ -72,13 +72,13 @@ class Store(ABC):
 
     @abstractmethod
     def __getitem__(self, name: str) -> Tensor:
-        """The frames of an utterance, the first axis of which is time."""
+        """Return the frames of an utterance; the first axis is time."""
 
     def known(self, names: Sequence[str], what: str) -> list[str]:
-        """Those of some names that are there; how many are not is said.
+        """Return the names that are in the store, and log how many of `what` are missing.
 
         Raises:
-            CorpusError: none is.
+            CorpusError: All of them are missing.
         """
         found = [name for name in names if name in self]
         if not found:
@@ -94,22 +94,22 @@ class Store(ABC):
 
 
 class IdStore(Store):
-    """The ids of a tokenized corpus in memory, four bytes each.
+    """Ids of a tokenized corpus in memory, four bytes each.
 
     Args:
-        folder: of id shards, as `extract_ids` and `l3ac tokenize` write them.
-        codec: the one that must have made them: preset, folder, or name on the hub; None: any.
+        folder: Folder of id shards from `extract_ids` or `l3ac tokenize`.
+        codec: Codec that the ids must come from: preset, checkpoint directory, or name on the hub; None: any.
 
     Raises:
-        CorpusError: there are no shards, or another codec made them.
-        OSError: they cannot be read.
+        CorpusError: The folder has no shards, or they come from another codec.
+        OSError: The shards cannot be read.
     """
 
     made_by = "extract.py"
 
     def __init__(self, folder: str | os.PathLike[str], codec: str | None) -> None:
         if not Path(folder).exists():
-            raise FileNotFoundError(f"There are no ids in {folder}: run extract.py with the same arguments first.")
+            raise FileNotFoundError(f"{folder} does not exist: run extract.py with the same arguments first.")
         corpus = TokenizedCorpus(folder)
         if codec is not None:
             check_codec(corpus.facts, codec, folder)
@@ -131,73 +131,73 @@ class IdStore(Store):
         return name in self._row
 
     def __getitem__(self, name: str) -> Tensor:
-        """The ids (N,) int64 of an utterance."""
+        """Return the ids (N,), int64, of an utterance."""
         row = self._row[name]
         return torch.from_numpy(self._ids[self._starts[row] : self._starts[row + 1]].astype(np.int64))
 
 
 class FrameStore(Store):
-    """Frames (N, F) of features in memory, from a file that `FrameStore.write` made.
+    """Feature frames (N, F) of utterances in memory, from a file written by `FrameStore.write`.
 
     Args:
-        path: of the file.
-        codec: the one that they were made for: preset, folder, or name on the hub. Anchors that are none of its latents
-            have its hop and its levels.
+        path: The file.
+        codec: Codec that the frames are compared with: preset, checkpoint directory, or name on the hub. Frames that
+            are not its latents have at least its hop and its levels.
 
     Raises:
-        CorpusError: they were made for another codec.
-        OSError: there is no such file.
+        CorpusError: The frames were written for another codec.
+        OSError: The file does not exist or cannot be read.
     """
 
     made_by = "anchors.py"
 
     def __init__(self, path: str | os.PathLike[str], codec: str) -> None:
         if not Path(path).exists():
-            raise FileNotFoundError(f"There is no {path}: run anchors.py with the same arguments first.")
+            raise FileNotFoundError(f"{path} does not exist: run anchors.py with the same arguments first.")
         self.where = path
         with safe_open(path, "pt") as file:
-            made = Made.read(file.metadata()[MADE_FOR])
+            made = IdMetadata.parse(file.metadata()[MADE_FOR])
             _require_ids_of(made, codec, f"{path} was made for a codec with", "run anchors.py again")
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     @property
     def width(self) -> int:
-        """Features F of a frame."""
+        """Number of features F of a frame."""
         return next(iter(self._frames.values())).shape[1]
 
     @staticmethod
     def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray], codec: CodecModel) -> None:
-        """Write frames (N, F) float32 by name of utterance, and for which codec they are."""
+        """Write frames (N, F), float32, by utterance name, and identify the codec that they are compared with."""
         arrays = {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}
         with atomic_write(path) as file:
-            file.write(save(arrays, {MADE_FOR: Made.by(codec).text()}))
+            file.write(save(arrays, {MADE_FOR: IdMetadata.of(codec).to_json()}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._frames
 
     def __getitem__(self, name: str) -> Tensor:
-        """The frames (N, F) float32 of an utterance."""
+        """Return the frames (N, F), float32, of an utterance."""
         return self._frames[name]
 
 
 def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> None:
-    """Refuse ids that another codec made.
+    """Check that ids come from a codec.
 
     Raises:
-        CorpusError: the levels or the weights are others.
+        CorpusError: The levels or the weights differ.
     """
-    made = Made(facts.weights_digest, tuple(facts.levels))
+    made = IdMetadata(facts.weights_digest, tuple(facts.levels))
     remedy = "give the codec that made them, or run extract.py into another folder"
     _require_ids_of(made, codec, f"{folder} has ids of {facts.model} with", remedy)
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
-    """Write down whose ids a run is trained on, in the folder of its checkpoints, before there are any.
+    """Record the codec of a new run in its checkpoint folder, or check that of a run with checkpoints.
 
     Raises:
-        CorpusError: the run was begun on the ids of other weights.
-        FileNotFoundError: there are checkpoints, and nothing says on whose ids they were trained.
-        OSError: the note cannot be written.
+        CorpusError: The run was started on ids of other weights.
+        FileNotFoundError: The run has checkpoints but no record of their codec.
+        OSError: The record cannot be written.
     """
     note = Path(run, CODEC_NOTE)
     if note.exists() or any(Path(run).glob("CKPT+*")):
@@ -205,25 +205,25 @@ def note_codec(run: str | os.PathLike[str], codec: str) -> None:
         return
     note.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as file:
-        file.write(Made.by(CodecModel.from_pretrained(codec)).text().encode())
+        file.write(IdMetadata.of(CodecModel.from_pretrained(codec)).to_json().encode())
 
 
 def check_run(run: str | os.PathLike[str], codec: str) -> None:
-    """Refuse checkpoints of a run that was trained on the ids of other weights than a codec's.
+    """Check that a run was trained on ids of a codec.
 
     Raises:
-        CorpusError: it was.
-        FileNotFoundError: `note_codec` wrote nothing there.
+        CorpusError: It was trained on ids of other weights.
+        FileNotFoundError: The run has no record of its codec.
     """
     note = Path(run, CODEC_NOTE)
     if not note.exists():
-        raise FileNotFoundError(f"There is no {note}, which says whose ids the run reads: train it again.")
+        raise FileNotFoundError(f"{note}, which records the codec of the run, does not exist: train the run again.")
     remedy = "give the codec that made them, or train in another folder"
-    _require_ids_of(Made.read(note.read_text("utf-8")), codec, f"{run} was trained on ids of", remedy)
+    _require_ids_of(IdMetadata.parse(note.read_text("utf-8")), codec, f"{run} was trained on ids of", remedy)
 
 
-def _require_ids_of(made: Made, codec: str, what: str, remedy: str) -> None:
-    """Refuse what was made with other ids than those of a codec."""
+def _require_ids_of(made: IdMetadata, codec: str, what: str, remedy: str) -> None:
+    """Check that `made` belongs to the ids of a codec."""
     model = CodecModel.from_pretrained(codec)
     levels, digests = tuple(model.config.frame_levels), model.id_digests()
     if made.levels != levels:

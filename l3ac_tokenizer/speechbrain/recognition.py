@@ -1,4 +1,4 @@
-"""The recogniser that `recipes/LibriSpeech/ASR` trains, for audio: needs no download, and hears what ids keep.
+"""Recognizer trained by `recipes/LibriSpeech/ASR`, for audio or ids; needs no download.
 
 Axes: T samples, N ids.
 """
@@ -18,19 +18,20 @@ from ..modeling import CodecModel
 from .ids import check_run
 
 
-class TokenRecogniser:
-    """Audio, or ids, to words with a trained run of the recipe, decoded greedily.
+class TokenRecognizer:
+    """Speech recognizer from a trained run of the recipe: audio or ids to words, with greedy decoding.
 
     Attributes:
-        label: what tables call it.
+        label: Name in tables.
 
     Args:
         run: `output_folder` of the run.
-        device: torch device.
+        device: Torch device.
 
     Raises:
-        OSError: it is no such folder.
-        ValueError: nothing was trained there yet, or not on ids, or on those of other weights than the codec has now.
+        OSError: `run` is not the folder of a run.
+        ValueError: The run has no checkpoint, does not read ids, or was trained on ids of other weights than the codec
+            has now.
     """
 
     sampling_rate = 16_000
@@ -41,13 +42,13 @@ class TokenRecogniser:
 
         settings = Path(run, "hyperparams.yaml")
         if not settings.is_file():
-            raise FileNotFoundError(f"There is no {settings}: give the output_folder of a run of LibriSpeech/ASR.")
+            raise FileNotFoundError(f"{settings} does not exist: give the output_folder of a run of LibriSpeech/ASR.")
         with torch.random.fork_rng(devices=[]), open(settings, encoding="utf-8") as file:
-            # The file names the folder that the run was trained in; it may have been moved.
+            # The file records the folder that the run was trained in; the run may have been moved.
             moved = {"checkpointer": {"checkpoints_dir": os.fspath(Path(run, "save"))}}
             hparams: dict[str, Any] = load_hyperpyyaml(file, moved)
         if hparams["inputs"] != "ids":
-            raise ValueError(f"{run} reads {hparams['inputs']} and no ids: give a run that reads ids.")
+            raise ValueError(f"{run} reads {hparams['inputs']} instead of ids: give a run that reads ids.")
         if hparams["checkpointer"].recover_if_possible(min_key="WER") is None:
             raise ValueError(f"{run} has no checkpoint: train it first.")
         self.label = f"token ASR ({Path(run).name})"
@@ -60,12 +61,12 @@ class TokenRecogniser:
         self._codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(self._device)
 
     def __call__(self, wave: np.ndarray) -> str:
-        """The words in a clip (T,) float32 at 16 kHz."""
-        return self.recognise_ids(torch.from_numpy(encode_clips(self._codec, [wave])[0]))
+        """Return the words in a clip (T,), float32 at 16 kHz."""
+        return self.recognize_ids(torch.from_numpy(encode_clips(self._codec, [wave])[0]))
 
     @torch.no_grad()
-    def recognise_ids(self, ids: Tensor) -> str:
-        """The words in ids (N,)."""
+    def recognize_ids(self, ids: Tensor) -> str:
+        """Return the words in ids (N,)."""
         from speechbrain.decoders import ctc_greedy_decode
 
         length = torch.ones(1, device=self._device)

@@ -1,8 +1,8 @@
-"""A bidirectional LSTM for batches of clips of different lengths, fast on a CPU.
+"""Bidirectional LSTM for batches of clips of different lengths, fast on a CPU.
 
-PyTorch's fused CPU kernels take whole batches only: `nn.LSTM` on a packed batch goes step by step instead, which takes
-twice the time. Here each direction reads the padded batch, and the backward one each clip from its own end, so the
-outputs are those of a packed batch.
+PyTorch's fused CPU kernels only accept whole batches: on a packed batch, `nn.LSTM` runs step by step, which takes twice
+the time. Here each direction reads the padded batch, the backward one starting from the end of each clip, so the
+outputs equal those for a packed batch.
 
 Axes: B batch, N steps, D features, H features of a direction.
 """
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 
 class BiLSTM(nn.Module):
-    """Layers of an LSTM in both directions.
+    """Bidirectional LSTM on padded batches.
 
     Args:
-        input_size: Features D.
-        hidden_size: Features H of a direction.
-        num_layers: Layers.
-        dropout: Between the layers.
+        input_size: Number of features D.
+        hidden_size: Number of features H of a direction.
+        num_layers: Number of layers.
+        dropout: Dropout between layers.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float = 0.0):
@@ -34,7 +34,7 @@ class BiLSTM(nn.Module):
                 nn.init.orthogonal_(parameter)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, None]:
-        """x (B, N, D), relative lengths (B,) → (B, N, 2 · H), and no state; what follows the end of a clip is void."""
+        """x (B, N, D), relative lengths (B,) → (B, N, 2 · H), arbitrary after the end of a clip, and no state."""
         rows = _mirrored(lengths, x.shape[1])
         for index, (onward, backward) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             x = self.dropout(x) if index else x
@@ -44,7 +44,7 @@ class BiLSTM(nn.Module):
 
 
 def _mirrored(lengths: Tensor, steps: int) -> Tensor:
-    """Relative lengths (B,) → rows (B · N,) of a flat batch, which have each clip from its end to its start."""
+    """Relative lengths (B,) → row indices (B · N,) of a flat batch, with the steps of each clip reversed."""
     positions = torch.arange(steps, device=lengths.device)
     ends = (lengths * steps).round().long()[:, None]
     order = torch.where(positions < ends, ends - 1 - positions, positions)

@@ -1,7 +1,7 @@
-"""The codec with the interfaces that SpeechBrain and its benchmark DASB give to audio tokenizers.
+"""Codecs with the audio tokenizer interfaces of SpeechBrain and its benchmark DASB.
 
-Axes: B batch, T samples, N ids of a stream, K streams of ids (one, unless the codec's ids are decomposed), H features
-of the codec. Lengths are SpeechBrain's: parts (B,) of the longest clip, from 0 to 1.
+Axes: B batch, T samples, N frames, K codebooks (one, unless the codec's ids are decomposed), C codebook size,
+H features of the codec. As in SpeechBrain, lengths (B,) are relative to the longest clip, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ..modeling import CodecModel
 
 
 class L3AC(nn.Module):
-    """A codec in the form of SpeechBrain's `integrations.audio_tokenizers`, as `WavTokenizer` there has it.
+    """Codec with the interface of SpeechBrain's `integrations.audio_tokenizers`, e.g. `WavTokenizer`.
 
     Source papers: https://arxiv.org/abs/2504.04949 (L3AC), https://arxiv.org/abs/2411.19842 (TAAE)
 
     Args:
-        source: Preset (`"l3ac-1k"`), folder, or name on the Hugging Face hub.
-        save_path: Folder that keeps what is downloaded; None: the hub's cache.
-        sample_rate: Rate of the audio in Hz, which must be the codec's.
-        freeze: Leave the codec as it is when what it is part of is trained.
+        source: Preset (`"l3ac-1k"`), checkpoint directory, or name on the Hugging Face hub.
+        save_path: Folder for downloads; None: the cache of the hub.
+        sample_rate: Sampling rate of the audio in Hz, which must be that of the codec.
+        freeze: Exclude the codec from training.
 
     Raises:
-        ValueError: `sample_rate` is not the codec's.
+        ValueError: `sample_rate` is not that of the codec.
 
     Example:
         >>> model = L3AC("l3ac-1k")
@@ -52,43 +52,43 @@ class L3AC(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Number of different ids of a stream."""
+        """Number of ids in each codebook."""
         return self.model.config.codebook_size
 
     def train(self, mode: bool = True) -> L3AC:
-        """As of any module; a frozen codec stays in evaluation mode."""
+        """Set the training mode; a frozen codec stays in evaluation mode."""
         super().train(mode)
         if self.freeze:
             self.model.eval()
         return self
 
     def forward(self, inputs: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids (B, K, N), embeddings (B, N, H) and decoded audio (B, T) of audio (B, T)."""
+        """Audio (B, T) → ids (B, K, N), embeddings (B, N, H) and decoded audio (B, T)."""
         tokens, embeddings = self.encode(inputs, length)
         return tokens, embeddings, self.decode(tokens, length)[:, : inputs.shape[-1]]
 
     @torch.no_grad()
     def encode(self, inputs: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Audio to ids, and to the features that the codec decodes them from.
+        """Encode audio to ids and to the features that the decoder reads for them.
 
         Args:
             inputs: Waveforms (B, T) or (B, 1, T).
             length: Relative lengths (B,); None: no padding.
 
         Returns:
-            Ids (B, K, N), int64, and features (B, N, H). The ids of a clip are those of the clip alone, whatever
-            follows it in the batch; from its own ceil(samples / hop) on, ids and features are 0.
+            Ids (B, K, N), int64, and features (B, N, H). The ids of a clip do not depend on the batch; after the
+            ceil(samples / hop) frames of a clip, ids and features are 0.
         """
         wave = inputs[:, None] if inputs.ndim == 2 else inputs
         mask = None if length is None else _mask(length, wave.shape[-1])
         output: Any = self.model.encode(wave, padding_mask=mask)
         quantizer = self.model.quantizer
-        features = quantizer.ids_to_features(quantizer.streams_to_ids(output.audio_codes))
+        features = quantizer.ids_to_features(quantizer.codebooks_to_ids(output.audio_codes))
         return output.audio_codes, features.masked_fill(~output.audio_codes_mask[:, 0, :, None], 0.0)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, length: Tensor | None = None) -> Tensor:
-        """Ids (B, K, N) to audio (B, T), 0 after the end of a clip.
+        """Decode ids (B, K, N) to audio (B, T), which is 0 after the end of a clip.
 
         Args:
             tokens: Ids.
@@ -99,12 +99,12 @@ class L3AC(nn.Module):
         return output.audio_values[:, 0]
 
     def num_tokens(self, num_samples: int) -> int:
-        """Frames of ids of a clip of so many samples."""
+        """Return the number of frames in a clip of `num_samples` samples."""
         return -(-num_samples // self.model.config.hop_length)
 
 
 class L3ACTokenizer(L3AC):
-    """A codec for DASB: the methods of its `BaseTokenizer`.
+    """Codec with the methods of DASB's `BaseTokenizer`.
 
     Example:
         >>> model = L3ACTokenizer("l3ac-1k")
@@ -116,27 +116,27 @@ class L3ACTokenizer(L3AC):
     def sig_to_tokens(
         self, signal: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, **kwargs: Any
     ) -> Tensor:
-        """Audio (B, T) to ids (B, N, K), int64; padding becomes no ids but 0.
+        """Encode audio (B, T) to ids (B, N, K), int64, which are 0 at padding.
 
         Args:
             signal: Waveforms.
             lengths: Relative lengths (B,); None: no padding.
-            num_codebooks: K or None.
-            kwargs: What DASB passes to other tokenizers; without effect.
+            num_codebooks: Must be K or None.
+            kwargs: Ignored; DASB passes them to other tokenizers.
 
         Raises:
-            ValueError: Another number of codebooks is asked for.
+            ValueError: `num_codebooks` is neither K nor None.
         """
         self._check_codebooks(num_codebooks)
         return self.encode(signal, lengths)[0].movedim(1, 2)
 
     def tokens_to_sig(self, tokens: Tensor, length: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Ids (B, N, K) to audio (B, T).
+        """Decode ids (B, N, K) to audio (B, T).
 
         Args:
             tokens: Ids.
-            length: Relative lengths (B,), under the name that DASB gives them; None: no padding.
-            kwargs: What DASB passes to other tokenizers; without effect.
+            length: Relative lengths (B,), named as in DASB; None: no padding.
+            kwargs: Ignored; DASB passes them to other tokenizers.
         """
         return self.decode(tokens.movedim(2, 1), length)
 
@@ -144,30 +144,30 @@ class L3ACTokenizer(L3AC):
     def get_pretrained_embeddings(
         self, vocab_size: int | None = None, num_codebooks: int | None = None, **kwargs: Any
     ) -> Tensor:
-        """The feature (C, H) that the codec decodes each of its C ids from.
+        """Return the features (C, H) that the decoder reads for each id.
 
         Args:
-            vocab_size: C or None.
-            num_codebooks: K or None.
-            kwargs: What DASB passes to other tokenizers; without effect.
+            vocab_size: Must be C or None.
+            num_codebooks: Must be K or None.
+            kwargs: Ignored; DASB passes them to other tokenizers.
 
         Raises:
-            ValueError: Another number is asked for, or ids of several streams make a feature together.
+            ValueError: An argument has another value, or the features depend on the ids of several codebooks together.
         """
         self._check_codebooks(num_codebooks)
         if self.model.config.num_quantizers > 1:
-            raise ValueError("Ids of several streams have no features of their own: call model.decompose(1) first.")
+            raise ValueError("Ids of several codebooks have no features of their own: call model.decompose(1) first.")
         if vocab_size not in (None, self.vocab_size):
-            raise ValueError(f"`vocab_size` is {vocab_size} and the codec has {self.vocab_size} ids: give that.")
+            raise ValueError(f"`vocab_size` is {vocab_size}; it must be {self.vocab_size} or None for this codec.")
         return self.model.quantizer.ids_to_features(torch.arange(self.vocab_size, device=self.model.device))
 
     def _check_codebooks(self, num_codebooks: int | None) -> None:
-        streams = self.model.config.num_quantizers
-        if num_codebooks not in (None, streams):
-            raise ValueError(f"`num_codebooks` is {num_codebooks} and the codec has {streams}: give that or None.")
+        codebooks = self.model.config.num_quantizers
+        if num_codebooks not in (None, codebooks):
+            raise ValueError(f"`num_codebooks` is {num_codebooks}; it must be {codebooks} or None for this codec.")
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
-    """Relative lengths (B,) → True (B, size) where there is no padding."""
+    """Relative lengths (B,) → mask (B, size) that is False at padding."""
     ends = (lengths * size).round().long()
     return torch.arange(size, device=lengths.device) < ends[:, None]

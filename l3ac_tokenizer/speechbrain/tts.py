@@ -1,10 +1,11 @@
-"""Text to ids: an encoder of characters and a decoder that predicts one id after another, and when to stop.
+"""Text-to-speech on ids: a character encoder and an autoregressive decoder of ids with an end-of-clip gate.
 
-After Tokotron, the model of DASB's text-to-speech recipe (arXiv 2406.14294), with the embeddings and heads of
-`language_model`. Layers normalise first (Xiong et al., 2020), positions are sinusoidal.
+It follows Tokotron, the model of DASB's text-to-speech recipe (arXiv 2406.14294), with the embeddings and heads of
+`language_model`, pre-norm layers (Xiong et al., 2020) and sinusoidal positions.
 
-Axes: B batch, S characters, N ids, D features, A heads of attention. The decoder makes N + 1 steps: a start, then the
-ids; step n predicts id n and whether the clip ends before it. Lengths are SpeechBrain's: parts (B,) of the longest.
+Axes: B batch, S characters, N ids, D features, A attention heads. The decoder has N + 1 steps: a start, then the ids;
+step n predicts id n and whether the clip ends before it. As in SpeechBrain, lengths (B,) are relative to the longest
+clip.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from ..language_model import FSQHead
 from .embedding import IdJitter, id_embedding, levels_of
 
 KeysValues = tuple[Tensor, Tensor]
-"""Keys and values (B, A, N, D / A) of one attention."""
+"""Keys and values (B, A, N, D / A) of one attention layer."""
 
 
 class Characters:
-    """Text to numbers from 1 on; 0 is padding.
+    """Numbers of the characters of an alphabet, from 1 on; 0 is padding.
 
     Args:
-        alphabet: What is known; other characters are left out.
-        lower: Whether text is put in lower case first.
+        alphabet: Known characters; all others are dropped.
+        lower: Convert text to lower case first.
     """
 
     def __init__(self, alphabet: str, lower: bool = True):
@@ -40,21 +41,21 @@ class Characters:
         return len(self._number) + 1
 
     def __call__(self, text: str) -> Tensor:
-        """The numbers (S,), int64, of a text."""
+        """Return the numbers (S,), int64, of the known characters of a text."""
         return torch.tensor([self._number[each] for each in self.known(text)], dtype=torch.long)
 
     def known(self, text: str) -> str:
-        """The characters of a text that have a number, S of them."""
+        """Return the known characters of a text."""
         return "".join(each for each in (text.lower() if self.lower else text) if each in self._number)
 
 
 class TTSOutput(NamedTuple):
-    """What training needs.
+    """Result of `TokenTTS.forward`, for the training losses.
 
     Attributes:
         nats: −log p of each id (B, N), 0 at padding.
-        gate: Logits (B, N + 1) of the clip ending at a step.
-        alignments: Mean (B, N + 1, S) of the attention of all layers and heads to the text.
+        gate: Logits (B, N + 1) that the clip ends at a step.
+        alignments: Attention (B, N + 1, S) to the text, averaged over layers and heads.
     """
 
     nats: Tensor
@@ -62,13 +63,13 @@ class TTSOutput(NamedTuple):
     alignments: Tensor
 
 
-class Spoken(NamedTuple):
-    """What was generated for one text.
+class GeneratedSpeech(NamedTuple):
+    """Result of `TokenTTS.speak` for one text.
 
     Attributes:
-        ids: (N,), int64.
-        finished: Whether the gate ended it, not the maximum length.
-        alignment: (N, S), attention to the text.
+        ids: Ids (N,), int64.
+        finished: Whether the gate ended the clip, rather than the maximum length.
+        alignment: Attention (N, S) to the text.
     """
 
     ids: Tensor
@@ -77,22 +78,22 @@ class Spoken(NamedTuple):
 
 
 class TokenTTS(nn.Module):
-    """Characters to ids.
+    """Transformer from characters to ids.
 
     Args:
-        codec: Preset, folder, or name on the hub, for the levels (and the rows of `embedding="codec"`).
+        codec: Preset, checkpoint directory, or name on the hub, for the levels (and the rows of `embedding="codec"`).
         num_characters: `len(Characters(…))`.
-        embedding: How the decoder reads ids, see `id_embedding`.
-        head: How it predicts them, see `FSQHead`.
-        d_model: Features D.
-        nhead: Heads A.
-        enc_layers: Layers over the text.
-        dec_layers: Layers over the ids.
-        d_ffn: Features inside a feed-forward layer.
-        dropout: After every part of a layer.
-        target_dropout: On the features of the embedded ids.
-        id_jitter: Share of digits of the ids read in training that move by one level.
-        id_drop: Share of the ids read in training that are left out whole, so that the decoder has to look at the text.
+        embedding: Embedding of the ids in the decoder, see `id_embedding`.
+        head: Mode of the head that predicts ids, see `FSQHead`.
+        d_model: Number of features D.
+        nhead: Number of attention heads A.
+        enc_layers: Number of encoder layers.
+        dec_layers: Number of decoder layers.
+        d_ffn: Number of hidden features of feed-forward layers.
+        dropout: Dropout after each part of a layer.
+        target_dropout: Dropout of the embedded ids.
+        id_jitter: Probability that a digit of the ids read in training moves by one level.
+        id_drop: Probability that an id read in training is dropped, so that the decoder has to rely on the text.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class TokenTTS(nn.Module):
         self.gate = nn.Linear(d_model, 1)
 
     def forward(self, text: Tensor, text_lengths: Tensor, ids: Tensor, id_lengths: Tensor) -> TTSOutput:
-        """Score ids (B, N) given characters (B, S)."""
+        """Compute the likelihood of ids (B, N) given characters (B, S)."""
         memory, readable = self.encode(text, text_lengths)
         x = self.target_dropout(self.id_embedding(self.jitter(ids)))
         if self.training and self.id_drop:
@@ -149,7 +150,7 @@ class TokenTTS(nn.Module):
         return TTSOutput(nats, self.gate(x)[..., 0].float(), torch.stack(alignments).mean(dim=0))
 
     def encode(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Characters (B, S) → features (B, S, D), and True (B, 1, 1, S) where there is text."""
+        """Characters (B, S) → features (B, S, D), and a mask (B, 1, 1, S) that is True at text."""
         positions = torch.arange(text.shape[1], device=text.device)
         readable = (positions < (text_lengths * text.shape[1]).round()[:, None])[:, None, None]
         x = self.text_embedding(text)
@@ -168,17 +169,17 @@ class TokenTTS(nn.Module):
         top_p: float = 1.0,
         gate_threshold: float = 0.5,
         generator: torch.Generator | None = None,
-    ) -> list[Spoken]:
-        """Generate ids for characters (B, S), each step computed once.
+    ) -> list[GeneratedSpeech]:
+        """Generate ids for characters (B, S), with cached keys and values.
 
         Args:
-            text: Characters.
+            text: Characters (B, S).
             text_lengths: Relative lengths (B,).
-            max_ids: Stop a clip there at the latest.
+            max_ids: Largest number of ids in a clip.
             temperature: See `FSQHead.sample`; 0 takes the most probable digits.
             top_p: See `FSQHead.sample`.
-            gate_threshold: Probability of the gate that ends a clip.
-            generator: Source of randomness.
+            gate_threshold: Gate probability above which a clip ends.
+            generator: Random number generator.
 
         Raises:
             ValueError: `max_ids` is not above 0, or `temperature` or `top_p` is out of range.
@@ -209,11 +210,11 @@ class TokenTTS(nn.Module):
             x = self.id_embedding(drawn[-1])[:, None]
         ids, alignment = torch.stack(drawn, dim=1), torch.stack(alignments, dim=1)
         rows = zip(ids, ends.tolist(), running.tolist(), alignment, strict=True)
-        return [Spoken(row[:end], not cut, weights[:end]) for row, end, cut, weights in rows]
+        return [GeneratedSpeech(row[:end], not cut, weights[:end]) for row, end, cut, weights in rows]
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward."""
+    """Encoder layer: self-attention and feed-forward."""
 
     def __init__(self, d_model: int, nhead: int, d_ffn: int, dropout: float):
         super().__init__()
@@ -230,7 +231,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention to the ids before, attention to the text, feed-forward."""
+    """Decoder layer: attention to the previous ids, attention to the text, and feed-forward."""
 
     def __init__(self, d_model: int, nhead: int, d_ffn: int, dropout: float):
         super().__init__()
@@ -242,7 +243,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def memory(self, memory: Tensor) -> KeysValues:
-        """Keys and values of the text (B, S, D), the same at every step."""
+        """Return the keys and values of the text (B, S, D), which are the same at every step."""
         return self.cross_attention.keys_values(memory)
 
     def forward(
@@ -250,7 +251,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, KeysValues]:
         """x (B, N, D) → (B, N, D), the mean attention (B, N, S) to the text, and the cache for the next step.
 
-        With a cache x is the one step that follows it.
+        With a cache, x is the single step that follows it.
         """
         y = self.self_norm(x)
         keys, values = self.self_attention.keys_values(y)
@@ -277,12 +278,12 @@ class Attention(nn.Module):
         return self._heads(keys), self._heads(values)
 
     def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """x (B, N, D) → (B, N, D); `mask` is True where a key may be read."""
+        """x (B, N, D) → (B, N, D); `mask` is True at keys that may be read."""
         out = F.scaled_dot_product_attention(self._heads(self.query(x)), *keys_values, attn_mask=mask, is_causal=causal)
         return self._joined(out)
 
     def with_weights(self, x: Tensor, keys_values: KeysValues, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, and the weights (B, N, S), mean of the heads."""
+        """Like `forward`, but also return the weights (B, N, S), averaged over heads."""
         queries = self._heads(self.query(x))
         keys, values = keys_values
         logits = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])
@@ -298,7 +299,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """x + W₂ gelu(W₁ norm(x))."""
+    """Feed-forward layer: x + W₂ gelu(W₁ norm(x))."""
 
     def __init__(self, d_model: int, d_ffn: int, dropout: float):
         super().__init__()
@@ -317,14 +318,14 @@ class FeedForward(nn.Module):
 
 
 def sinusoids(positions: Tensor, features: int) -> Tensor:
-    """Positions (N,) → (N, D): sines, then cosines, of wavelengths from 2π to 20,000π."""
+    """Positions (N,) → sinusoidal embeddings (N, D): sines, then cosines, with wavelengths from 2π to 20,000π."""
     steps = torch.arange(features // 2, device=positions.device)
     angles = positions[:, None] * torch.exp(-math.log(10_000) * steps / (features // 2))
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def gate_targets(lengths: Sequence[int] | Tensor, steps: int) -> Tensor:
-    """Lengths (B,) in ids → (B, steps): 1 at the step that ends the clip, NaN after it, which counts for nothing."""
+    """Lengths (B,) in ids → (B, steps): 0 before the step that ends the clip, 1 there, NaN (ignored) after it."""
     ends = torch.as_tensor(lengths)[:, None]
     position = torch.arange(steps, device=ends.device)
     return torch.where(position > ends, math.nan, (position == ends).float())

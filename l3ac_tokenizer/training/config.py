@@ -20,7 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ..configuration import CodecConfig
-from ..hub import preset_config
+from ..families import preset_config
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
 from .stft_discriminator import CHANNELS, FFT_SIZES

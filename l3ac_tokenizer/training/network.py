@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from ..hub import preset_config
+from ..families import preset_config
 from ..modeling import CodecModel
 from ..modeling.pretrained import ENCODER
 from .config import ConfigError, TrainingConfig, network_fields
@@ -73,7 +73,7 @@ class TrainableCodec(nn.Module):
         else:
             output = self.model(samples)
             audio, codes, latents = output.audio_values, output.audio_codes, output.latents
-        return audio.squeeze(1), self.model.quantizer.streams_to_ids(codes), latents
+        return audio.squeeze(1), self.model.quantizer.codebooks_to_ids(codes), latents
 
     def plain_state(self) -> dict[str, Tensor]:
         """State of the published network: weight norm and whitening folded in, float32."""

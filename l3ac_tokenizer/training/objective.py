@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..hub import preset_config
+from ..families import preset_config
 from .adversary import Adversary
 from .config import ConfigError, LossWeights, TrainingConfig
 from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, spectral_loss, stft_l1_loss

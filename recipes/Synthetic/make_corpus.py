@@ -1,16 +1,16 @@
-"""A made corpus of simple English sentences, spoken by espeak-ng, in the layout of LibriSpeech or of LJSpeech.
+"""Synthetic corpus of simple English sentences, spoken by espeak-ng, in the layout of LibriSpeech or LJSpeech.
 
     python recipes/Synthetic/make_corpus.py OUT --layout librispeech
     python recipes/Synthetic/make_corpus.py OUT --layout ljspeech
 
-For trying recipes where real corpora are too small: the sentences are drawn from a grammar of some eighty words, so a
-network of an hour's training can learn them. `librispeech` has several voices in `train-synthetic`, and in
-`dev-synthetic` and `test-synthetic` voices and sentences that are in no other subset. `ljspeech` has one voice, and no
-sentence twice; that voice is in no subset of the other. Same arguments and espeak-ng version, same audio. It needs the
+It is for trying the recipes without a large corpus: the sentences come from a grammar of about eighty words, which a
+network can learn in an hour. `librispeech` has several voices in `train-synthetic`; the voices and sentences of
+`dev-synthetic` and `test-synthetic` occur in no other subset. `ljspeech` has a single voice, which `librispeech` does
+not use, and never repeats a sentence. The same arguments and espeak-ng version give the same audio. It needs the
 program `espeak-ng`.
 """
 
-# ruff: noqa: SIM905 - long lists of words read better so
+# ruff: noqa: SIM905 - long lists of words are easier to read this way
 from __future__ import annotations
 
 import argparse
@@ -40,7 +40,7 @@ OPENINGS = ["then", "suddenly", "last week", "they say", "i think", "once"]
 
 
 class Voice(NamedTuple):
-    """A speaker: what espeak-ng calls the voice, and where its pitch lies (0 to 99)."""
+    """Speaker: the name of an espeak-ng voice, and its base pitch (0 to 99)."""
 
     name: str
     pitch: int
@@ -60,11 +60,11 @@ TRAIN_VOICES = [
 DEV_VOICES = [Voice("en-us+m5", 50), Voice("en-us+Alicia", 50), Voice("en-us+max", 50), Voice("en-us+shelby", 50)]
 TEST_VOICES = [Voice("en-us+m7", 45), Voice("en-us+f5", 50), Voice("en-us+linda", 50), Voice("en-us+benjamin", 50)]
 SINGLE_VOICE = Voice("en-us+f3", 50)
-"""Of `ljspeech`; in no subset of `librispeech`, so that a recogniser of those does not know it."""
+"""Voice of `ljspeech`, unknown to a recognizer trained on `librispeech`."""
 
 
 def sentences(random_numbers: random.Random) -> Iterator[str]:
-    """Sentences of the grammar, none twice."""
+    """Yield random sentences of the grammar, without repetition."""
     choice = random_numbers.choice
 
     def noun_phrase() -> str:
@@ -87,7 +87,7 @@ def sentences(random_numbers: random.Random) -> Iterator[str]:
 
 
 def speak(text: str, voice: Voice, speed: int, pitch: int, path: Path) -> None:
-    """Write one sentence as FLAC at 16 kHz.
+    """Synthesize one sentence and write it as FLAC at 16 kHz.
 
     Raises:
         OSError: espeak-ng fails, or the file cannot be written.
@@ -96,13 +96,13 @@ def speak(text: str, voice: Voice, speed: int, pitch: int, path: Path) -> None:
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0 or not done.stdout:
         reason = done.stderr.decode().strip() or "no audio"
-        raise OSError(f"espeak-ng cannot speak with the voice {voice.name} ({reason}): is it complete?")
+        raise OSError(f"espeak-ng cannot use the voice {voice.name} ({reason}): install all of its voices.")
     samples, _ = read_audio(io.BytesIO(_with_sizes(done.stdout)), RATE)
     write_audio(path, samples, RATE)
 
 
 def make_librispeech(out: Path, counts: dict[str, int], random_numbers: random.Random) -> None:
-    """Subsets of several voices each, of so many utterances a voice; those made first do not depend on the others."""
+    """Write subsets with `counts` utterances for each voice; earlier subsets do not depend on later ones."""
     texts = sentences(random_numbers)
     voices = {"train": TRAIN_VOICES, "dev": DEV_VOICES, "test": TEST_VOICES}
     speaker = 0
@@ -122,7 +122,7 @@ def make_librispeech(out: Path, counts: dict[str, int], random_numbers: random.R
 
 
 def make_ljspeech(out: Path, count: int, random_numbers: random.Random) -> None:
-    """One voice at one speed and pitch."""
+    """Write `count` utterances of one voice at one speed and pitch."""
     folder = out / "wavs"
     folder.mkdir(parents=True, exist_ok=True)
     texts = sentences(random_numbers)
@@ -136,7 +136,7 @@ def make_ljspeech(out: Path, count: int, random_numbers: random.Random) -> None:
 
 
 def _with_sizes(wav: bytes) -> bytes:
-    """A WAV from a pipe with the lengths in its header, which espeak-ng could not know."""
+    """Set the lengths in the header of a WAV that was written to a pipe, where espeak-ng cannot know them."""
     head, data = wav[:44], wav[44:]
     sizes = (len(data) + 36).to_bytes(4, "little"), len(data).to_bytes(4, "little")
     return head[:4] + sizes[0] + head[8:40] + sizes[1] + data
@@ -145,17 +145,21 @@ def _with_sizes(wav: bytes) -> bytes:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and make the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to make")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to create")
     parser.add_argument("--layout", choices=["librispeech", "ljspeech"], required=True)
-    parser.add_argument("--utterances", type=int, help="a training voice (40), or in all for ljspeech (800)")
     parser.add_argument(
-        "--held-out", type=int, default=15, help="utterances a dev or test voice (default: %(default)s)"
+        "--utterances",
+        type=int,
+        help="utterances per training voice (default: 40), or in total for ljspeech (default: 800)",
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=15, help="utterances per dev or test voice (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     if shutil.which("espeak-ng") is None:
-        parser.exit(1, "The program espeak-ng is not installed: install the package espeak-ng of your system.\n")
-    random_numbers = random.Random(f"{options.layout} {options.seed}")  # other sentences, too
+        parser.exit(1, "The program espeak-ng is missing: install the package espeak-ng of your system.\n")
+    random_numbers = random.Random(f"{options.layout} {options.seed}")  # the layouts have different sentences
     if options.layout == "ljspeech":
         make_ljspeech(options.out, options.utterances or 800, random_numbers)
     else:

@@ -1,4 +1,4 @@
-"""Running the recipes as a user does, on a made corpus."""
+"""Recipes run as by a user, on a synthetic corpus."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def run(folder: Path, script: str, *arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> str:
-    """Run a script of a recipe, and return what it printed."""
+    """Run a script of a recipe and return its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(RECIPES.parent)}
     done = subprocess.run(
         [*launcher, script, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -44,7 +44,7 @@ def run(folder: Path, script: str, *arguments: str, launcher: tuple[str, ...] = 
 
 
 def load(path: Path) -> ModuleType:
-    """A script of a recipe as a module, which finds those beside it."""
+    """Import a script of a recipe as a module that can import its siblings."""
     sys.path.insert(0, str(path.parent))
     try:
         spec = importlib.util.spec_from_file_location(f"{path.parts[-3]}_{path.stem}", path)
@@ -56,7 +56,7 @@ def load(path: Path) -> ModuleType:
 
 
 def asr_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[str]:
-    """`hparams/lstm_small.yaml`, made smaller still for the made corpus."""
+    """Arguments that shrink `hparams/lstm_small.yaml` for the synthetic corpus."""
     values = {
         "data_folder": data,
         "cached_data_folder": cache,
@@ -80,7 +80,7 @@ def asr_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
 
 
 def tts_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[str]:
-    """`hparams/transformer_small.yaml`, made smaller still for the made corpus."""
+    """Arguments that shrink `hparams/transformer_small.yaml` for the synthetic corpus."""
     values = {
         "data_folder": data,
         "cached_data_folder": cache,
@@ -104,7 +104,7 @@ def tts_arguments(data: Path, cache: Path, output: Path, **overrides) -> list[st
 
 @pytest.fixture(scope="session")
 def asr_run(tmp_path_factory) -> dict[str, Path]:
-    """Folders of a recogniser that was extracted for, trained and tested."""
+    """Folders of a recognizer after extraction, training and test."""
 
     def make(folder: Path) -> None:
         make_librispeech(folder / "data", {"train": 64, "dev": 8, "test": 12})
@@ -117,7 +117,7 @@ def asr_run(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def tts_run(tmp_path_factory) -> dict[str, Path]:
-    """Folders of a voice that was extracted for and trained."""
+    """Folders of a text-to-speech model after extraction and training."""
 
     def make(folder: Path) -> None:
         make_ljspeech(folder / "data", 64)
@@ -129,7 +129,7 @@ def tts_run(tmp_path_factory) -> dict[str, Path]:
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> dict[str, Path]:
-    """Folders that `make` fills, by one of the processes of pytest-xdist for all."""
+    """Folders filled by `make`, once for all processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):

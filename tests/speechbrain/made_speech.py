@@ -1,4 +1,4 @@
-"""A made language that anything learns in minutes: each letter is a chord of its own, a tenth of a second long."""
+"""Synthetic language that a model learns in minutes: each letter is a chord of a tenth of a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHORDS = {letter: (220 * 2 ** (place / 2), 700 + 500 * place) for place, letter 
 
 
 def speak(text: str, seed: int) -> np.ndarray:
-    """Audio (T,) of a sentence; the speaker's pitch and the noise depend on the seed."""
+    """Synthesize a sentence as audio (T,); the pitch of the speaker and the noise depend on the seed."""
     rng = np.random.default_rng(seed)
     detune = 1 + 0.02 * rng.standard_normal()
     pieces = [np.zeros(RATE // 20)]
@@ -38,7 +38,7 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def make_librispeech(folder: Path, counts: dict[str, int]) -> Path:
-    """Subsets of so many utterances in the layout of LibriSpeech, each of one speaker."""
+    """Write subsets with `counts` utterances in the layout of LibriSpeech, each of one speaker."""
     for speaker, (split, count) in enumerate(counts.items(), 1):
         chapter = folder / split / str(speaker) / "7"
         chapter.mkdir(parents=True)
@@ -52,7 +52,7 @@ def make_librispeech(folder: Path, counts: dict[str, int]) -> Path:
 
 
 def make_ljspeech(folder: Path, count: int, sessions: int = 4) -> Path:
-    """A corpus in the layout of LJSpeech."""
+    """Write a corpus in the layout of LJSpeech."""
     (folder / "wavs").mkdir(parents=True)
     lines = []
     for number, text in enumerate(sentences(count, 9)):

@@ -1,4 +1,4 @@
-"""The YAML files: that they load, and that the paper's sizes are DASB's."""
+"""The YAML files load, and the large ones have the sizes of DASB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def load_hparams(path, **overrides):
 
 
 def parameters(module) -> float:
-    """Millions of parameters."""
+    """Number of parameters in millions."""
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
 

@@ -40,7 +40,7 @@ def codec(request, tmp_path) -> str:
 
 @pytest.fixture
 def manifest(tmp_path):
-    """A manifest of three clips, and the folder that they lie in."""
+    """A manifest of three clips, and their folder."""
     make_librispeech(tmp_path / "corpus", {"train": 3})
     chapter = tmp_path / "corpus" / "train" / "1" / "7"
     rows = [(name, path, "1", "AB CD") for name, path in audio_by_id(chapter).items()]
@@ -126,7 +126,7 @@ def test_ids_of_other_weights_or_levels_are_refused(manifest, codec, tmp_path):
 
 
 def with_other_weights(codec, folder):
-    """The same codec but for its weights."""
+    """The same codec with other weights."""
     other = CodecModel.from_pretrained(codec)
     with torch.no_grad():
         other.latent_layer.bias.add_(0.5)
@@ -243,7 +243,7 @@ def test_stacked_frames_stand_side_by_side():
     assert torch.equal(StackFrames(1)(x), x)
 
 
-def test_what_a_recogniser_reads_of_a_clip_is_the_same_in_any_batch(codec):
+def test_what_a_recognizer_reads_of_a_clip_is_the_same_in_any_batch(codec):
     frontend = Frontend(codec, dim=6, stack=2).eval()
     ids, counts = torch.randint(45, (2, 8)), torch.tensor([8, 5])
     together, lengths = frontend(ids, counts / 8)

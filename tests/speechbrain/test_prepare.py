@@ -1,4 +1,4 @@
-"""Preparation of the two corpora, and what is said when it cannot be done."""
+"""Preparation of the two corpora, and its errors."""
 
 from __future__ import annotations
 

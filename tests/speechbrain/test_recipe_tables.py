@@ -1,4 +1,4 @@
-"""The tables of recipes in the form of SpeechBrain's own `tests/recipes`, run as it runs them."""
+"""Tables of recipes in the format of SpeechBrain's `tests/recipes`, run in the same way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = RECIPES.parent
 
 
 def rows() -> list[dict[str, str]]:
-    """Every recipe of every table."""
+    """Rows of all recipe tables."""
     every = []
     for table in sorted((ROOT / "tests" / "recipes").glob("*.csv")):
         with open(table, encoding="utf-8", newline="") as file:

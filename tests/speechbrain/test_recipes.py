@@ -1,4 +1,4 @@
-"""The recipes from audio to word error rates, as a user runs them, on a made corpus with the bundled codec."""
+"""Recipes from audio to word error rates, run as by a user, on a synthetic corpus with the bundled codec."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from conftest import ASR, TORCHRUN, TTS, asr_arguments, load, run, tts_arguments
 from hyperpyyaml import load_hyperpyyaml
 
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.speechbrain import IdStore, TokenRecogniser, read_manifest, write_manifest
+from l3ac_tokenizer.speechbrain import IdStore, TokenRecognizer, read_manifest, write_manifest
 
 
 def hparams_of(recipe: Path, arguments: list[str], output: Path) -> dict:
-    """What a recipe makes of its arguments."""
+    """Load the hyperparameters of a recipe with arguments."""
     path, *rest = arguments
     overrides = dict(argument.removeprefix("--").split("=", 1) for argument in rest)
     text = "\n".join(f"{name}: {value}" for name, value in {**overrides, "output_folder": output}.items())
@@ -29,14 +29,14 @@ def hparams_of(recipe: Path, arguments: list[str], output: Path) -> dict:
 
 
 def logged(folder: Path, name: str) -> list[float]:
-    """A value of every line of a `train_log.txt` that has it."""
+    """Values of a name in all lines of a `train_log.txt`."""
     return [float(value) for value in re.findall(rf"{name}: ([-+.\de]+)", (folder / "train_log.txt").read_text())]
 
 
 # ---------------------------------------------------------------------------------------------- recognition
 
 
-def test_the_recogniser_learns_the_made_language(asr_run):
+def test_the_recognizer_learns_the_made_language(asr_run):
     assert logged(asr_run["output"], "test WER")[-1] < 30
     errors = logged(asr_run["output"], "valid WER")
     assert errors[0] > 90 and min(errors) < 30
@@ -50,28 +50,28 @@ def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
     assert len(list((output / "save").glob("CKPT*"))) in (1, 2)  # the best and the last
 
 
-def test_the_recogniser_of_a_run_reads_audio_and_ids_alike(asr_run):
-    recogniser = TokenRecogniser(asr_run["output"])
+def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
+    recognizer = TokenRecognizer(asr_run["output"])
     store = IdStore(asr_run["cache"] / "ids", "l3ac-1k")
     rows = read_manifest(asr_run["cache"] / "test.csv")
     right = 0
     for row in rows:
         wave, _ = read_audio(row.wav.replace("$data_root", str(asr_run["data"])), 16_000)
-        assert recogniser(wave) == recogniser.recognise_ids(store[row.ID])
-        right += recogniser(wave) == row.wrd
+        assert recognizer(wave) == recognizer.recognize_ids(store[row.ID])
+        right += recognizer(wave) == row.wrd
     assert right >= len(rows) / 4
 
 
 def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"hyperparams\.yaml: give the output_folder"):
-        TokenRecogniser(tmp_path)
+        TokenRecognizer(tmp_path)
     shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
-        TokenRecogniser(tmp_path)
+        TokenRecognizer(tmp_path)
     settings = tmp_path / "hyperparams.yaml"
     settings.write_text(settings.read_text().replace("inputs: ids", "inputs: log_mel"))
-    with pytest.raises(ValueError, match="reads log_mel and no ids"):
-        TokenRecogniser(tmp_path)
+    with pytest.raises(ValueError, match="reads log_mel instead of ids"):
+        TokenRecognizer(tmp_path)
 
 
 def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
@@ -99,7 +99,7 @@ def test_too_few_utterances_for_the_processes_are_said(asr_run, tmp_path, monkey
     units = SimpleNamespace(sp=None)
     batches = len(train.dataio_prepare(hparams, units)[3])
     monkeypatch.setenv("WORLD_SIZE", str(batches))
-    with pytest.raises(ValueError, match=rf"train\.csv has 64 utterances, which are {batches} batches, too few for"):
+    with pytest.raises(ValueError, match=rf"train\.csv has 64 utterances in {batches} batches, too few for"):
         train.dataio_prepare(hparams, units)
 
 
@@ -166,10 +166,10 @@ def test_an_anchor_takes_the_place_of_the_ids(asr_run, tmp_path):
 
 def test_the_voice_speaks_the_made_language(tts_run, asr_run):
     arguments = tts_arguments(*tts_run.values())
-    said = run(TTS, "evaluate.py", *arguments, f"--recogniser=tokens:{asr_run['output']}")
+    said = run(TTS, "evaluate.py", *arguments, f"--recognizer=tokens:{asr_run['output']}")
     folder = tts_run["output"] / "eval_test"
     results = json.loads((folder / "results.json").read_text())
-    assert results["recogniser"] == "token ASR (run)"
+    assert results["recognizer"] == "token ASR (run)"
     assert results["scores"]["generated"]["WER"] < 60
     assert set(results["scores"]) == {"generated", "codec", "recording"}
     assert results["scores"]["codec"]["dWER"] >= 0

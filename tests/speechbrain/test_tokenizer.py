@@ -1,4 +1,4 @@
-"""Codecs of both families behind the interfaces of DASB and of SpeechBrain."""
+"""Codecs of both families with the interfaces of DASB and SpeechBrain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def codec(request, tmp_path) -> str:
 
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips (B, T) with noise where there is padding, and relative lengths."""
+    """Clips (B, T) with noise in their padding, and relative lengths."""
     longest = max(SAMPLES)
     wave = 0.3 * torch.randn(len(SAMPLES), longest)
     for row, count in enumerate(SAMPLES):
@@ -83,7 +83,7 @@ def test_a_frozen_codec_stays_as_it_is_in_training(codec, batch):
 
 def test_what_one_codebook_cannot_do_is_refused(codec, batch):
     tokenizer = L3ACTokenizer(codec)
-    with pytest.raises(ValueError, match="`num_codebooks` is 2 and the codec has 1"):
+    with pytest.raises(ValueError, match="`num_codebooks` is 2; it must be 1 or None"):
         tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
     with pytest.raises(ValueError, match="the codec has 45 ids"):
         tokenizer.get_pretrained_embeddings(vocab_size=1024)

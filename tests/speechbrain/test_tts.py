@@ -1,4 +1,4 @@
-"""The model from characters to ids."""
+"""Text-to-speech model from characters to ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model(tiny_model, tmp_path) -> TokenTTS:
 
 @pytest.fixture
 def batch():
-    """Two texts and clips with other texts and ids where there is padding, and their relative lengths."""
+    """Two texts and clips with arbitrary characters and ids in their padding, and relative lengths."""
     text, ids = torch.randint(1, 12, (2, max(TEXTS))), torch.randint(45, (2, max(COUNTS)))
     return text, torch.tensor(TEXTS) / max(TEXTS), ids, torch.tensor(COUNTS) / max(COUNTS)
 

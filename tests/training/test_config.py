@@ -115,7 +115,7 @@ def test_command_line_overrides(tmp_path):
         ),
         (["--model", "{attention_window: wide}"], "model: Field 'attention_window' expected int, got str"),
         (["--model.attention_window", "0"], "model: `attention_window` is 0; it must be at least 1."),
-        (["--preset", "l3ac-2k"], "There is no preset 'l3ac-2k'"),
+        (["--preset", "l3ac-2k"], "'l3ac-2k' is not a preset"),
         (["--max-steps", "0"], "max_steps is 0; it must be at least 1."),
         (["--max-minutes", "0"], "max_minutes is 0; it must be above 0."),
         (["--log-every", "0"], "log_every is 0; it must be at least 1."),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hf_integration.verify import deterministic_tensor
+from l3ac_tokenizer.conversion.golden_weights import deterministic_tensor
 from l3ac_tokenizer.training.losses import (
     hinge_adversarial_loss,
     hinge_discriminator_loss,

@@ -1,11 +1,11 @@
-"""What a trained run makes of unseen texts: audio files, word error rates, and a page to listen to.
+"""Evaluation of a trained run on unseen texts: audio files, word error rates, and a listening page.
 
     python evaluate.py hparams/transformer_small.yaml --data_folder LJSPEECH --cached_data_folder CACHE \
-        --recogniser tokens:ASR_RUN
+        --recognizer tokens:ASR_RUN
 
 It takes the YAML file and the arguments of `train.py`, and writes into `<output_folder>/eval_<split>`: the generated
-clips, `index.html`, `results.json`, and the alignments of the recognised words. WER is against the text; dWER against
-what the recogniser makes of the recording, as DASB has it.
+clips, `index.html`, `results.json`, and the alignments of the recognized words. The reference of WER is the text; that
+of dWER is the words recognized in the recording, as in DASB.
 """
 
 import json
@@ -29,25 +29,25 @@ from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips
 from l3ac_tokenizer.speechbrain import check_run
 from l3ac_tokenizer.speechbrain.page import SynthesizedClip, write_page, write_picture
-from l3ac_tokenizer.speechbrain.recognition import TokenRecogniser
+from l3ac_tokenizer.speechbrain.recognition import TokenRecognizer
 
 logger = logging.getLogger(__name__)
 
 HEARING_RATE = 16_000
-"""Of what recognisers and embeddings of speakers take, in Hz."""
+"""Sampling rate of the input of recognizers and speaker embeddings, in Hz."""
 
 KINDS = ("generated", "codec", "recording")
-"""What is scored: the clip made from the text, the recording through the codec, the recording.
+"""Kinds of scored audio: speech generated from the text, the recording after the codec, and the recording.
 
-The recogniser of the project reads the ids of the first and the last as they are, and encodes the audio of the second
+The recognizer `tokens:RUN` reads the ids of the first and the last directly, and encodes the audio of the second
 again."""
 
 
 class Scores:
-    """Words and speakers of clips of every kind."""
+    """Word errors and speaker similarities of each kind of audio."""
 
-    def __init__(self, recogniser, embed):
-        self.recogniser = recogniser
+    def __init__(self, recognizer, embed):
+        self.recognizer = recognizer
         self.embed = embed
         self.wer = {kind: ErrorRateStats() for kind in KINDS}
         self.cer = {kind: ErrorRateStats(split_tokens=True) for kind in KINDS}
@@ -55,13 +55,13 @@ class Scores:
         self.similarities = {kind: [] for kind in KINDS[:-1]}
 
     def hear(self, wave, ids):
-        """The words in a clip (T,) at 16 kHz, or in its ids (N,) where there are any and the recogniser reads them."""
-        if ids is not None and isinstance(self.recogniser, TokenRecogniser):
-            return self.recogniser.recognise_ids(ids)
-        return self.recogniser(wave)
+        """Recognize a clip (T,) at 16 kHz, or its ids (N,) if they are given and the recognizer reads ids."""
+        if ids is not None and isinstance(self.recognizer, TokenRecognizer):
+            return self.recognizer.recognize_ids(ids)
+        return self.recognizer(wave)
 
     def add(self, name, text, waves, ids):
-        """Score the clips (T,) at 16 kHz and ids (N,) of one text by kind, and return what was heard in them."""
+        """Score the clips (T,) at 16 kHz and ids (N,) of one text, and return the recognized words; all by kind."""
         heard = {kind: self.hear(waves[kind], ids.get(kind)) for kind in KINDS}
         words = {kind: normalized_words(heard[kind]) for kind in KINDS}
         for kind in KINDS:
@@ -74,7 +74,7 @@ class Scores:
         return heard
 
     def results(self):
-        """Percent of errors, and mean similarities, by kind."""
+        """Return error rates in percent and mean similarities by kind."""
         table = {kind: {} for kind in KINDS}
         for name, metrics in (("WER", self.wer), ("CER", self.cer), ("dWER", self.dwer)):
             for kind, metric in metrics.items():
@@ -85,23 +85,23 @@ class Scores:
         return table
 
     def write_alignments(self, folder):
-        """The files that SpeechBrain writes of word errors."""
+        """Write the word alignments, in the format of SpeechBrain."""
         for kind, metric in self.wer.items():
             with open(folder / f"wer_{kind}.txt", "w", encoding="utf-8") as file:
                 metric.write_stats(file)
 
 
-def make_recogniser(name, device):
-    """The project's own recogniser for `tokens:RUN`, or any other by name."""
+def make_recognizer(name, device):
+    """Open the recognizer of the recipe for `tokens:RUN`, or another one by name."""
     kind, _, run = name.partition(":")
-    return TokenRecogniser(run, device) if kind == "tokens" else open_recognizer(name, device)
+    return TokenRecognizer(run, device) if kind == "tokens" else open_recognizer(name, device)
 
 
 def main(argv):
-    """Generate, score, and write it all down.
+    """Generate speech, score it, and write the results.
 
     Raises:
-        ValueError: Nothing was trained in `output_folder` yet.
+        ValueError: `output_folder` has no checkpoint.
     """
     _, hparams, run_opts, _ = load_hparams(argv)
     device = run_opts["device"] or infer_device()
@@ -116,7 +116,7 @@ def main(argv):
     numbers = some_of(len(data), hparams["eval_clips"], hparams["seed"])
     speaker_model = hparams["speaker_model"]
     scores = Scores(
-        make_recogniser(hparams["recogniser"], device),
+        make_recognizer(hparams["recognizer"], device),
         open_embedder(speaker_model, device) if speaker_model else None,
     )
     folder = Path(hparams["output_folder"], f"eval_{hparams['eval_split']}")
@@ -146,7 +146,7 @@ def main(argv):
         clips.append(SynthesizedClip(name, text, audio, heard, picture if drawn else None))
 
     results = {
-        "recogniser": scores.recogniser.label,
+        "recognizer": scores.recognizer.label,
         "clips": len(clips),
         "ended by the gate": finished,
         "temperature": hparams["temperature"],

@@ -1,6 +1,6 @@
-"""LJSpeech, or a corpus of one speaker in its layout, to the CSV files of the recipe.
+"""Preparation of LJSpeech, or a single-speaker corpus in its layout: writes the CSV files of the recipe.
 
-The layout is `metadata.csv` with lines `ID|text|normalised text` and `wavs/ID` in any format that soundfile reads.
+The layout is `metadata.csv` with lines `ID|text|normalized text` and `wavs/ID` in any format that soundfile reads.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def prepare_ljspeech(
     """Write `train.csv`, `valid.csv` and `test.csv`.
 
     Args:
-        data_folder: with `metadata.csv` and `wavs`.
-        save_folder: of the CSV files.
-        split: `"session"` keeps the clips of a session (`LJ001-0001` is of `LJ001`) together, as chapters of one book
-            should be; `"random"` is for corpora without sessions.
-        split_ratio: parts of the three files, in any unit.
-        seed: of the split.
-        skip_prep: do nothing.
+        data_folder: Folder with `metadata.csv` and `wavs`.
+        save_folder: Folder for the CSV files.
+        split: `"session"` keeps the clips of a session together (`LJ001-0001` belongs to `LJ001`), as is right for
+            chapters of a book; `"random"` is for corpora without sessions.
+        split_ratio: Relative sizes of the three files.
+        seed: Seed of the split.
+        skip_prep: Do nothing.
 
     Raises:
-        FileNotFoundError: the corpus is not there.
-        ValueError: another `split`, or too few sessions or clips for three files.
+        FileNotFoundError: The corpus is missing.
+        ValueError: `split` is unknown, or there are too few sessions or clips for three files.
     """
     if skip_prep:
         return
@@ -65,15 +65,15 @@ def prepare_ljspeech(
 
 
 def read_corpus(data_folder: str) -> Iterator[tuple[str, Path | None, str, str]]:
-    """Name, audio, speaker and text of each clip.
+    """Yield the name, audio file, speaker and text of each clip.
 
     Raises:
-        FileNotFoundError: the corpus is not there.
+        FileNotFoundError: The corpus is missing.
     """
     metadata, wavs = Path(data_folder, "metadata.csv"), Path(data_folder, "wavs")
     for path in (metadata, wavs):
         if not path.exists():
-            raise FileNotFoundError(f"There is no {path}: give the folder of LJSpeech-1.1 as --data_folder.")
+            raise FileNotFoundError(f"{path} does not exist: give the folder of LJSpeech-1.1 as --data_folder.")
     audio = audio_by_id(wavs)
     for line in metadata.read_text("utf-8").splitlines():
         name, _, rest = line.partition("|")
@@ -83,10 +83,10 @@ def read_corpus(data_folder: str) -> Iterator[tuple[str, Path | None, str, str]]
 
 
 def split_rows(rows: Sequence[Utterance], split: str, split_ratio: Sequence[float], seed: int) -> list[list[Utterance]]:
-    """Three parts of the rows, each in the order of the corpus.
+    """Split the rows into three parts, each in the order of the corpus.
 
     Raises:
-        ValueError: another `split`, or too few groups.
+        ValueError: `split` is unknown, or there are too few groups.
     """
     if split not in ("session", "random"):
         raise ValueError(f"`split` is {split!r}; it must be session or random.")

@@ -1,11 +1,11 @@
-"""Text to speech through L3AC ids: a Transformer from characters to ids, after DASB's Tokotron.
+"""Text-to-speech on L3AC ids: a transformer from characters to ids, after DASB's Tokotron.
 
     python extract.py hparams/transformer.yaml --data_folder LJSPEECH --cached_data_folder CACHE
     python train.py hparams/transformer.yaml --data_folder LJSPEECH --cached_data_folder CACHE
     python evaluate.py hparams/transformer.yaml --data_folder LJSPEECH --cached_data_folder CACHE
 
-The same command goes on after any stop. `hparams/transformer_small.yaml` is a size for a CPU and an hour of speech.
-Several processes: `torchrun --nproc_per_node=2 train.py hparams/transformer.yaml …`, on CPUs with
+Run the same command again to resume after an interruption. `hparams/transformer_small.yaml` is sized for a CPU and an
+hour of speech. Several processes: `torchrun --nproc_per_node=2 train.py hparams/transformer.yaml …`, on CPUs with
 `--distributed_backend=gloo`.
 """
 
@@ -32,15 +32,15 @@ logger = logging.getLogger(__name__)
 
 
 class TTS(sb.Brain):
-    """Characters → ids, with a gate that ends them."""
+    """Text-to-speech model: characters → ids, with an end-of-clip gate."""
 
     def compute_forward(self, batch, stage):
-        """Score the ids of each text."""
+        """Compute the likelihood of the ids of each text."""
         batch = batch.to(self.device)
         return self.modules.model(*batch.characters, *batch.ids)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Nats an id, the gate's loss, and the guided attention of the first epochs."""
+        """Return the loss: nats per id, gate loss and, in the first epochs, guided attention."""
         ids, lengths = batch.ids
         counts = (lengths * ids.shape[1]).round()
         nats = predictions.nats.sum() / counts.sum()
@@ -61,7 +61,7 @@ class TTS(sb.Brain):
         return loss
 
     def guided_attention_loss(self, predictions, batch):
-        """How far the attention to the text lies from its diagonal."""
+        """Return the loss for attention to the text away from the diagonal."""
         characters, character_lengths = batch.characters
         ids, lengths = batch.ids
         return self.hparams.guided_attention(
@@ -71,16 +71,16 @@ class TTS(sb.Brain):
         )
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """The learning rate changes with every step."""
+        """Update the learning rate after every step."""
         if should_step:
             self.hparams.lr_annealing(self.optimizer)
 
     def on_stage_start(self, stage, epoch):
-        """Start the means of the losses."""
+        """Reset the means of the losses."""
         self.sums, self.count = {}, 0
 
     def on_stage_end(self, stage, stage_loss, epoch):
-        """Log, keep the best and the last checkpoint, and let the model speak."""
+        """Log, keep the best and the last checkpoint, and write samples."""
         stats = {"loss": stage_loss, **{name: value / self.count for name, value in self.sums.items()}}
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
@@ -95,7 +95,7 @@ class TTS(sb.Brain):
             self.write_samples(Path(self.hparams.output_folder, "samples", f"epoch_{epoch:03d}"))
 
     def write_samples(self, folder):
-        """What the model makes of some texts of the validation set."""
+        """Synthesize some texts of the validation set."""
         folder.mkdir(parents=True, exist_ok=True)
         for row in self.samples:
             audio, _ = speak(self.modules.model, self.codec, row["characters"], self.hparams)
@@ -104,7 +104,7 @@ class TTS(sb.Brain):
 
 @torch.no_grad()
 def speak(model, codec, characters, hparams, generator=None):
-    """Audio (T,) of characters (S,), and the ids and attention behind it."""
+    """Synthesize characters (S,): return audio (T,) and the generated ids with their attention."""
     model = getattr(model, "module", model).eval()
     device = next(model.parameters()).device
     spoken = model.speak(
@@ -121,10 +121,10 @@ def speak(model, codec, characters, hparams, generator=None):
 
 
 def dataio_prepare(hparams):
-    """The datasets of characters and ids by split.
+    """Return the datasets of characters and ids by split.
 
     Raises:
-        ValueError: There are too few clips for a batch on each process.
+        ValueError: There are too few clips for a batch in each process.
     """
     store = IdStore(hparams["tokens_folder"], hparams["codec"])
 
@@ -139,11 +139,13 @@ def dataio_prepare(hparams):
         key_test = {"id": known.__contains__, "wrd": is_speakable}
         datasets[name] = data.filtered_sorted(key_test=key_test, sort_key="duration")
         if silent := len(known) - len(datasets[name]):
-            logger.warning("%s: %d of %d texts are skipped: no character is in the alphabet.", path, silent, len(known))
+            logger.warning(
+                "%s: skipped %d of %d texts without any character of the alphabet.", path, silent, len(known)
+            )
     needed = hparams["batch_size"] * int(os.environ.get("WORLD_SIZE", 1))
     if len(datasets["train"]) < needed:
         raise ValueError(
-            f"{hparams['train_csv']} has {len(datasets['train'])} clips and one step of all processes takes {needed}: "
+            f"{hparams['train_csv']} has {len(datasets['train'])} clips, but a step of all processes needs {needed}: "
             "give more clips, a lower batch_size, or fewer processes."
         )
 
@@ -165,29 +167,29 @@ def dataio_prepare(hparams):
 
 
 def some_of(count, most, seed):
-    """Numbers of at most `most` of `count` clips, of all for None; drawn, since the first are the shortest."""
+    """Draw the indices of at most `most` of `count` clips (None: all); the first clips are the shortest."""
     return sorted(random.Random(seed).sample(range(count), count if most is None else min(count, most)))
 
 
 def load_hparams(argv):
-    """The YAML file with the arguments of the command line.
+    """Load the YAML file, with overrides from the command line.
 
     Raises:
-        ValueError: `num_characters` is not that of the alphabet.
+        ValueError: `num_characters` does not match the alphabet.
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
     if hparams["num_characters"] != len(hparams["characters"]):
         raise ValueError(
-            f"`num_characters` is {hparams['num_characters']} and the alphabet has {len(hparams['characters'])} with "
-            "padding: give that."
+            f"`num_characters` is {hparams['num_characters']}; it must be {len(hparams['characters'])}, the size of "
+            "the alphabet with padding."
         )
     return hparams_file, hparams, run_opts, overrides
 
 
 def main(argv):
-    """Train; `evaluate.py` tests."""
+    """Train the model; `evaluate.py` tests it."""
     _, run_opts, _ = sb.parse_arguments(argv)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams_file, hparams, run_opts, overrides = load_hparams(argv)
@@ -196,7 +198,9 @@ def main(argv):
     )
     run_on_main(prepare_ljspeech, kwargs=hparams["prepare"])
     datasets = dataio_prepare(hparams)
-    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])  # the ids are its own: that was checked
+    run_on_main(
+        note_codec, args=[hparams["save_folder"], hparams["codec"]]
+    )  # `dataio_prepare` has checked that the ids come from it
     brain = TTS(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

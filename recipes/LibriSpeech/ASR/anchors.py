@@ -1,4 +1,4 @@
-"""What the ids are measured against: the same recogniser on other inputs from the same audio.
+"""Baseline inputs for the recognizer, computed from the same audio as the ids.
 
     python anchors.py hparams/lstm_small.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE --inputs log_mel
     python train.py hparams/lstm_small.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE \
@@ -6,12 +6,12 @@
 
 | `--inputs` | frames | `--input_size` |
 |---|---|---:|
-| `latents` | the codec's latents before rounding: what the ids lose to rounding | number of levels |
-| `log_mel` | 80 log-mel bands with the codec's hop: no codec at all | 80 |
-| `pca_fsq` | principal components of the log-mel bands, as many as an id has digits, rounded to its levels | the same |
+| `latents` | the codec's latents before rounding; shows the cost of rounding | number of levels |
+| `log_mel` | 80 log-mel bands with the codec's hop, without any codec | 80 |
+| `pca_fsq` | principal components of the log-mel bands, one for each digit, rounded to its levels | number of levels |
 
-Means, variances and principal components are those of the training subset. All frames are kept in memory: these are
-anchors for small corpora.
+Means, variances and principal components are computed on the training subset. All frames are kept in memory, so this
+is for small corpora.
 """
 
 import sys
@@ -32,7 +32,7 @@ MEL_BANDS = 80
 
 
 def log_mel(wave, codec):
-    """Log-mel bands (N, 80) of a clip (T,), one frame an id."""
+    """Return log-mel bands (N, 80) of a clip (T,), one frame for each id."""
     config = codec.config
     hop = 1000 * config.hop_length / config.sampling_rate
     fbank = Fbank(sample_rate=config.sampling_rate, n_mels=MEL_BANDS, hop_length=hop, win_length=25)
@@ -41,19 +41,19 @@ def log_mel(wave, codec):
 
 
 def latents(wave, codec):
-    """Latents (N, L) of a clip (T,)."""
+    """Return the latents (N, L) of a clip (T,)."""
     return codec.encode(torch.from_numpy(wave)[None, None]).latents[0].numpy()
 
 
 def normalized(frames, training_names):
-    """Frames (N, F) of every clip with mean 0 and variance 1 in training."""
+    """Normalize the frames (N, F) of all clips to mean 0 and variance 1 in training."""
     training = np.concatenate([frames[name] for name in training_names])
     mean, scale = training.mean(axis=0), training.std(axis=0)
     return {name: (each - mean) / scale for name, each in frames.items()}
 
 
 def pca_fsq(mels, training_names, levels):
-    """The frames (N, 80) of every clip on L principal components, rounded to levels in [-1, 1], (N, L)."""
+    """Project the frames (N, 80) of all clips to L principal components, rounded to levels in [-1, 1]: (N, L)."""
     _, vectors = np.linalg.eigh(np.cov(np.concatenate([mels[name] for name in training_names]).T))
     basis = vectors[:, ::-1][:, : len(levels)]
     components = normalized({name: each @ basis for name, each in mels.items()}, training_names)
@@ -63,10 +63,10 @@ def pca_fsq(mels, training_names, levels):
 
 @torch.inference_mode()
 def main(argv):
-    """Compute the frames of every utterance that the CSV files list.
+    """Compute the frames of every utterance in the CSV files.
 
     Raises:
-        ValueError: `inputs` is none of the anchors.
+        ValueError: `inputs` is not one of the baseline inputs.
     """
     hparams_file, _, overrides = sb.parse_arguments(argv)
     with open(hparams_file, encoding="utf-8") as file:

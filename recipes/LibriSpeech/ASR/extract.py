@@ -1,8 +1,8 @@
-"""The audio of the recipe to ids, once: `train.py` reads nothing else.
+"""Encode the audio of the recipe to ids, once; `train.py` reads only these.
 
     python extract.py hparams/lstm_small.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE
 
-It takes the YAML file and the arguments of `train.py`, and goes on where it was stopped.
+It takes the YAML file and the arguments of `train.py`. Run it again to resume after an interruption.
 """
 
 import sys
@@ -16,7 +16,7 @@ from l3ac_tokenizer.speechbrain import extract_ids
 
 
 def main(argv: list[str]) -> None:
-    """Prepare the CSV files and encode what they list."""
+    """Prepare the CSV files and encode their utterances."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)

@@ -1,7 +1,7 @@
-"""LibriSpeech, or a corpus in its layout, to the CSV files of the recipe.
+"""Preparation of LibriSpeech, or a corpus in its layout: writes the CSV files of the recipe.
 
-A subset is a folder `SPEAKER/CHAPTER` with `SPEAKER-CHAPTER.trans.txt` and the audio of each utterance under its name,
-in any format that soundfile reads.
+A subset has folders `SPEAKER/CHAPTER` with `SPEAKER-CHAPTER.trans.txt` and one audio file for each utterance, named
+after it, in any format that soundfile reads.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def prepare_librispeech(
     te_splits: Sequence[str],
     skip_prep: bool = False,
 ) -> None:
-    """Write `train.csv` and `valid.csv` of their subsets, and one file for each subset to test on.
+    """Write `train.csv`, `valid.csv` and one CSV file for each test subset.
 
     Args:
-        data_folder: with the folders of the subsets.
-        save_folder: of the CSV files.
-        tr_splits: subsets to train on.
-        dev_splits: subsets to choose on.
-        te_splits: subsets to test on.
-        skip_prep: do nothing.
+        data_folder: Folder that holds the subsets.
+        save_folder: Folder for the CSV files.
+        tr_splits: Training subsets.
+        dev_splits: Validation subsets.
+        te_splits: Test subsets.
+        skip_prep: Do nothing.
 
     Raises:
-        FileNotFoundError: a subset is not there.
-        ValueError: one has no utterance with audio and transcript.
+        FileNotFoundError: A subset is missing.
+        ValueError: A subset has no utterance with audio and transcript.
     """
     if skip_prep:
         return
@@ -61,16 +61,16 @@ def prepare_librispeech(
 
 
 def read_split(data_folder: str, split: str) -> Iterator[tuple[str, Path | None, str, str]]:
-    """Name, audio, speaker and text of each utterance of a subset.
+    """Yield the name, audio file, speaker and text of each utterance of a subset.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: The subset is missing.
     """
     transcripts = sorted(Path(data_folder, split).glob("*/*/*.trans.txt"))
     if not transcripts:
         raise FileNotFoundError(
-            f"There is no {Path(data_folder, split)}/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: give the folder that "
-            f"holds the subset {split} of LibriSpeech as --data_folder, or other subsets."
+            f"{Path(data_folder, split)} has no SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: give the folder that holds "
+            f"the subset {split} of LibriSpeech as --data_folder, or other subsets."
         )
     for transcript in transcripts:
         audio = audio_by_id(transcript.parent)

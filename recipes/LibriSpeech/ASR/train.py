@@ -1,10 +1,11 @@
-"""Speech recognition from L3AC ids: an LSTM trained with CTC, as DASB trains it on other tokenizers.
+"""Speech recognition from L3AC ids: an LSTM trained with CTC, as in DASB for other tokenizers.
 
     python extract.py hparams/lstm.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE
     python train.py hparams/lstm.yaml --data_folder LIBRISPEECH --cached_data_folder CACHE
 
-The same command goes on after any stop. `hparams/lstm_small.yaml` is a size for a CPU and an hour of speech. Several
-processes: `torchrun --nproc_per_node=2 train.py hparams/lstm.yaml …`, on CPUs with `--distributed_backend=gloo`.
+Run the same command again to resume after an interruption. `hparams/lstm_small.yaml` is sized for a CPU and an hour of
+speech. Several processes: `torchrun --nproc_per_node=2 train.py hparams/lstm.yaml …`, on CPUs with
+`--distributed_backend=gloo`.
 """
 
 import logging
@@ -29,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class ASR(sb.Brain):
-    """Ids → LSTM → CTC."""
+    """Speech recognizer: ids → LSTM → CTC."""
 
     def compute_forward(self, batch, stage):
-        """Inputs (B, N) or (B, N, F) to log-probabilities (B, N', units), lengths, and in evaluation the words."""
+        """Inputs (B, N) or (B, N, F) → log-probabilities (B, N', units), lengths and, in evaluation, words."""
         batch = batch.to(self.device)
         inputs, lengths = batch.inputs
         features, lengths = self.modules.frontend(inputs, lengths)
@@ -49,7 +50,7 @@ class ASR(sb.Brain):
         return log_probs, lengths, words
 
     def compute_objectives(self, predictions, batch, stage):
-        """The CTC loss; in evaluation the errors are counted."""
+        """Return the CTC loss and, in evaluation, count word and character errors."""
         log_probs, lengths, words = predictions
         units, unit_lengths = batch.units
         if words is not None:
@@ -59,13 +60,13 @@ class ASR(sb.Brain):
         return self.hparams.ctc_cost(log_probs, units, lengths, unit_lengths)
 
     def on_stage_start(self, stage, epoch):
-        """Start counting errors."""
+        """Reset the error counts."""
         if stage != sb.Stage.TRAIN:
             self.cer_metric = self.hparams.cer_computer()
             self.wer_metric = self.hparams.wer_computer()
 
     def on_stage_end(self, stage, stage_loss, epoch):
-        """Log, anneal the learning rate, keep the best and the last checkpoint."""
+        """Log, anneal the learning rate, and keep the best and the last checkpoint."""
         stats = {"loss": stage_loss}
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
@@ -91,10 +92,10 @@ class ASR(sb.Brain):
 
 
 def dataio_prepare(hparams, tokenizer):
-    """The datasets of inputs and text units, and the samplers that batch them by length.
+    """Return the datasets of inputs and text units, and the samplers that batch them by length.
 
     Raises:
-        ValueError: There are too few utterances for a batch on each process, or `input_size` is not that of the inputs.
+        ValueError: There are fewer batches than processes, or `input_size` does not match the inputs.
     """
     if hparams["inputs"] == "ids":
         store, input_size = IdStore(hparams["tokens_folder"], hparams["codec"]), None
@@ -134,16 +135,16 @@ def dataio_prepare(hparams, tokenizer):
 
     train_sampler = sampler(train, hparams["dynamic_batch_sampler_train"])
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if 1 < processes >= len(train_sampler):  # SpeechBrain cannot give a process one batch only
+    if 1 < processes >= len(train_sampler):  # SpeechBrain cannot handle a single batch for each process
         raise ValueError(
-            f"{hparams['train_csv']} has {len(train)} utterances, which are {len(train_sampler)} batches, too few for "
+            f"{hparams['train_csv']} has {len(train)} utterances in {len(train_sampler)} batches, too few for "
             f"{processes} processes: give more utterances, a lower max_batch_length_train, or fewer processes."
         )
     return train, valid, tests, train_sampler, sampler(valid, hparams["dynamic_batch_sampler_val"])
 
 
 def unit_names(tokenizer, output_neurons):
-    """What each output of the network stands for; outputs beyond the units are left out everywhere.
+    """Return the text unit of each network output; outputs beyond the units are never used.
 
     Raises:
         ValueError: There are more units than outputs.
@@ -151,7 +152,7 @@ def unit_names(tokenizer, output_neurons):
     count = tokenizer.sp.vocab_size()
     if count > output_neurons:
         raise ValueError(
-            f"The training text has {count} units and the network {output_neurons} outputs: give "
+            f"The training text has {count} units, but the network has {output_neurons} outputs: give "
             f"--output_neurons={count}."
         )
     return [tokenizer.sp.id_to_piece(i) for i in range(count)]
@@ -168,7 +169,7 @@ def main(argv):
     )
     run_on_main(prepare_librispeech, kwargs=hparams["prepare"])
     tokenizer = SentencePiece(
-        model_dir=hparams["save_folder"],  # with the run, which is of no use without them
+        model_dir=hparams["save_folder"],  # in the run, which cannot be used without the units
         vocab_size=hparams["output_neurons"],
         annotation_train=hparams["train_csv"],
         annotation_read="wrd",
@@ -178,7 +179,9 @@ def main(argv):
         eos_id=hparams["eos_index"],
     )
     train, valid, tests, train_sampler, valid_sampler = dataio_prepare(hparams, tokenizer)
-    run_on_main(note_codec, args=[hparams["save_folder"], hparams["codec"]])  # the ids are its own: that was checked
+    run_on_main(
+        note_codec, args=[hparams["save_folder"], hparams["codec"]]
+    )  # `dataio_prepare` has checked that the ids come from it
 
     brain = ASR(
         modules=hparams["modules"],
@@ -193,7 +196,7 @@ def main(argv):
     brain.searcher = CTCBeamSearcher(
         **hparams["test_beam_search"], vocab_list=unit_names(tokenizer, hparams["output_neurons"])
     )
-    brain.train_sampler = train_sampler  # told the epoch, so that a run goes on with the batches that come next
+    brain.train_sampler = train_sampler  # knows the epoch, so that a resumed run continues with the right batches
     workers = {"num_workers": hparams["num_workers"]}
     brain.fit(
         brain.hparams.epoch_counter,

@@ -1,6 +1,6 @@
-"""The `model_config.json` that lies beside released TAAE weights, compared with a configuration of ours.
+"""Comparison of the `model_config.json` released with TAAE weights with our configuration.
 
-An option that changes the network without changing the names or shapes of its tensors would pass unnoticed otherwise.
+It catches options that change the network but not the names or shapes of its tensors.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from l3ac_tokenizer import TAAEConfig
+from ..configuration_taae import TAAEConfig
 
 
 def differences(released: Mapping[str, Any], config: TAAEConfig) -> list[str]:
-    """Every value of the released file that describes another network than `config`, by its place in the file."""
+    """Return a message for each value of the released file that describes another network than `config`."""
     rate = released.get("sample_rate")
     found = [] if rate == config.sampling_rate else [f"sample_rate is {rate!r} instead of {config.sampling_rate}"]
     for place, wanted, default in _wanted(config):
@@ -24,14 +24,14 @@ def differences(released: Mapping[str, Any], config: TAAEConfig) -> list[str]:
         for index, factor in enumerate(_at(released, f"model.{half}.config.c_mults", None) or [None]):
             if channels is None or factor is None or channels * factor != config.hidden_size:
                 found.append(
-                    f"model.{half}.config.c_mults[{index}] is {factor!r}, which with {channels!r} channels is no width "
-                    f"of {config.hidden_size}"
+                    f"model.{half}.config.c_mults[{index}] is {factor!r}, which with {channels!r} channels does not "
+                    f"give the width {config.hidden_size}"
                 )
     return found
 
 
 def _wanted(config: TAAEConfig) -> list[tuple[str, Any, Any]]:
-    """Place below `model`, value of the network, and the value that an absent entry stands for."""
+    """Path below `model`, value of our network, and default of an absent entry."""
     missing = None
     both: list[tuple[str, Any, Any]] = [
         ("strides", list(config.strides), missing),

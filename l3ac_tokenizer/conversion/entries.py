@@ -1,4 +1,4 @@
-"""What a family's table of published names is made of: entries, each for one parameter of ours."""
+"""Mapping of published tensors to parameters of our models, and the checks of a published state against it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ StateDicts = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One published tensor set → one parameter of ours.
+    """Source of one parameter of ours: a published tensor, or several stacked.
 
     Attributes:
-        module: Published file.
-        sources: Published names, without the parts in `normed`; several are stacked on the first axis.
-        target: Our parameter's name.
-        normed: Where the sources are weight-normed layers, what their magnitude g and direction v are called; the
-            tensor is g·v/‖v‖, the norm over all but the first axis.
+        module: Published file, without suffix.
+        sources: Published names, without the parts in `normed`; several are stacked along the first axis.
+        target: Name of our parameter.
+        normed: Names of the magnitude g and the direction v if the sources are weight-normed layers. The tensor is then
+            g·v/‖v‖, with the norm over all axes but the first.
     """
 
     module: str
@@ -33,7 +33,7 @@ class Entry:
     normed: tuple[str, str] | None = None
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The parameter's values, sources stacked."""
+        """Return the values of the parameter, with its sources stacked."""
         return torch.cat([self._effective(state, source) if self.normed else state[source] for source in self.sources])
 
     def _effective(self, state: Mapping[str, Tensor], layer: str) -> Tensor:
@@ -45,26 +45,26 @@ class Entry:
 def layer(
     module: str, sources: tuple[str, ...], target: str, normed: tuple[str, str] = NORMED, bias: bool = True
 ) -> Iterator[Entry]:
-    """A weight-normed layer."""
+    """Yield the entries of a weight-normed layer."""
     yield Entry(module, sources, f"{target}.weight", normed)
     if bias:
         yield Entry(module, tuple(f"{source}.bias" for source in sources), f"{target}.bias")
 
 
 def plain(module: str, source: str, target: str, parts: tuple[str, ...] = ("weight", "bias")) -> Iterator[Entry]:
-    """A layer whose tensors are ours."""
+    """Yield the entries of a layer whose tensors are stored as in our model."""
     for part in parts:
         yield Entry(module, (f"{source}.{part}",), f"{target}.{part}")
 
 
 @dataclass(frozen=True)
 class Published:
-    """The whole published state of one network.
+    """Specification of the complete published state of one network.
 
     Attributes:
-        entries: Where each parameter of ours comes from.
-        shapes: File → name → shape of every tensor that must be there.
-        constants: File → name → tensor that may be there, and must then have these values.
+        entries: Source of each parameter of ours.
+        shapes: File → name → shape of every required tensor.
+        constants: File → name → optional tensor, which must have these values if it is present.
     """
 
     entries: list[Entry]
@@ -72,7 +72,7 @@ class Published:
     constants: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def problems(self, given: StateDicts) -> list[str]:
-        """What is wrong with a state, each key by name."""
+        """Return a message for each missing, unknown or wrong key of a state; empty if the state fits."""
         problems = [f"unknown file {name!r}" for name in given if name not in self.shapes]
         for module, wanted in self.shapes.items():
             if module not in given:
@@ -96,16 +96,16 @@ class Published:
 
     @torch.no_grad()
     def load(self, model: nn.Module, state_dicts: StateDicts) -> None:
-        """Fill all parameters of our model from a state that has no `problems`."""
+        """Copy a state without `problems` into the parameters of our model."""
         parameters = dict(model.named_parameters())
         for entry in self.entries:
             target = parameters.pop(entry.target)
             target.copy_(entry.read(state_dicts[entry.module]).reshape(target.shape))
-        assert not parameters, f"no published tensor goes to {sorted(parameters)}"
+        assert not parameters, f"no published tensor fills {sorted(parameters)}"
 
 
 def shape_of_sources(entry: Entry, parameter: Tensor) -> dict[str, tuple[int, ...]]:
-    """Name → shape of an entry's published tensors, read off our parameter."""
+    """Return name → shape of the published tensors of an entry, derived from our parameter."""
     shape = tuple(parameter.shape)
     each = (shape[0] // len(entry.sources), *shape[1:])
     if entry.normed is None:

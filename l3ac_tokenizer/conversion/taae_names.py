@@ -1,7 +1,7 @@
-"""The names and shapes of the published state of TAAE, and where each tensor belongs in `TAAEModel`.
+"""Names and shapes of the published tensors of TAAE, and the parameters of `TAAEModel` that they fill.
 
-The published state is one file, `model`. Numbers inside its lists also count steps that hold no tensors: activations
-that are switched off, and an axis swap in front of each stack of transformer layers.
+The published state is one file, `model`. Its list indices also count steps without tensors: disabled activations, and
+an axis swap before each stack of transformer layers.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from hf_integration.entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_sources
-from l3ac_tokenizer import TAAEConfig
-from l3ac_tokenizer.modeling.taae.attention import rotary_frequencies
+from ..configuration_taae import TAAEConfig
+from ..modeling.taae.attention import rotary_frequencies
+from .entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_sources
 
 MODULE = "model"
 
-# Published name → ours, and which of its tensors there are.
+# Published name, our name, tensors.
 _LAYER_PARTS = (
     ("self_attn.to_qkv", "attention.to_qkv", ("weight",)),
     ("self_attn.to_out", "attention.to_out", ("weight",)),
@@ -45,7 +45,7 @@ def _stack(source: str, target: str, depth: int) -> Iterator[Entry]:
 
 
 def _places(config: TAAEConfig) -> tuple[list[tuple[str, str, int, int]], list[tuple[str, str, int, int]]]:
-    """Published name, ours, depth and stride of each encoder and of each decoder block."""
+    """Published name, our name, depth and stride of each encoder block and of each decoder block."""
     sizes = list(zip(config.depths, config.strides, strict=True))
     encoder = [(f"encoder.layers.{i + 1}", f"encoder.blocks.{i}", *size) for i, size in enumerate(sizes)]
     decoder = [(f"decoder.layers.{i + 1}", f"decoder.blocks.{i}", *size) for i, size in enumerate(reversed(sizes))]
@@ -53,7 +53,7 @@ def _places(config: TAAEConfig) -> tuple[list[tuple[str, str, int, int]], list[t
 
 
 def entries(config: TAAEConfig) -> Iterator[Entry]:
-    """All published tensors of a network but its constants, each once."""
+    """Yield the entries of all published tensors of a network except its constants."""
     last = len(config.strides) + 2
     encoder, decoder = _places(config)
     yield from _conv("encoder.layers.0", "encoder.from_patches")
@@ -71,7 +71,7 @@ def entries(config: TAAEConfig) -> Iterator[Entry]:
 
 
 def constants(config: TAAEConfig) -> dict[str, Tensor]:
-    """Tensors that are part of the published state and no parameters: offsets of norms, rotary frequencies."""
+    """Return the published tensors that are not parameters: offsets of norms and rotary frequencies."""
     encoder, decoder = _places(config)
     stacks = [(f"{source}.layers.2", depth) for source, _, depth, _ in encoder]
     stacks += [(f"{source}.layers.0", depth) for source, _, depth, _ in decoder]
@@ -84,7 +84,7 @@ def constants(config: TAAEConfig) -> dict[str, Tensor]:
 
 
 def published(config: TAAEConfig, model: nn.Module) -> Published:
-    """The published state, with shapes read off our own parameters."""
+    """Return the published state of a network, with shapes derived from our parameters."""
     parameters = dict(model.named_parameters())
     shapes: dict[str, tuple[int, ...]] = {}
     for entry in entries(config):

@@ -1,7 +1,7 @@
-"""The names and shapes of the published state of L3AC, and where each tensor belongs in `L3ACModel`.
+"""Names and shapes of the published tensors of L3AC and SQCodec, and the parameters of `L3ACModel` that they fill.
 
-The published state is five files: `encoder`, `quantizer`, `decoder`, `en_encoder`, `en_decoder`. Each tensor of ours
-comes from one entry, from a weight-normed pair (magnitude, direction), or from several entries stacked.
+The published state is five files: `encoder`, `quantizer`, `decoder`, `en_encoder` and `en_decoder`. A parameter of ours
+comes from one tensor, from a weight-normed pair (magnitude, direction), or from several of these stacked.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from hf_integration.entries import Entry, Published, layer, plain, shape_of_sources
-from l3ac_tokenizer import L3ACConfig
-from l3ac_tokenizer.modeling.l3ac.decoder import TEConv
+from ..configuration import L3ACConfig
+from ..modeling.l3ac.decoder import TEConv
+from .entries import Entry, Published, layer, plain, shape_of_sources
 
 MODULES = ("encoder", "quantizer", "decoder", "en_encoder", "en_decoder")
 
@@ -99,7 +99,7 @@ def _transformers(config: L3ACConfig) -> Iterator[Entry]:
 
 
 def entries(config: L3ACConfig) -> list[Entry]:
-    """All published tensors of a network, each once."""
+    """Return the entries of all published tensors of a network, each tensor once."""
     quantizer = [
         *plain("quantizer", "project_in", "quantizer.project_in"),
         *plain("quantizer", "project_out", "quantizer.project_out"),
@@ -108,7 +108,7 @@ def entries(config: L3ACConfig) -> list[Entry]:
 
 
 def published(config: L3ACConfig, model: nn.Module) -> Published:
-    """The published state, with shapes read off our own parameters."""
+    """Return the published state of a network, with shapes derived from our parameters."""
     parameters = dict(model.named_parameters())
     shapes: dict[str, dict[str, tuple[int, ...]]] = {module: {} for module in MODULES}
     for entry in entries(config):
@@ -121,7 +121,7 @@ def published(config: L3ACConfig, model: nn.Module) -> Published:
 
 
 def _published_vector_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Ours keep one axis for what is published with broadcast axes."""
+    """Shape of a published vector, which has broadcast axes where our parameter has one axis."""
     part = name.rsplit(".", 1)[-1]
     if part == "alpha":
         return (1, 1, *shape) if ".act." in name else (1, *shape, 1)
