@@ -19,7 +19,7 @@ import numpy as np
 
 from l3ac_tokenizer import AcousticBPE, split_ids
 from l3ac_tokenizer.quantization import split_sizes
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 
 View = Callable[[np.ndarray], np.ndarray]
 """Ids (N,) → the symbols that are merged."""

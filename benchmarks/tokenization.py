@@ -21,16 +21,16 @@ from unittest import mock
 
 import numpy as np
 import torch
+from l3ac_tokenizer.tokenization.sources.base.base import Source
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.inference import encode_clips
+from l3ac_tokenizer.listing.layouts import open_layout
 from l3ac_tokenizer.tokenization import encoding, open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.batching import by_length
 from l3ac_tokenizer.tokenization.engines import LocalEngine
-from l3ac_tokenizer.tokenization.job import WINDOW_ROWS
-from l3ac_tokenizer.tokenization.layouts import open_layout
-from l3ac_tokenizer.tokenization.sources import Source
+from l3ac_tokenizer.tokenization.spec import WINDOW_ROWS
 
 BUDGET = 30.0
 

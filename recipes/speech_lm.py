@@ -43,8 +43,8 @@ from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.quantization import ids_to_digits
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
-from l3ac_tokenizer.tokenization.job import Facts
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import Facts
 
 
 @dataclass

@@ -16,7 +16,7 @@ import sys
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.spec import Options
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from l3ac_tokenizer.cli.paths import plan_jobs
 from l3ac_tokenizer.files import files_below
-from l3ac_tokenizer.tokenization.layouts import open_layout
+from l3ac_tokenizer.listing.layouts import open_layout
 
 
 @pytest.fixture

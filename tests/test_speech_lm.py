@@ -20,9 +20,9 @@ from networks import speech_like, tiny
 
 pytest.importorskip("datasets")
 
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
-from l3ac_tokenizer.tokenization.job import Facts
-from l3ac_tokenizer.tokenization.table import ids_array, shard_schema
+from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import Facts
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "speech_lm.py"
 LEVELS = (5, 3, 3)

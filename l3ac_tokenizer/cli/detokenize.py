@@ -18,8 +18,8 @@ from .report import needing_extra, progress, say, show_facts, show_json
 
 if TYPE_CHECKING:
     from ..container import Header
-    from ..tokenization.corpus import TokenizedCorpus
-    from ..tokenization.job import Facts
+    from ..tokenization.reader import TokenizedCorpus
+    from ..tokenization.spec import Facts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Decode every clip; those that cannot be decoded are named, and the others are done."""
     with needing_extra("data"):
-        from ..tokenization.corpus import TokenizedCorpus
+        from ..tokenization.reader import TokenizedCorpus
     corpus = TokenizedCorpus(options.corpus)
     decoding = Decoding(options)
     model = decoding.load(options.model or corpus.facts.model, options.corpus)

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Count and print."""
     with needing_extra("data"):
-        from ..tokenization.corpus import TokenizedCorpus
-        from ..tokenization.folder import read_manifest
+        from ..tokenization.output import read_manifest
+        from ..tokenization.reader import TokenizedCorpus
         from ..tokenization.statistics import corpus_statistics, count_ids
 
     corpus = TokenizedCorpus(options.corpus)

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         import datasets  # noqa: F401 - what sources and the writer need comes with it
 
         from ..tokenization import open_source, tokenize_corpus
-        from ..tokenization.job import Options
+        from ..tokenization.spec import Options
 
     try:
         decisive = Options(

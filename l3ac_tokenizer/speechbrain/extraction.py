@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..modeling import CodecModel
-from ..tokenization.listing import Listing
 from ..tokenization.run import tokenize_corpus
+from ..tokenization.sources.audio_folder import Listing
 from .manifests import DATA_ROOT, read_manifest
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ..files import atomic_write
 from ..modeling import CodecModel
-from ..tokenization.corpus import TokenizedCorpus
 from ..tokenization.errors import CorpusError
-from ..tokenization.job import Facts
+from ..tokenization.reader import TokenizedCorpus
+from ..tokenization.spec import Facts
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import tokenize_dataset
-    from .opening import open_source
     from .run import tokenize_corpus
+    from .sources.open import open_source
 
-_HOME = {"open_source": "opening", "tokenize_corpus": "run", "tokenize_dataset": "dataset"}
+_HOME = {"open_source": "sources.open", "tokenize_corpus": "run", "tokenize_dataset": "dataset"}
 
 __all__ = ["open_source", "tokenize_corpus", "tokenize_dataset"]
 

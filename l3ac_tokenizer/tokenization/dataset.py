@@ -9,11 +9,11 @@ import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 from datasets.fingerprint import Hasher
 
-from .dataset_rows import DatasetRows, undecoded
+from .arrow import encode_records, shard_schema
 from .encoding import ClipEncoder
 from .errors import CorpusError
-from .job import WINDOW_ROWS, Facts
-from .table import encode_records, shard_schema
+from .sources.datasets import DatasetRows, undecoded
+from .spec import WINDOW_ROWS, Facts
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel

@@ -18,8 +18,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from .arrow import WindowEncoder
 from .errors import CorpusError
-from .table import WindowEncoder
 
 Window = tuple[int, int]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CorpusError
-from .folder import OutputFolder, ShardEntry, file_sha256, locked, read_manifest
-from .job import Job, file_name
+from .output import OutputFolder, ShardEntry, file_sha256, locked, read_manifest
+from .spec import Job, file_name
 
 
 def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_write
-from .corpus import TokenizedCorpus
-from .folder import locked
+from .output import locked
+from .reader import TokenizedCorpus
 
 
 def write_npy_index(folder: str | os.PathLike[str]) -> None:

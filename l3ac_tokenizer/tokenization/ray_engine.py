@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from .arrow import WindowEncoder
 from .engines import Window
 from .errors import CorpusError
-from .table import WindowEncoder
 
 MAX_BLOCKS = 10_000
 """Blocks that the windows of a run fall into. A block is what Ray hands to a worker, and does again when it is lost."""

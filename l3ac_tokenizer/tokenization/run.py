@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from .arrow import WindowEncoder
 from .encoding import ClipEncoder
 from .engines import Engine, LocalEngine
 from .errors import CorpusError
-from .folder import OutputFolder, locked
-from .job import Job, Options
-from .sources import Source
-from .table import WindowEncoder
+from .output import OutputFolder, locked
+from .sources.base import Source
+from .spec import Job, Options
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel

@@ -14,8 +14,8 @@ import torch
 
 from ..codebook_usage import huffman_bits, usage_of_counts
 from ..quantization import ids_to_digits, split_ids, split_sizes
-from .corpus import TokenizedCorpus
 from .errors import CorpusError
+from .reader import TokenizedCorpus
 
 SHOWN = 10
 """Ids that are listed as most and as least used."""

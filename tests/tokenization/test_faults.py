@@ -18,8 +18,8 @@ import pytest
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.folder import locked
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.output import locked
+from l3ac_tokenizer.tokenization.spec import Options
 
 from .corpora import rows_of, write_corpus
 

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization import spec as job
+from l3ac_tokenizer.tokenization.spec import Options
 
 from .corpora import rows_of, write_corpus
 

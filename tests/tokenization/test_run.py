@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization import spec as job
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.spec import Options
 
 from .corpora import LENGTHS, ids_of, rows_of, write_clip
 

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import CorpusError
-from .sources import KNOWN_NAMES, Record, renamed
+from ..errors import CorpusError
+from .base import KNOWN_NAMES, Record, renamed
 
 _AUDIO_NAMES = ("audio", "bytes", "wav", "flac", "speech")
 

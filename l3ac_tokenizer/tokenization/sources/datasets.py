@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
-from .errors import CorpusError
-from .sources import KNOWN_NAMES, Record, renamed
+from ..errors import CorpusError
+from .base import KNOWN_NAMES, Record, renamed
 
 _Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
 

@@ -14,11 +14,11 @@ import pytest
 from l3ac_tokenizer.codebook_usage import usage
 from l3ac_tokenizer.quantization import join_ids, split_ids
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.job import Options
 from l3ac_tokenizer.tokenization.merge import merge_corpora
 from l3ac_tokenizer.tokenization.npy_index import write_npy_index
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import Options
 from l3ac_tokenizer.tokenization.statistics import corpus_statistics, count_ids
 
 from .corpora import LENGTHS, rows_of
@@ -168,8 +168,8 @@ def test_streams_of_six_digits_have_their_own_entropies(tmp_path):
     """Two streams of three digits and three of two, on ids written by hand."""
     import pyarrow as pa
 
-    from l3ac_tokenizer.tokenization.job import Facts
-    from l3ac_tokenizer.tokenization.table import ids_array, shard_schema
+    from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
+    from l3ac_tokenizer.tokenization.spec import Facts
 
     facts = Facts("m", "0" * 64, (3, 3, 3, 3, 5, 5), 10, 100, {"split": 1, "max_seconds": None})
     ids = np.random.default_rng(0).integers(0, 2025, 3000).astype(np.int32)

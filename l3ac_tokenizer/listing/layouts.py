@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..audio import AUDIO_SUFFIXES
 from ..files import files_below
-from .listing import Listing
+from ..tokenization.sources.audio_folder import Listing
 
 Row = dict[str, "str | int | None"]
 

@@ -13,7 +13,7 @@ from .errors import CorpusError
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
-    from .sources import Source
+    from .sources.base import Source
 
 METADATA_KEY = b"l3ac"
 """Where the Parquet metadata holds the facts, as JSON."""

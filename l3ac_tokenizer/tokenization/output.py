@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..files import atomic_write
+from .arrow import shard_schema
 from .errors import CorpusError
-from .job import Job, file_name
-from .table import shard_schema
+from .spec import Job, file_name
 
 MANIFEST, SUMMARY, FAILURES, LOCK = "manifest.jsonl", "summary.json", "failures.jsonl", ".lock"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from .encoding import ClipEncoder, EncodedClip
-from .job import METADATA_KEY, Facts
-from .sources import Record, Source
+from .sources.base import Record, Source
+from .spec import METADATA_KEY, Facts
 
 
 def ids_type(split: int) -> pa.DataType:

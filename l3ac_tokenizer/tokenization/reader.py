@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..quantization import join_ids
+from .arrow import ids_of
 from .errors import CorpusError
-from .job import METADATA_KEY, Facts
-from .table import ids_of
+from .spec import METADATA_KEY, Facts
 
 ROWS_AT_ONCE = 1024
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .errors import CorpusError
-from .sources import Record
+from ..errors import CorpusError
+from .base import Record
 
 
 class Listing:

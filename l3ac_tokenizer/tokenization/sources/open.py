@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from ..files import files_below
-from .errors import CorpusError
-from .hub_dataset import open_hub
-from .layouts import open_layout
-from .manifests import open_manifest
+from ...files import files_below
+from ...listing.layouts import open_layout
+from ...listing.manifest import open_manifest
+from ..errors import CorpusError
+from .base import Source
+from .hub import open_hub
 from .parquet import ParquetSource
-from .sources import Source
 from .webdataset import open_tars
 
 

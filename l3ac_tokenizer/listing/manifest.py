@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from .errors import CorpusError
-from .listing import Listing
-from .sources import KNOWN_NAMES, renamed
+from ..tokenization.errors import CorpusError
+from ..tokenization.sources.audio_folder import Listing
+from ..tokenization.sources.base import KNOWN_NAMES, renamed
 
 
 def open_manifest(path: str) -> Listing:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .dataset_rows import DatasetRows, undecoded
-from .errors import CorpusError
-from .sources import Record
+from ..errors import CorpusError
+from .base import Record
+from .datasets import DatasetRows, undecoded
 
 if TYPE_CHECKING:
     import pyarrow as pa

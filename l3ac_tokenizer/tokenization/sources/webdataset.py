@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ..audio import AUDIO_SUFFIXES
-from .errors import CorpusError
-from .sources import Record, renamed
+from ...audio import AUDIO_SUFFIXES
+from ..errors import CorpusError
+from .base import Record, renamed
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
