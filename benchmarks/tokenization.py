@@ -21,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from l3ac_tokenizer.tokenization.sources.base.base import Source
+from l3ac_tokenizer.tokenization.sources.base import Source
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset
-from l3ac_tokenizer.tokenization.sources.base.base import renamed
-from l3ac_tokenizer.tokenization.sources.base.hub import HubSource
+from l3ac_tokenizer.tokenization.sources.base import renamed
+from l3ac_tokenizer.tokenization.sources.hub import HubSource
 
 from l3ac_tokenizer.tokenization import open_source
 from l3ac_tokenizer.tokenization.errors import CorpusError
