@@ -53,7 +53,7 @@ def main() -> None:
     print(f"{sum(map(len, trained))} ids of {len(trained)} clips to train on, {sum(map(len, held_out))} held out\n")
     print("| sequence | symbols | merges | symbols a token, training | held out | bits an id, symbols | tokens |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, size, view in views(corpus.facts.levels):
+    for name, size, view in views(corpus.metadata.levels):
         for merges in options.merges:
             bpe = AcousticBPE.train(map(view, trained), size, merges)
             symbols = [view(clip) for clip in held_out]

@@ -1,4 +1,4 @@
-"""What a command says: results on standard output, messages and progress on standard error."""
+"""Output of commands: results on standard output, messages and progress on standard error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Failures:
-    """Files that could not be done, while the others are.
+    """Files that failed, while the others continue.
 
     Attributes:
-        reasons: by file, one sentence each.
+        reasons: one sentence for each file.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,16 @@ class Failures:
 
     @contextlib.contextmanager
     def of(self, source: str) -> Iterator[None]:
-        """Note and print what goes wrong with this file inside, and go on after it."""
+        """Record and print an error of this file inside, instead of raising it."""
         try:
             yield
         except (ValueError, OSError) as error:
-            self.reasons[source] = one_sentence(error)
-            say(self.reasons[source])
+            self.add(source, one_sentence(error))
+
+    def add(self, source: str, reason: str) -> None:
+        """Record and print why a file failed."""
+        self.reasons[source] = reason
+        say(reason)
 
 
 def say(text: str) -> None:

@@ -1,12 +1,12 @@
-"""Folders of audio: the layouts of well-known corpora, which say text and speaker, and any other folder.
+"""Folders of audio in the layouts of well-known corpora, which state text and speaker, and any other folder.
 
-| layout | recognised by | id | text | speaker | language |
+| layout | recognized by | id | text | speaker | language |
 |---|---|---|---|---|---|
 | LibriSpeech | `*.trans.txt` beside the audio | file name | that file | first part of the name | |
 | LJSpeech | `metadata.csv` and `wavs/` | file name | third field of the line, or second | | |
 | Common Voice | `clips/` and `*.tsv` | file name | `sentence` | `client_id` | `locale` |
 | VCTK | `txt/` and `wav48…/` | file name | `txt/SPEAKER/NAME.txt` | folder | |
-| flat | | path without suffix | | | |
+| any other | | path without suffix | | | |
 """
 
 from __future__ import annotations
@@ -14,100 +14,124 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..audio import AUDIO_SUFFIXES
 from ..files import files_below
-from ..tokenization.sources.audio_folder import Listing
-
-Row = dict[str, "str | int | None"]
+from .table import read_table, table_columns
 
 
-class AudioFile(NamedTuple):
-    """One file: its path below the root with `/`, and its size in bytes."""
+class ListedFile(NamedTuple):
+    """An audio file of a corpus, and what the corpus states about it.
+
+    Attributes:
+        path: below the root, with `/`.
+        id: its name in the corpus.
+        text: transcript; None: unknown.
+        speaker: None: unknown.
+        language: None: unknown.
+    """
 
     path: str
-    size: int
-
-    @property
-    def stem(self) -> str:
-        """Its name without folders and suffix."""
-        return Path(self.path).stem
+    id: str
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
 
 
-def open_layout(root: str) -> Listing:
-    """The audio below `root`, sorted by path, with what its layout tells.
+def read_layout(root: str | os.PathLike[str]) -> tuple[str, list[ListedFile]]:
+    """The name of a folder's layout, and the audio below it, sorted by path.
 
     Raises:
-        CorpusError: there is no audio, or two files have one id.
+        DataError: a table is damaged.
         OSError: a file of transcripts cannot be read.
     """
-    files = sorted(_audio_files(root))
     folder = Path(root)
-    kind, rows = "folder", _flat(files)
+    paths = audio_below(folder)
     if any(folder.glob("wav48*")) and (folder / "txt").is_dir():
-        kind, rows = "VCTK", _vctk(folder, files)
-    elif (folder / "metadata.csv").is_file() and (folder / "wavs").is_dir():
-        kind, rows = "LJSpeech", _ljspeech(folder, files)
-    elif (folder / "clips").is_dir() and any(folder.glob("*.tsv")):
-        kind, rows = "Common Voice", _common_voice(folder, files)
-    elif any(any(where.glob("*.trans.txt")) for where in {folder / os.path.dirname(file.path) for file in files}):
-        kind, rows = "LibriSpeech", _librispeech(folder, files)
-    pairs = zip(rows, files, strict=True)
-    return Listing(kind, root, [{**row, "path": file.path, "size": file.size} for row, file in pairs])
+        return "VCTK", list(_vctk(folder, paths))
+    if (folder / "metadata.csv").is_file() and (folder / "wavs").is_dir():
+        return "LJSpeech", list(_ljspeech(folder, paths))
+    if (folder / "clips").is_dir() and any(folder.glob("*.tsv")):
+        return "Common Voice", list(_common_voice(folder, paths))
+    if any(any(chapter.glob("*.trans.txt")) for chapter in {(folder / path).parent for path in paths}):
+        return "LibriSpeech", list(_librispeech(folder, paths))
+    return "folder", [ListedFile(path, os.path.splitext(path)[0]) for path in paths]
 
 
-def _audio_files(root: str) -> Iterator[AudioFile]:
-    for path in files_below(root, AUDIO_SUFFIXES):
-        yield AudioFile(Path(path).relative_to(root).as_posix(), os.path.getsize(path))
+def audio_below(root: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> list[str]:
+    """Sorted paths, relative to `root` and with `/`, of the audio files at any depth of it."""
+    return sorted(Path(path).relative_to(root).as_posix() for path in files_below(root, suffixes))
 
 
-def _flat(files: list[AudioFile]) -> Iterator[Row]:
-    for file in files:
-        yield {"id": os.path.splitext(file.path)[0]}
+def librispeech_transcripts(chapter: Path) -> dict[str, str]:
+    """Text of each utterance of a chapter's folder by its id, from `*.trans.txt`."""
+    lines = (
+        line.partition(" ")
+        for transcript in sorted(chapter.glob("*.trans.txt"))
+        for line in transcript.read_text("utf-8").splitlines()
+    )
+    return {name: text for name, _, text in lines if name}
 
 
-def _librispeech(root: Path, files: list[AudioFile]) -> Iterator[Row]:
-    folder: str | None = None
-    texts: dict[str, str] = {}
-    for file in files:
-        if os.path.dirname(file.path) != folder:
-            folder = os.path.dirname(file.path)
-            texts = dict(
-                line.partition(" ")[::2]
-                for transcript in sorted((root / folder).glob("*.trans.txt"))
-                for line in transcript.read_text("utf-8").splitlines()
-            )
-        yield {"id": file.stem, "text": texts.get(file.stem), "speaker": file.stem.partition("-")[0]}
+def librispeech_speaker(utterance: str) -> str:
+    """Speaker of an utterance `SPEAKER-CHAPTER-NUMBER`."""
+    return utterance.partition("-")[0]
 
 
-def _ljspeech(root: Path, files: list[AudioFile]) -> Iterator[Row]:
+def ljspeech_transcripts(root: Path) -> dict[str, str | None]:
+    """Normalized text of each clip of `metadata.csv`, or the original one where that is empty."""
     with open(root / "metadata.csv", encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.reader(lines, delimiter="|", quoting=csv.QUOTE_NONE) if len(row) > 1]
-    texts = {row[0]: next(filter(None, reversed(row[1:3])), None) for row in rows}
-    for file in files:
-        yield {"id": file.stem, "text": texts.get(file.stem)}
+        rows = [row for row in csv.reader(lines, delimiter="|", quoting=csv.QUOTE_NONE) if row and row[0]]
+    return {row[0]: next(filter(None, reversed(row[1:3])), None) for row in rows}
 
 
-def _common_voice(root: Path, files: list[AudioFile]) -> Iterator[Row]:
-    known: dict[str, Row] = {}
+def common_voice_clips(table: Path) -> Iterator[ListedFile]:
+    """The clips that a table of Common Voice lists, in its order, whether or not their audio exists.
+
+    Raises:
+        DataError: the table is damaged or has no column `path`.
+        OSError: the table cannot be read.
+    """
+    for _, row in read_table(table, "path"):
+        name = row["path"]
+        yield ListedFile(f"clips/{name}", Path(name).stem, row.get("sentence"), row.get("client_id"), row.get("locale"))
+
+
+def _librispeech(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+    chapter: str | None = None
+    texts: dict[str, str] = {}
+    for path in paths:
+        if os.path.dirname(path) != chapter:
+            chapter = os.path.dirname(path)
+            texts = librispeech_transcripts(root / chapter)
+        name = Path(path).stem
+        yield ListedFile(path, name, texts.get(name), librispeech_speaker(name))
+
+
+def _ljspeech(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+    texts = ljspeech_transcripts(root)
+    for path in paths:
+        name = Path(path).stem
+        yield ListedFile(path, name, texts.get(name))
+
+
+def _common_voice(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+    known: dict[str, ListedFile] = {}
     for table in sorted(root.glob("*.tsv")):
-        with open(table, encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-                if row.get("path"):
-                    known.setdefault(
-                        Path(row["path"]).stem,
-                        {"text": row.get("sentence"), "speaker": row.get("client_id"), "language": row.get("locale")},
-                    )
-    for file in files:
-        yield {"id": file.stem, **known.get(file.stem, {})}
+        if "path" in table_columns(table):  # a release has tables of other things, too
+            for clip in common_voice_clips(table):
+                known.setdefault(clip.id, clip)
+    for path in paths:
+        name = Path(path).stem
+        yield known[name]._replace(path=path) if name in known else ListedFile(path, name)
 
 
-def _vctk(root: Path, files: list[AudioFile]) -> Iterator[Row]:
-    for file in files:
-        speaker = os.path.basename(os.path.dirname(file.path))
-        transcript = root / "txt" / speaker / (re.sub(r"_mic\d$", "", file.stem) + ".txt")
+def _vctk(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+    for path in paths:
+        name, speaker = Path(path).stem, Path(path).parent.name
+        transcript = root / "txt" / speaker / (re.sub(r"_mic\d$", "", name) + ".txt")
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield {"id": file.stem, "text": text, "speaker": speaker}
+        yield ListedFile(path, name, text, speaker)

@@ -1,96 +1,143 @@
-"""Manifests: one line a clip, as JSON lines, CSV or TSV with a header.
+"""Manifests: one clip a line, as JSON lines, CSV or TSV with a header.
 
-Columns are recognised by the names of `sources.KNOWN_NAMES`; the others are carried along. Paths are relative to the
-manifest's folder (or to `clips/` in it, as Common Voice has them).
+| column | meaning |
+|---|---|
+| `path`, or another name of `COLUMN_NAMES["path"]` | audio file, relative to the manifest's folder or its `clips/` |
+| `start`, or NeMo's `offset` | seconds into the file at which the clip begins; 0 where it is missing |
+| `seconds`, or NeMo's `duration` beside a start | length of the clip; up to the file's end where it is missing |
+| `id`, `text`, `speaker`, `language`, or other names of theirs | see `COLUMN_NAMES` |
+| any other | kept under its own name |
+
+A `duration` without a start describes a whole file, as SpeechBrain writes it, and cuts nothing.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import math
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-
-from ..tokenization.errors import CorpusError
-from ..tokenization.sources.audio_folder import Listing
-from ..tokenization.sources.base import KNOWN_NAMES, renamed
+from .columns import COLUMN_NAMES, renamed
+from .errors import DataError
+from .table import read_table, table_columns
 
 
-def open_manifest(path: str) -> Listing:
+class ManifestRow(NamedTuple):
+    """One clip of a manifest.
+
+    Attributes:
+        line: number of its line.
+        path: of the audio, as written.
+        start: seconds into the file.
+        seconds: length; None: up to the file's end.
+        values: all other columns by their names in `Manifest.columns`, as written; None where nothing is.
+    """
+
+    line: int
+    path: str
+    start: float
+    seconds: float | None
+    values: dict[str, Any]
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether the row is a part of its file."""
+        return self.start > 0 or self.seconds is not None
+
+
+@dataclass(frozen=True)
+class Manifest:
     """The clips that a manifest lists, in its order.
 
-    Raises:
-        CorpusError: a line is damaged or names no audio, no column does, or two clips have one id.
-        OSError: it cannot be read.
+    Attributes:
+        root: folder that paths are relative to.
+        columns: our names of its columns, without those of the segment.
+        rows: the clips.
     """
-    with open(path, encoding="utf-8-sig", newline="") as lines:
-        try:
-            entries = _read_json(lines) if path.lower().endswith(("jsonl", "ndjson")) else _read_table(path, lines)
-        except (ValueError, csv.Error) as error:
-            raise CorpusError(f"{path} cannot be read as a manifest ({error}): repair it.") from error
-    names = renamed(dict.fromkeys(name for line in entries for name in line))
-    if "path" not in names.values():
-        columns = ", ".join(names) or "none"
-        raise CorpusError(
-            f"{path} has no column that names the audio ({', '.join(KNOWN_NAMES['path'])}); it has {columns}."
+
+    root: str
+    columns: tuple[str, ...]
+    rows: tuple[ManifestRow, ...]
+
+
+def read_manifest(path: str | os.PathLike[str], reserved: tuple[str, ...] = ()) -> Manifest:
+    """Read a manifest; columns called like a `reserved` one are left out.
+
+    Raises:
+        DataError: a line is damaged, names no audio, or has a start or length that cannot be; or no column names audio.
+        OSError: the file cannot be read.
+    """
+    path = os.fspath(path)
+    columns = table_columns(path)
+    names = renamed(columns, reserved)
+    audio = next((name for name, ours in names.items() if ours == "path"), None)
+    if audio is None:
+        raise DataError(
+            f"{path} has no column that names the audio ({', '.join(COLUMN_NAMES['path'])}); it has "
+            f"{', '.join(columns) or 'none'}."
         )
-    types = {
-        ours: pa.string() if ours in KNOWN_NAMES else _type([line.get(name) for line in entries])
-        for name, ours in names.items()
-    }
     rows = []
-    for number, line in enumerate(entries, 1):
-        row = {ours: _value(line.get(name), types[ours]) for name, ours in names.items()}
-        row.update({ours: row[ours] or None for ours in KNOWN_NAMES if ours in row})  # nothing written is not known
-        if not row["path"]:
-            raise CorpusError(f"{path} has no path in entry {number}: give it one, or remove the line.")
-        if not row.get("id"):
-            row["id"] = os.path.splitext(row["path"])[0]
-        rows.append(row)
-    return Listing("manifest", _root(path, rows), rows, types)
+    in_use: set[str] = set()
+    for line, values in read_table(path):
+        audio_path = values.get(audio)
+        if not isinstance(audio_path, str) or not audio_path:
+            raise DataError(f"{path}, line {line}, has no path: give it one, or remove the line.")
+        start, seconds, used = segment_of(values, f"{path}, line {line}")
+        in_use.update(used)
+        rows.append((line, audio_path, start, seconds, values))
+    others = {name: ours for name, ours in names.items() if name not in in_use}
+    root = _root(path, rows[0][1] if rows else "")
+    return Manifest(
+        root,
+        tuple(others.values()),
+        tuple(
+            ManifestRow(
+                line,
+                audio_path,
+                start,
+                seconds,
+                {ours: _value(ours, values.get(name)) for name, ours in others.items() if ours != "path"},
+            )
+            for line, audio_path, start, seconds, values in rows
+        ),
+    )
 
 
-def _read_json(lines: Iterable[str]) -> list[dict[str, Any]]:
-    read = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from error
-            if not isinstance(value, dict):
-                raise ValueError(f"line {number} is no object")
-            read.append(value)
-    return read
+def segment_of(row: Mapping[str, Any], where: str) -> tuple[float, float | None, tuple[str, ...]]:
+    """The part of a file that a row of any manifest means: its start and length in seconds, and their columns.
+
+    Raises:
+        DataError: they are not numbers, the start is below 0, or the length not above 0; the message begins `where`.
+    """
+    start_name = next((name for name in ("start", "offset") if _is_given(row.get(name))), None)
+    lengths = ("seconds", "duration") if start_name is not None else ("seconds",)
+    length_name = next((name for name in lengths if _is_given(row.get(name))), None)
+    try:
+        start = 0.0 if start_name is None else float(row[start_name])
+        seconds = None if length_name is None else float(row[length_name])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: start and seconds must be numbers ({error}).") from error
+    if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
+        raise DataError(
+            f"{where}: the clip begins at {start:g} s and is {seconds} s long; the start must be at least 0 and the "
+            "length above 0."
+        )
+    return start, seconds, tuple(name for name in (start_name, length_name) if name is not None)
 
 
-def _read_table(path: str, lines: Iterable[str]) -> list[dict[str, Any]]:
-    if path.lower().endswith(".tsv"):
-        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return list(csv.DictReader(lines))
+def _is_given(value: Any) -> bool:
+    return value is not None and value != ""
 
 
-def _type(values: list[Any]) -> pa.DataType:
-    """The Arrow type that holds these values of JSON; what has no simple one is kept as JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    for allowed, arrow in (({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.float64())):
-        if kinds and kinds <= allowed:
-            return arrow
-    return pa.string()
+def _value(column: str, value: Any) -> Any:
+    """A known column without text is unknown; other columns keep what is written."""
+    return None if column in COLUMN_NAMES and value == "" else value
 
 
-def _value(value: Any, kind: pa.DataType) -> Any:
-    if kind == pa.string() and not isinstance(value, (str, type(None))):
-        return json.dumps(value, ensure_ascii=False)
-    return float(value) if kind == pa.float64() and value is not None else value
-
-
-def _root(manifest: str, rows: list[dict[str, Any]]) -> str:
+def _root(manifest: str, first: str) -> str:
     folder = os.path.dirname(manifest) or "."
-    first = rows[0]["path"] if rows else ""
     clips = os.path.join(folder, "clips")
     if not os.path.exists(os.path.join(folder, first)) and os.path.exists(os.path.join(clips, first)):
         return clips

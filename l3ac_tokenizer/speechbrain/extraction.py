@@ -1,4 +1,4 @@
-"""The corpus that manifests list to id shards, once."""
+"""`extract_ids`: the utterances of some manifests to id shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..modeling import CodecModel
 from ..tokenization.run import tokenize_corpus
-from ..tokenization.sources.audio_folder import Listing
+from ..tokenization.sources.audio_folder import FileSource
 from .manifests import DATA_ROOT, read_manifest
 
 
@@ -20,12 +20,12 @@ def extract_ids(
     device: str = "cpu",
     chunk_seconds: float = 30.0,
 ) -> dict[str, Any]:
-    """Encode every utterance of some manifests into Parquet shards; the same call goes on after any stop.
+    """Encode every utterance of some manifests into Parquet shards; the same call resumes after an interruption.
 
     Args:
         manifests: CSV files of `write_manifest`; an utterance in several of them is encoded once.
         data_folder: of the corpus.
-        tokens_folder: of the shards, made if need be.
+        tokens_folder: of the shards, created if necessary.
         codec: preset, folder, or name on the hub.
         device: torch device.
         chunk_seconds: seconds of audio in the network at once.
@@ -39,7 +39,7 @@ def extract_ids(
     """
     rows = {row.ID: row for manifest in manifests for row in read_manifest(manifest)}
     root = os.fspath(data_folder)
-    source = Listing(
+    source = FileSource(
         "SpeechBrain manifests",
         root,
         [

@@ -5,13 +5,11 @@ Axes: N ids, F features of a frame.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +18,11 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..files import atomic_write
+from ..id_metadata import IdMetadata
 from ..modeling import CodecModel
 from ..tokenization.errors import CorpusError
 from ..tokenization.reader import TokenizedCorpus
-from ..tokenization.spec import Facts
+from ..tokenization.spec import CorpusMetadata
 
 logger = logging.getLogger(__name__)
 
@@ -32,28 +31,6 @@ CODEC_NOTE = "codec.json"
 
 MADE_FOR = "l3ac"
 """In the metadata of a file of frames: whose ids they stand beside."""
-
-
-class Made(NamedTuple):
-    """What decides whether ids are those of a codec."""
-
-    weights_digest: str
-    levels: tuple[int, ...]
-
-    @classmethod
-    def by(cls, model: CodecModel) -> Made:
-        """Of the ids of a model."""
-        return cls(model.weights_digest(), tuple(model.config.frame_levels))
-
-    @classmethod
-    def read(cls, text: str) -> Made:
-        """The inverse of `text`."""
-        facts = json.loads(text)
-        return cls(facts["weights_digest"], tuple(facts["levels"]))
-
-    def text(self) -> str:
-        """As JSON."""
-        return json.dumps(self._asdict())
 
 
 class Store(ABC):
@@ -101,7 +78,8 @@ class IdStore(Store):
         codec: the one that must have made them: preset, folder, or name on the hub; None: any.
 
     Raises:
-        CorpusError: there are no shards, or another codec made them.
+        CorpusError: there are no shards.
+        ModelMismatchError: another codec made them.
         OSError: they cannot be read.
     """
 
@@ -112,9 +90,9 @@ class IdStore(Store):
             raise FileNotFoundError(f"There are no ids in {folder}: run extract.py with the same arguments first.")
         corpus = TokenizedCorpus(folder)
         if codec is not None:
-            check_codec(corpus.facts, codec, folder)
+            check_codec(corpus.metadata, codec, folder)
         self.where = folder
-        self.facts = corpus.facts
+        self.metadata = corpus.metadata
         names: list[str] = []
         pieces: list[np.ndarray] = []
         for table in corpus.tables(["id", "ids"]):
@@ -145,7 +123,7 @@ class FrameStore(Store):
             have its hop and its levels.
 
     Raises:
-        CorpusError: they were made for another codec.
+        ModelMismatchError: they were made for another codec.
         OSError: there is no such file.
     """
 
@@ -156,8 +134,10 @@ class FrameStore(Store):
             raise FileNotFoundError(f"There is no {path}: run anchors.py with the same arguments first.")
         self.where = path
         with safe_open(path, "pt") as file:
-            made = Made.read(file.metadata()[MADE_FOR])
-            _require_ids_of(made, codec, f"{path} was made for a codec with", "run anchors.py again")
+            made_for = IdMetadata.from_json(file.metadata()[MADE_FOR])
+            made_for.require(
+                CodecModel.from_pretrained(codec), codec, f"{path} was made for a codec with", "run anchors.py again"
+            )
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     @property
@@ -170,7 +150,7 @@ class FrameStore(Store):
         """Write frames (N, F) float32 by name of utterance, and for which codec they are."""
         arrays = {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}
         with atomic_write(path) as file:
-            file.write(save(arrays, {MADE_FOR: Made.by(codec).text()}))
+            file.write(save(arrays, {MADE_FOR: IdMetadata.of(codec).to_json()}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._frames
@@ -180,22 +160,22 @@ class FrameStore(Store):
         return self._frames[name]
 
 
-def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> None:
+def check_codec(metadata: CorpusMetadata, codec: str, folder: str | os.PathLike[str]) -> None:
     """Refuse ids that another codec made.
 
     Raises:
-        CorpusError: the levels or the weights are others.
+        ModelMismatchError: the levels or the weights are others.
     """
-    made = Made(facts.weights_digest, tuple(facts.levels))
     remedy = "give the codec that made them, or run extract.py into another folder"
-    _require_ids_of(made, codec, f"{folder} has ids of {facts.model} with", remedy)
+    what = f"{folder} has ids of {metadata.model} with"
+    metadata.made_by.require(CodecModel.from_pretrained(codec), codec, what, remedy)
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
     """Write down whose ids a run is trained on, in the folder of its checkpoints, before there are any.
 
     Raises:
-        CorpusError: the run was begun on the ids of other weights.
+        ModelMismatchError: the run was started on the ids of other weights.
         FileNotFoundError: there are checkpoints, and nothing says on whose ids they were trained.
         OSError: the note cannot be written.
     """
@@ -205,36 +185,19 @@ def note_codec(run: str | os.PathLike[str], codec: str) -> None:
         return
     note.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as file:
-        file.write(Made.by(CodecModel.from_pretrained(codec)).text().encode())
+        file.write(IdMetadata.of(CodecModel.from_pretrained(codec)).to_json().encode())
 
 
 def check_run(run: str | os.PathLike[str], codec: str) -> None:
     """Refuse checkpoints of a run that was trained on the ids of other weights than a codec's.
 
     Raises:
-        CorpusError: it was.
+        ModelMismatchError: it was.
         FileNotFoundError: `note_codec` wrote nothing there.
     """
     note = Path(run, CODEC_NOTE)
     if not note.exists():
         raise FileNotFoundError(f"There is no {note}, which says whose ids the run reads: train it again.")
     remedy = "give the codec that made them, or train in another folder"
-    _require_ids_of(Made.read(note.read_text("utf-8")), codec, f"{run} was trained on ids of", remedy)
-
-
-def _require_ids_of(made: Made, codec: str, what: str, remedy: str) -> None:
-    """Refuse what was made with other ids than those of a codec."""
-    model = CodecModel.from_pretrained(codec)
-    levels, digests = tuple(model.config.frame_levels), model.id_digests()
-    if made.levels != levels:
-        raise CorpusError(
-            f"{what} the levels {_listed(made.levels)} and the codec {codec} has {_listed(levels)}: {remedy}."
-        )
-    if made.weights_digest not in digests:
-        raise CorpusError(
-            f"{what} the weights {made.weights_digest[:12]}… and the codec {codec} has {digests[0][:12]}…: {remedy}."
-        )
-
-
-def _listed(levels: Iterable[int]) -> str:
-    return ",".join(map(str, levels))
+    trained_on = IdMetadata.from_json(note.read_text("utf-8"))
+    trained_on.require(CodecModel.from_pretrained(codec), codec, f"{run} was trained on ids of", remedy)

@@ -1,7 +1,7 @@
-"""Corpora to ids: from files, archives and datasets to Parquet shards, resumable, on one machine or many.
+"""Tokenization of corpora: audio files, archives and datasets to Parquet shards of ids, resumable, on any machines.
 
-`tokenize_dataset` maps a `datasets` dataset; `open_source` and `tokenize_corpus` are what `l3ac tokenize` runs.
-Names are imported when they are first used: `datasets` and `pyarrow` come with the extra `data`.
+`open_source` and `tokenize_corpus` do the work of `l3ac tokenize`; `tokenize_dataset` maps a `datasets` dataset. Names
+are imported on first use, as `datasets` and `pyarrow` come with the extra `data`.
 """
 
 from __future__ import annotations

@@ -138,9 +138,9 @@ def test_targets_outside_are_refused(tmp_path, name):
         (["in", "-o", "out", "--split", "0"], 2, "`split` is 0"),
         (["in", "-o", "out", "--num-shards", "2", "--shard-index", "2"], 2, "`shard_index` is 2; it must be 0 to 1"),
         (["in", "-o", "out", "--num-proc", "0"], 2, "`num_proc` is 0"),
-        (["in", "-o", "out", "--ray-address", "auto"], 2, "--ray-address goes with --engine ray"),
+        (["in", "-o", "out", "--ray-address", "auto"], 2, "--ray-address needs --engine ray"),
         (["gone/", "-o", "out"], 1, "no file or folder gone/"),
-        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt is no corpus"),
+        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt has a suffix that is not known"),
     ],
 )
 def test_wrong_usage(l3ac, tmp_path, corpus, tiny, arguments, status, message):

@@ -19,11 +19,11 @@ from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
 from l3ac_tokenizer.tokenization.output import locked
-from l3ac_tokenizer.tokenization.spec import Options
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 from .corpora import rows_of, write_corpus
 
-SHARDS_OF_3 = Options(shard_rows=3)
+SHARDS_OF_3 = TokenizationOptions(shard_rows=3)
 
 
 def in_child(work) -> int:
@@ -81,7 +81,7 @@ def dying_at(call: int) -> None:
 
 
 def test_killed_at_every_change_of_the_folder_and_resumed_it_is_as_if_never_killed(tiny_model, tmp_path):
-    options = Options(shard_rows=5)
+    options = TokenizationOptions(shard_rows=5)
     corpus = write_corpus(tmp_path / "corpus")
     (corpus / "004.flac").write_text("a failure")
     source = open_source(str(corpus))
@@ -111,7 +111,7 @@ def test_killed_at_every_change_of_the_folder_and_resumed_it_is_as_if_never_kill
 def test_killed_again_and_again_at_any_time(tiny_model, tmp_path):
     """Deaths by the clock, each in the run that goes on after the one before."""
     source = open_source(str(write_corpus(tmp_path / "corpus", [4000 + 97 * number for number in range(40)])))
-    options = Options(shard_rows=4)
+    options = TokenizationOptions(shard_rows=4)
     tokenize_corpus(source, tiny_model, tmp_path / "whole", options)
     began = time.perf_counter()
     tokenize_corpus(source, tiny_model, tmp_path / "timed", options)
@@ -134,7 +134,7 @@ def test_killed_again_and_again_at_any_time(tiny_model, tmp_path):
 
 def test_a_killed_run_with_workers_leaves_no_worker_and_no_lock(tiny_model, tmp_path):
     source = open_source(str(write_corpus(tmp_path / "corpus", [16_000] * 400)))
-    options = Options(shard_rows=64)
+    options = TokenizationOptions(shard_rows=64)
     out = tmp_path / "out"
     script = tmp_path / "run.py"
     tiny_model.save_pretrained(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""A source that is a list of audio files."""
+"""`FileSource`: a list of audio files or segments of them; a folder of audio as such a list."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import CorpusError
+from ...audio import AudioSegment
+from ...listing.errors import DataError
+from ...listing.layouts import read_layout
 from .base import Record
 
 
-class Listing:
-    """Audio files with what is known of them.
+class FileSource:
+    """Audio files, or segments of them, with what is known about each.
 
-    The list is kept as an Arrow table: compact, and shared between workers where they can.
+    The list is kept as an Arrow table: compact, and shared between workers where they can share memory.
 
     Args:
-        kind: what it is, in words.
+        kind: kind of source, in words.
         root: folder that relative paths begin in.
-        rows: of each file at least `id` and `path`; `size` (bytes) counts for the digest only.
-        types: types of further columns; those that are not named are strings.
+        rows: of each clip at least `id` and `path`; `size` (bytes) only enters the digest; `start` and `seconds`
+            (float) make it a segment of its file.
+        types: types of further columns; columns without one are strings.
 
     Raises:
-        CorpusError: there are no rows, or two have one id.
+        DataError: there are no rows, or two have the same id.
     """
 
     def __init__(
@@ -38,17 +41,18 @@ class Listing:
         types: Mapping[str, pa.DataType] | None = None,
     ) -> None:
         if not rows:
-            raise CorpusError(f"{root} holds no audio files: check the path.")
+            raise DataError(f"{root} holds no audio files: check the path.")
         twice = next((name for name, count in Counter(row["id"] for row in rows).items() if count > 1), None)
         if twice is not None:
             paths = [row["path"] for row in rows if row["id"] == twice]
-            raise CorpusError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
+            raise DataError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
         self.kind = kind
         self.root = os.path.abspath(root)
+        types = {"start": pa.float64(), "seconds": pa.float64(), **(types or {})}
         names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
         self._table = pa.table(
             {
-                name: pa.array([row.get(name) for row in rows], type=(types or {}).get(name, pa.string()))
+                name: pa.array([row.get(name) for row in rows], type=types.get(name, pa.string()))
                 for name in names
                 if name != "size"
             }
@@ -70,7 +74,32 @@ class Listing:
         return self._digest
 
     def records(self, start: int, stop: int) -> Iterator[Record]:
-        """The files from `start` up to `stop`."""
+        """The clips from `start` up to, not including, `stop`."""
         for row in self._table.slice(start, stop - start).to_pylist():
             name, path = row.pop("id"), row.pop("path")
-            yield Record(name, os.path.join(self.root, path), path, row)
+            file = os.path.join(self.root, path)
+            begin, seconds = row.get("start") or 0.0, row.get("seconds")
+            is_whole = begin == 0 and seconds is None
+            yield Record(name, file if is_whole else AudioSegment(file, begin, seconds), path, row)
+
+
+def open_audio_folder(root: str) -> FileSource:
+    """The audio below a folder, sorted by path, with text and speaker where its layout is a known one.
+
+    Raises:
+        DataError: there is no audio, or two files have the same id.
+        OSError: a file of transcripts cannot be read.
+    """
+    kind, files = read_layout(root)
+    rows = [
+        {
+            "id": file.id,
+            "text": file.text,
+            "speaker": file.speaker,
+            "language": file.language,
+            "path": file.path,
+            "size": os.path.getsize(os.path.join(root, file.path)),
+        }
+        for file in files
+    ]
+    return FileSource(kind, root, rows)
