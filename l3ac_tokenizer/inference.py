@@ -162,10 +162,10 @@ def decode_clips(
 ) -> list[np.ndarray]:
     """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples, all in one batch."""
     rows = [torch.from_numpy(ids) for ids in all_ids]
-    codes = model.quantizer.ids_to_streams(pad_sequence(rows, batch_first=True))
+    audio_codes = model.quantizer.ids_to_streams(pad_sequence(rows, batch_first=True))
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)[:, None]
     output: Any = model.decode(
-        codes.to(model.device),
+        audio_codes.to(model.device),
         audio_codes_mask=mask.to(model.device),
         num_samples=torch.tensor(num_samples, device=model.device),
         time_norm=time_norm,
@@ -179,8 +179,8 @@ def decode_chunks(
     model: CodecModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
 ) -> Iterator[np.ndarray]:
     """The samples of one clip from its ids (N,), in consecutive chunks (t,) float32."""
-    codes = model.quantizer.ids_to_streams(torch.from_numpy(ids)[None].to(model.device))
-    for audio in model.iter_decode(codes, chunk_seconds, time_norm):
+    audio_codes = model.quantizer.ids_to_streams(torch.from_numpy(ids)[None].to(model.device))
+    for audio in model.iter_decode(audio_codes, chunk_seconds, time_norm):
         samples = audio[0, 0, :num_samples].float().cpu().numpy()
         num_samples -= len(samples)
         yield samples

@@ -82,7 +82,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "ids_of": others,
         "parameters": model.num_parameters(),
         **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
-        "streams": config.num_quantizers,
+        "codebooks": config.num_quantizers,
         **_latency(config),
     }
 
@@ -128,7 +128,7 @@ _LABELS = {
     "codebook_size": ("codebook size", "{}"),
     "ids_per_second": ("token rate", "{:.2f} ids/s"),
     "bits_per_second": ("bit rate", "{:.1f} bits/s"),
-    "streams": ("codebooks", "{}"),
+    "codebooks": ("codebooks", "{}"),
     "coding": ("coding", "{}"),
     "bytes": ("size", "{} bytes"),
     "file_bits_per_second": ("bit rate of the file", "{:.1f} bits/s"),

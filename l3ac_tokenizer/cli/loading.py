@@ -1,4 +1,4 @@
-"""The model that `--model` names."""
+"""Loading the model that `--model` names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:
-    """A preset with bundled weights, or a checkpoint directory, ready for inference.
+    """Load a preset with bundled weights, or a checkpoint directory, for inference.
 
     Raises:
-        ValueError: no such preset or directory, a directory without a readable model, or no such device.
-        OSError: a preset without bundled weights.
+        ValueError: there is no such preset, directory or device, or the directory has no model that can be loaded.
+        OSError: the preset has no bundled weights.
     """
     from ..hub import resolve, suggest
     from ..presets import PRESETS
@@ -33,7 +33,7 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
     logging.disable_progress_bar()
     try:
         model = CodecModel.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # json, safetensors, shapes: each library has its own
+    except Exception as error:  # json, safetensors and torch each raise their own
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{name} holds no model that can be loaded ({reason}): give another directory.") from error
     try:
@@ -44,5 +44,5 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
 
 
 def model_name(name: str) -> str:
-    """What a `.l3ac` file calls a model: the preset, or the last part of the directory's path."""
+    """Name of a model in `.l3ac` files: the preset, or the last part of the directory's path."""
     return os.path.basename(os.path.abspath(name))

@@ -1,4 +1,4 @@
-"""Arguments that commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ DEFAULT_MODEL = "l3ac-1k"
 
 
 class UsageError(Exception):
-    """Arguments that parse but make no sense together: exit status 2."""
+    """Arguments that are valid one by one, but not together: exit status 2."""
 
 
 def add_compute(parser: argparse.ArgumentParser) -> None:
-    """Where the network runs, and on how much audio at once."""
+    """Add the options for the device and for the audio in the network at once."""
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda (default: %(default)s)")
     parser.add_argument(
         "--chunk-seconds",
         type=positive_number,
         default=30.0,
         metavar="S",
-        help="seconds of audio in the network at once: longer files go through in chunks, "
+        help="seconds of audio in the network at once: longer files are processed in chunks, "
         "shorter ones in batches; changes memory, not results (default: %(default)g)",
     )
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """What every command has."""
+    """Add the options of every command."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def positive_number(text: str) -> float:
-    """An argument that is a number above 0."""
+    """Parse an argument that must be a number above 0."""
     try:
         number = float(text)
     except ValueError:

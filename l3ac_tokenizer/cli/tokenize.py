@@ -122,7 +122,7 @@ def texts(summary: dict[str, Any]) -> dict[str, str]:
         "audio": f"{summary['hours']:.2f} h",
         "ids": f"{summary['ids']:,}",
         "rate": "-" if summary["ids_per_second"] is None else f"{summary['ids_per_second']:.2f} ids/s",
-        "speed": "-" if speed is None else f"{speed:.1f}× faster than real time",
+        "speed": "-" if speed is None else f"{speed:.1f}× real time",
         "model": summary["model"],
         "weights digest": summary["weights_digest"],
         "shards": str(summary["shards"]),

@@ -42,9 +42,9 @@ class RayEngine:
         """
         if not windows:
             return
-        begun = not ray.is_initialized()
+        started = not ray.is_initialized()
         try:
-            if begun:
+            if started:
                 ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR)
             yield from self._tables(work, windows)
         except (ray.exceptions.RayError, ConnectionError) as error:
@@ -53,7 +53,7 @@ class RayEngine:
                 f"the Ray cluster failed ({reason}): repair it; the same command resumes from the finished shards."
             ) from error
         finally:
-            if begun:
+            if started:
                 ray.shutdown()
 
     def _tables(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:

@@ -95,11 +95,11 @@ def test_statistics_with_a_picture(l3ac, l3ac_json, tmp_path, corpus, tiny):
     assert (tmp_path / "pictures" / "usage.png").read_bytes().startswith(b"\x89PNG")
     status, out, err = l3ac("stats", "out")
     assert (status, err) == (0, "")
-    for word in ("Huffman", "Miller–Madow", "digit 5", "stream 1 of 2", "most used ids"):
+    for word in ("Huffman", "Miller–Madow", "digit 5", "group 1 of 2", "most used ids"):
         assert word in out
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     (tmp_path / "out" / "manifest.jsonl").write_text(lines[0] + "\n")
-    assert "out is not done: 0 of 1 shards" in l3ac("stats", "out")[2]
+    assert "out is not finished: the statistics are of 0 of 1 shards" in l3ac("stats", "out")[2]
 
 
 def test_ids_of_other_weights_are_not_decoded(l3ac, corpus, tiny, models):

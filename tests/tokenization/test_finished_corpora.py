@@ -1,4 +1,4 @@
-"""What is done with a tokenized corpus: merging, the array to memory-map, statistics."""
+"""Finished corpora: merging, the array to memory-map, reading, statistics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .test_faults import dying_at, in_child
 
 @pytest.fixture
 def whole(tiny_model, corpus, tmp_path):
-    """What one job writes."""
+    """The output of one job."""
     (corpus / "004.flac").write_text("a failure")
     tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "whole", TokenizationOptions(shard_rows=2))
     return tmp_path / "whole"
@@ -35,7 +35,7 @@ def whole(tiny_model, corpus, tmp_path):
 
 @pytest.fixture
 def parts(tiny_model, corpus, whole, tmp_path):
-    """What three jobs write."""
+    """The outputs of three jobs."""
     folders = [tmp_path / f"part-{index}" for index in range(3)]
     for index, folder in enumerate(folders):
         options = TokenizationOptions(shard_rows=2, num_shards=3, shard_index=index)
@@ -59,7 +59,7 @@ def test_merged_jobs_are_byte_for_byte_what_one_job_writes(tiny_model, corpus, w
     summary = merge_corpora(parts[::-1], tmp_path / "merged")
     assert summary["complete"] and summary["clips"] == 9 and summary["failures"] == 1
     assert_equal_corpora(tmp_path / "merged", whole)
-    # one may go on with the merged folder as with any other
+    # the merged folder can be resumed like any other
     assert tokenize_corpus(
         open_source(str(corpus)), tiny_model, tmp_path / "merged", TokenizationOptions(shard_rows=2)
     )["complete"]
@@ -74,7 +74,7 @@ def test_a_disk_without_links_gets_copies(whole, parts, tmp_path, monkeypatch):
     assert_equal_corpora(tmp_path / "merged", whole)
 
 
-def test_a_killed_merge_goes_on(whole, parts, tmp_path):
+def test_a_killed_merge_is_resumed(whole, parts, tmp_path):
     for call in range(3, 100, 3):
         out = tmp_path / f"merged-{call}"
 
@@ -91,7 +91,7 @@ def test_a_killed_merge_goes_on(whole, parts, tmp_path):
     assert code == 0 and call > 6
 
 
-def test_parts_that_do_not_make_a_whole_are_refused(tiny_model, corpus, parts, whole, tmp_path):
+def test_incomplete_or_mismatched_parts_are_refused(tiny_model, corpus, parts, whole, tmp_path):
     with pytest.raises(CorpusError, match="of 3 jobs, number 1 is missing"):
         merge_corpora([parts[0], parts[2]], tmp_path / "merged")
     with pytest.raises(CorpusError, match="part-1 are both job 1"):
@@ -166,8 +166,8 @@ def test_statistics_are_those_of_all_ids(tiny_model, corpus, tmp_path):
     assert sum(each["share"] for each in most) <= 1
 
 
-def test_streams_of_six_digits_have_their_own_entropies(tmp_path):
-    """Two streams of three digits and three of two, on ids written by hand."""
+def test_groups_of_six_digits_have_entropies_of_their_own(tmp_path):
+    """Two groups of three digits and three of two, on ids written by hand."""
     import pyarrow as pa
 
     from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
@@ -182,13 +182,13 @@ def test_streams_of_six_digits_have_their_own_entropies(tmp_path):
     found = corpus_statistics(corpus, count_ids(corpus))
     assert sorted(found["splits"]) == [2, 3]
     for groups, sizes in ((2, [27, 75]), (3, [9, 9, 25])):
-        streams = split_ids(ids, metadata.levels, groups)
+        symbols = split_ids(ids, metadata.levels, groups)
         for number, size in enumerate(sizes):
             assert found["splits"][groups][number]["size"] == size
-            assert found["splits"][groups][number]["entropy"] == pytest.approx(usage(streams[:, number], size).entropy)
+            assert found["splits"][groups][number]["entropy"] == pytest.approx(usage(symbols[:, number], size).entropy)
 
 
-def test_what_is_no_corpus_of_one_model_is_refused(tiny_model, corpus, tmp_path):
+def test_files_that_are_not_a_corpus_of_one_model_are_refused(tiny_model, corpus, tmp_path):
     from l3ac_tokenizer import L3ACModel
 
     with pytest.raises(FileNotFoundError, match="no file or folder"):

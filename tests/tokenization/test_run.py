@@ -108,7 +108,7 @@ def test_failures_are_logged_counted_and_stop_nothing(tiny_model, corpus, tmp_pa
         assert failure["error"] in caplog.text
 
 
-def test_too_many_failures_stop_the_run_and_it_goes_on_when_more_are_allowed(tiny_model, corpus, tmp_path):
+def test_too_many_failures_stop_the_run_and_it_resumes_when_more_are_allowed(tiny_model, corpus, tmp_path):
     (corpus / "001.flac").write_text("no")
     (corpus / "007.flac").write_text("no")
     out = tmp_path / "out"
@@ -190,7 +190,7 @@ def test_shards_without_a_manifest_are_not_written_over(tiny_model, corpus, tmp_
         tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)
 
 
-def test_a_damaged_manifest_is_told_by_its_line(tiny_model, corpus, tmp_path):
+def test_a_damaged_manifest_is_reported_by_its_line(tiny_model, corpus, tmp_path):
     out = tmp_path / "out"
     tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)
     lines = (out / "manifest.jsonl").read_text().splitlines()
@@ -216,7 +216,7 @@ def test_jobs_together_write_what_one_job_writes(tiny_model, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["lost", "doubled", "doubled for another"])
-def test_an_engine_that_loses_or_doubles_rows_is_found_out(tiny_model, corpus, tmp_path, monkeypatch, fault):
+def test_an_engine_that_loses_or_repeats_rows_is_detected(tiny_model, corpus, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(spec, "WINDOW_ROWS", 1)
 
     class Faulty(LocalEngine):

@@ -310,7 +310,7 @@ def test_a_dataset_of_the_hub(monkeypatch):
     assert_any_range_can_be_read(source)
 
 
-def test_names_that_are_nothing_are_told(tmp_path, monkeypatch):
+def test_names_that_stand_for_nothing_are_reported(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_source(str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match="no file or folder"):

@@ -124,7 +124,7 @@ def test_a_long_file_is_read_in_random_parts(tmp_path, monkeypatch):
     ("content", "message"),
     [(b"no audio at all", "cannot be read as audio"), (None, "No such file"), (np.full(99, np.nan), "holds NaN")],
 )
-def test_what_is_not_usable_says_why(tmp_path, content, message):
+def test_an_unusable_clip_gives_the_reason(tmp_path, content, message):
     path = tmp_path / "clip.wav"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -152,7 +152,7 @@ def test_held_out_files_are_never_trained_on(corpus_folder, tmp_path):
     assert len(held) == 3 + 4
 
 
-def test_held_out_patterns_are_of_whole_paths_and_told_where_they_match_nothing(
+def test_held_out_patterns_are_of_whole_paths_and_reported_where_they_match_nothing(
     corpus_folder, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(corpus_folder)

@@ -49,7 +49,7 @@ def test_common_voice_is_read_by_header(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "home"), [(".mp3", "."), (".low.mp3", "data/splits/split-0")])
-def test_mtg_jamendo_tracks_are_cut_in_pieces(tmp_path, suffix, home):
+def test_mtg_jamendo_tracks_are_cut_into_segments(tmp_path, suffix, home):
     touch(tmp_path, f"audio/00/100{suffix}", f"audio/07/207{suffix}", f"audio/00/300{suffix}")
     (tmp_path / home).mkdir(parents=True, exist_ok=True)
     table = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n"

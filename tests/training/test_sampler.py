@@ -123,7 +123,7 @@ def test_batches_come_in_order_from_any_number_of_workers(sampler_of, workers):
         assert torch.equal(batch.samples, sampler[request].samples)
 
 
-def test_an_unusable_clip_is_replaced_and_told(tmp_path):
+def test_an_unusable_clip_is_replaced_and_reported(tmp_path):
     folder = write_corpus(tmp_path / "audio", clips=3)
     clips = clips_of(folder)
     Path(clips[0].path).write_bytes(b"broken")
@@ -134,7 +134,7 @@ def test_an_unusable_clip_is_replaced_and_told(tmp_path):
     assert torch.equal(sampler[Request(0, 0, 9, 4000)].samples, batch.samples)
 
 
-def test_nothing_but_unusable_clips_is_an_error(tmp_path):
+def test_only_unusable_clips_are_an_error(tmp_path):
     folder = write_corpus(tmp_path / "audio", clips=2)
     clips = clips_of(folder)
     for clip in clips:

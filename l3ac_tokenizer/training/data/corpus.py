@@ -162,7 +162,7 @@ class Place:
     start: int
     length: int
     divisor: float
-    """From the level rule on the whole clip."""
+    """Divisor of the level rule, taken over the whole clip."""
 
 
 class DecodedAudio:

@@ -196,17 +196,17 @@ def batches(
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]  # gets a whole batch
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # receives a whole batch
         pin_memory=pin,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    made = iter(loader)
+    loaded = iter(loader)
     # The loader's handler raises wherever this process is when a worker dies, even inside an update or the garbage
     # collector. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     failure: DataError | None = None
     try:
-        yield from made
+        yield from loaded
     except DataError as error:
         failure = error.with_traceback(None)
     except (ConnectionError, EOFError, RuntimeError) as error:
@@ -216,7 +216,7 @@ def batches(
         reason = str(error).strip().rstrip(".") or type(error).__name__
         failure = WorkerDied(f"A process that reads audio died ({reason})")
     finally:
-        del made  # ends the workers, which must happen before the handler is restored
+        del loaded  # ends the workers, which must happen before the handler is restored
         signal.signal(signal.SIGCHLD, handler)
     if failure is not None:  # not in the clauses above: the frames of an error keep the workers alive while it is held
         raise failure
