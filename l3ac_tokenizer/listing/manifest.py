@@ -66,7 +66,8 @@ def read_manifest(path: str | os.PathLike[str], reserved: tuple[str, ...] = ()) 
     """Read a manifest; columns called like a `reserved` one are left out.
 
     Raises:
-        DataError: a line is damaged, names no audio, or or has a start or length out of range; or no column names the audio.
+        DataError: a line is damaged, names no audio, or has a start or length out of range; or no column
+            names the audio.
         OSError: the file cannot be read.
     """
     path = os.fspath(path)
