@@ -174,7 +174,7 @@ def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.
 
 def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     """The bytes of a file; the inverse of `read_l3ac`. See `write_l3ac`."""
-    ids = check_ids(ids, header.levels)
+    ids = _checked_ids(ids, header.levels)
     if len(ids) != header.num_ids:
         raise ContainerError(
             f"{header.num_samples} samples at hop {header.hop_length} make {header.num_ids} ids, "
@@ -192,7 +192,7 @@ def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     return b"".join(parts)
 
 
-def check_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+def _checked_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
     """Check that `ids` (N,) are ids of this codebook, and return them as int64.
 
     Raises:

@@ -14,7 +14,7 @@ from networks import speech_like
 from l3ac_tokenizer.audio import AudioError, AudioReader, AudioSegment, open_clip, read_audio
 from l3ac_tokenizer.evaluation.data import open_data
 from l3ac_tokenizer.listing.errors import DataError
-from l3ac_tokenizer.listing.manifest import read_manifest
+from l3ac_tokenizer.listing.manifest import load_manifest
 from l3ac_tokenizer.speechbrain.manifests import read_manifest as read_utterances
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.training.data.corpus import read_clip
@@ -117,7 +117,7 @@ def test_the_digest_of_a_source_tells_segments_apart(tmp_path):
 
 def test_a_duration_without_a_start_describes_the_whole_file(tmp_path):
     manifest = write_manifest(tmp_path / "m.csv", [{"ID": "u", "duration": "1.9", "wav": "a.wav", "spk_id": "s"}])
-    (row,) = read_manifest(manifest).rows
+    (row,) = load_manifest(manifest).rows
     assert (row.start, row.seconds, row.values["duration"]) == (0.0, None, "1.9")
     (clip,) = clips_to_train_on(manifest)
     assert clip.seconds is None

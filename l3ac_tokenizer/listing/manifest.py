@@ -62,7 +62,7 @@ class Manifest:
     rows: tuple[ManifestRow, ...]
 
 
-def read_manifest(path: str | os.PathLike[str], reserved: tuple[str, ...] = ()) -> Manifest:
+def load_manifest(path: str | os.PathLike[str], reserved: tuple[str, ...] = ()) -> Manifest:
     """Read a manifest; columns called like a `reserved` one are left out.
 
     Raises:

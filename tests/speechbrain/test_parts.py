@@ -160,7 +160,7 @@ def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
         with pytest.raises(ModelMismatchError, match=r"was trained on ids of the weights .* has .*: give the codec"):
             begin(tmp_path / "run", str(tmp_path / "weights"))
         with pytest.raises(
-            ModelMismatchError, match=r"was trained on ids of the levels 5,3,3 .* has 3,3,5: give the codec"
+            ModelMismatchError, match=r"trained on ids of the levels 5,3,3 .* has 3,3,5: give the codec"
         ):
             begin(tmp_path / "run", str(tmp_path / "levels"))
     (tmp_path / "run" / "CKPT+1").mkdir()

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...listing.columns import COLUMN_NAMES
-from ...listing.manifest import ManifestRow, read_manifest
+from ...listing.manifest import ManifestRow, load_manifest
 from .audio_folder import FileSource
 from .base import RESERVED
 
@@ -24,7 +24,7 @@ def open_manifest(path: str) -> FileSource:
         DataError: a line is damaged or names no audio, or two clips have the same id.
         OSError: the file cannot be read.
     """
-    manifest = read_manifest(path, RESERVED)
+    manifest = load_manifest(path, RESERVED)
     types = {
         name: pa.string() if name in COLUMN_NAMES else _type(row.values.get(name) for row in manifest.rows)
         for name in manifest.columns

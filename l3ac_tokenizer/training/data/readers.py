@@ -14,7 +14,7 @@ from ...audio import AUDIO_SUFFIXES
 from ...files import files_below
 from ...listing.errors import DataError
 from ...listing.layouts import common_voice_clips
-from ...listing.manifest import read_manifest
+from ...listing.manifest import load_manifest
 from ...listing.table import TABLE_SUFFIXES, read_table
 from .corpus import TrainingClip
 
@@ -93,7 +93,7 @@ def manifest(file: Path, training: bool) -> list[TrainingClip] | None:
     """Rows of a manifest (see `listing.manifest`); a column `domain` states the domain of each."""
     if file.suffix.lower() not in TABLE_SUFFIXES or file.is_dir():
         return None
-    listed = read_manifest(file)
+    listed = load_manifest(file)
     root = Path(listed.root).absolute()
     return [
         TrainingClip((root / row.path).as_posix(), row.values.get("domain") or file.stem, row.start, row.seconds)
