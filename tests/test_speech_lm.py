@@ -277,7 +277,7 @@ def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_
     corpus_of(codec, tmp_path / "corpus")
     codec.set_levels([3, 3, 5])
     codec.save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match=r"levels 5,3,3\) .* levels 3,3,5\)"):
+    with pytest.raises(ValueError, match=r"the levels 5,3,3 and .* has 3,3,5: give --model"):
         recipe.run_recipe(options_for(tmp_path))
 
 
