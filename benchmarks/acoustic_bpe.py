@@ -19,7 +19,7 @@ import numpy as np
 
 from l3ac_tokenizer import AcousticBPE, split_ids
 from l3ac_tokenizer.quantization import split_sizes
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 
 View = Callable[[np.ndarray], np.ndarray]
 """Ids (N,) → sequence of symbols to merge."""
@@ -55,7 +55,7 @@ def main() -> None:
     print(f"{sum(map(len, trained))} ids of {len(trained)} clips to train on, {sum(map(len, held_out))} held out\n")
     print("| sequence | symbols | merges | symbols per token, training | held out | bits per id, symbols | tokens |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, size, view in views(corpus.facts.levels):
+    for name, size, view in views(corpus.metadata.levels):
         for merges in options.merges:
             bpe = AcousticBPE.train(map(view, trained), size, merges)
             symbols = [view(clip) for clip in held_out]

@@ -22,15 +22,14 @@ from unittest import mock
 import numpy as np
 import torch
 
-from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer import CodecModel, inference
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.inference import encode_clips
-from l3ac_tokenizer.tokenization import encoding, open_source, tokenize_corpus
-from l3ac_tokenizer.tokenization.batching import by_length
+from l3ac_tokenizer.inference import encode_clips, group_by_length
+from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
-from l3ac_tokenizer.tokenization.job import WINDOW_ROWS
-from l3ac_tokenizer.tokenization.layouts import open_layout
-from l3ac_tokenizer.tokenization.sources import Source
+from l3ac_tokenizer.tokenization.sources.audio_folder import open_audio_folder
+from l3ac_tokenizer.tokenization.sources.base import Source
+from l3ac_tokenizer.tokenization.spec import WINDOW_ROWS
 
 BUDGET = 30.0
 
@@ -48,7 +47,7 @@ class FirstClips:
 
 
 def in_order(seconds: Sequence[float], budget: float) -> list[list[int]]:
-    """Batches as of `by_length`, but without sorting: the baseline of bucketing."""
+    """Batches of `group_by_length` without sorting: what bucketing is compared with."""
     groups: list[list[int]] = []
     for position, length in enumerate(seconds):
         longest = max([length, *(seconds[member] for member in groups[-1])]) if groups else length
@@ -65,10 +64,10 @@ def one_by_one(seconds: Sequence[float], budget: float) -> list[list[int]]:
 
 
 def pipeline(
-    source: Source, model: CodecModel, budget: float = BUDGET, groups: Callable = by_length, num_proc: int = 1
+    source: Source, model: CodecModel, budget: float = BUDGET, groups: Callable = group_by_length, num_proc: int = 1
 ) -> None:
-    """Run the whole pipeline, from files to shards."""
-    with tempfile.TemporaryDirectory() as out, mock.patch.object(encoding, "by_length", groups):
+    """The whole way: files to shards."""
+    with tempfile.TemporaryDirectory() as out, mock.patch.object(inference, "group_by_length", groups):
         tokenize_corpus(source, model, out, engine=LocalEngine(num_proc), chunk_seconds=budget)
 
 
@@ -76,7 +75,7 @@ def model_alone(waves: Sequence[np.ndarray], model: CodecModel) -> None:
     """Run the network on clips in memory, in the batches of the pipeline."""
     for start in range(0, len(waves), WINDOW_ROWS):
         window = waves[start : start + WINDOW_ROWS]
-        for group in by_length([len(wave) / 16_000 for wave in window], BUDGET):
+        for group in group_by_length([len(wave) / 16_000 for wave in window], BUDGET):
             encode_clips(model, [window[position] for position in group])
 
 
@@ -96,8 +95,8 @@ def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
 
 def _peak(folder: str, count: int, name: str, budget: float) -> float:
     torch.set_num_threads(1)
-    pipeline(FirstClips(open_layout(folder), count), CodecModel.from_pretrained(name).eval(), budget)
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would include the parent process
+    pipeline(FirstClips(open_audio_folder(folder), count), CodecModel.from_pretrained(name).eval(), budget)
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the process that began this one
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 

@@ -1,7 +1,7 @@
-"""Audio files: reading at the model's rate in one channel, in blocks where they are long, and writing.
+"""Audio files: reading whole or in blocks as mono at a given rate, and writing.
 
-Reads what soundfile reads (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more) and resamples with soxr at its
-best quality. Blocks are what whole reading gives, cut: the resampler carries its state over them.
+Reads every format of soundfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more) and resamples with soxr at its
+best quality. Blocks are consecutive parts of what reading the whole gives: the resampler keeps its state between them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,55 +22,96 @@ import soundfile
 import soxr
 
 from .feature_extraction import MAX_ABS_SAMPLE
-from .files import atomic_write
+from .files import atomic_write, explained
 
 AUDIO_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"}
 )
-"""What is taken for audio in a folder; a file that is named itself may be called anything."""
+"""Suffixes of the files in a folder that count as audio; a file given by its own name may have any."""
 
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
-"""Extensions that `write_audio` knows, with soundfile's names of the formats."""
+"""soundfile's name of the format for each suffix that `write_audio` accepts."""
 
 _FRAMES = 1 << 18  # read at a time: 16 s at 16 kHz
-_SPOOL_BYTES = 1 << 26  # a stream longer than this goes to a temporary file
+_SPOOL_BYTES = 1 << 26  # longer input that cannot seek goes to a temporary file
+_INEXACT_SEEKS = ("MP3", "OGG")  # formats whose samples depend on where reading begins; they are read from the start
 
 
 class AudioError(ValueError):
     """A file that is not audio, or audio that cannot be encoded."""
 
 
-class AudioReader:
-    """One file opened for reading as float32 mono at `sampling_rate`; a context manager.
+@dataclass(frozen=True, slots=True)
+class AudioSegment:
+    """A part of an audio file.
 
     Attributes:
-        name: what messages call the source.
+        path: of the file.
+        start: where the part begins, in seconds.
+        seconds: its length; None: up to the file's end.
+    """
+
+    path: str
+    start: float = 0.0
+    seconds: float | None = None
+
+
+def segment_frames(start: float, seconds: float | None, rate: int, total: int) -> range:
+    """Frames of a segment in a file of `total` frames at `rate` Hz, its own rate.
+
+    They are round(start · rate) up to, not including, round((start + seconds) · rate), as far as the file goes.
+    """
+    stop = total if seconds is None else min(total, round((start + seconds) * rate))
+    return range(round(start * rate), stop)
+
+
+class AudioReader:
+    """An audio file, or a segment of one, opened for reading as float32 mono at `sampling_rate`; a context manager.
+
+    Attributes:
+        name: name of the source in messages.
         source_rate: sampling rate of the file in Hz.
         channels: number of channels in the file.
-        duration: length in seconds, as far as the file's header knows.
-        note: what was done to the channels, in words; None for mono.
+        duration: length of the file or segment in seconds, according to the file's header.
+        note: says that channels are downmixed; None for mono.
 
     Args:
-        source: a path, `"-"` for standard input, or a binary file object. What cannot seek is copied first.
+        source: a path, `"-"` for standard input, a binary file object, or an `AudioSegment`. Input that cannot seek is
+            copied first.
         sampling_rate: wanted rate in Hz.
 
     Raises:
         OSError: the source is missing, a directory, or not readable.
-        AudioError: it is not audio that soundfile reads, or it is empty.
+        AudioError: it is not audio that soundfile reads, it is empty, or the segment begins after its end.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, sampling_rate: int) -> None:
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO | AudioSegment, sampling_rate: int) -> None:
         self.sampling_rate = sampling_rate
+        segment = source if isinstance(source, AudioSegment) else None
         self._closing = contextlib.ExitStack()
         try:
-            self._file = self._open(source)
+            self._file = self._open(source.path if isinstance(source, AudioSegment) else source)
+            self._frames = self._frames_of(segment)
         except BaseException:
             self.close()
             raise
         self.source_rate = self._file.samplerate
         self.channels = self._file.channels
-        self.duration = self._file.frames / self.source_rate
-        self.note = f"the mean of its {self.channels} channels is taken" if self.channels > 1 else None
+        self._ends_early = segment is not None and segment.seconds is not None
+        self.duration = len(self._frames) / self.source_rate
+        self.note = f"downmixed from {self.channels} channels to mono" if self.channels > 1 else None
+
+    def _frames_of(self, segment: AudioSegment | None) -> range:
+        total = self._file.frames
+        if segment is None:
+            return range(total)
+        frames = segment_frames(segment.start, segment.seconds, self._file.samplerate, total)
+        if not frames:
+            raise AudioError(
+                f"{self.name} holds no audio at {segment.start:g} s (it is {total / self._file.samplerate:g} s long): "
+                "correct the segment's start or length."
+            )
+        return frames
 
     def _open(self, source: str | os.PathLike[str] | BinaryIO) -> soundfile.SoundFile:
         if source == "-":
@@ -81,7 +123,7 @@ class AudioReader:
             opened = self.name
         else:
             is_stdin = source is sys.stdin.buffer
-            self.name = "standard input" if is_stdin else getattr(source, "name", "the stream")
+            self.name = "standard input" if is_stdin else getattr(source, "name", "the audio")
             opened = source
             if not source.seekable():
                 opened = self._closing.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
@@ -101,8 +143,8 @@ class AudioReader:
         """The clip from its start in blocks (size,) float32, the last one shorter; memory depends on `size`.
 
         Raises:
-            AudioError: NaN, infinite or far too large samples, a file damaged on the way, or one that is
-                shorter than a sample at `sampling_rate`.
+            AudioError: NaN, infinite or far too large samples, damage to the file, or a clip shorter than one sample
+                at `sampling_rate`.
         """
         waiting: list[np.ndarray] = []
         for samples in self._resampled():
@@ -120,12 +162,12 @@ class AudioReader:
         """The whole clip (T,) float32.
 
         Raises:
-            AudioError: as `blocks`.
+            AudioError: see `blocks`.
         """
         return np.concatenate(list(self._resampled()))
 
     def _resampled(self) -> Iterator[np.ndarray]:
-        """Mono at the wanted rate, in pieces of any size."""
+        """Mono at the wanted rate, in chunks of any size."""
         rates = (self.source_rate, self.sampling_rate)
         resampler = None if rates[0] == rates[1] else soxr.ResampleStream(*rates, 1, "float32", "VHQ")
         count = 0
@@ -139,28 +181,36 @@ class AudioReader:
             count += len(last)
             yield last
         if count == 0:
-            raise AudioError(f"{self.name} has not one sample at {self.sampling_rate} Hz: give more audio.")
+            raise AudioError(f"{self.name} is shorter than one sample at {self.sampling_rate} Hz: give more audio.")
 
     def _mono(self) -> Iterator[np.ndarray]:
         """Checked samples at the file's rate."""
-        start = 0
-        self._rewind()
-        while len(frames := self._read(start)):
-            self._check(frames, start)
-            start += len(frames)
-            yield frames[:, 0] if self.channels == 1 else frames.mean(axis=1)
+        jumps = self._file.format not in _INEXACT_SEEKS
+        position = self._frames.start if jumps else 0
+        self._seek(position)
+        stop = self._frames.stop if self._ends_early else sys.maxsize
+        while position < stop and len(
+            frames := self._read(position, min(_FRAMES, stop - position) if jumps else _FRAMES)
+        ):
+            first = max(self._frames.start - position, 0)
+            wanted = frames[first : stop - position]
+            self._check(wanted, position + first)
+            position += len(frames)
+            if len(wanted):
+                yield wanted[:, 0] if self.channels == 1 else wanted.mean(axis=1)
 
-    def _rewind(self) -> None:
+    def _seek(self, frame: int) -> None:
         try:
-            self._file.seek(0)
+            self._file.seek(frame)
         except soundfile.SoundFileError as error:  # FLAC that ends before its second frame
-            raise self._damaged(0, error) from error
+            raise self._damaged(frame, error) from error
 
-    def _read(self, start: int) -> np.ndarray:
+    def _read(self, position: int, count: int) -> np.ndarray:
+        """The next frames (t, channels), at most `count`; none at the file's end."""
         try:
-            return self._file.read(_FRAMES, dtype="float32", always_2d=True)
+            return self._file.read(count, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            raise self._damaged(start, error) from error
+            raise self._damaged(position, error) from error
 
     def _damaged(self, start: int, error: Exception) -> AudioError:
         return AudioError(
@@ -169,7 +219,7 @@ class AudioReader:
         )
 
     def _check(self, frames: np.ndarray, start: int) -> None:
-        """Refuse samples (t, channels) that no audio has."""
+        """Refuse samples (t, channels) that are not finite or far beyond full scale."""
         wrong = ~(np.abs(frames) <= MAX_ABS_SAMPLE)  # NaN compares as wrong
         if wrong.any():
             index, channel = np.argwhere(wrong)[0]
@@ -183,7 +233,7 @@ class AudioReader:
             raise AudioError(f"{self.name} has the sample {value} at {seconds:.3f} s: repair the file.")
 
     def close(self) -> None:
-        """Close the file; a file object that was given stays open."""
+        """Close the file; a file object passed as the source stays open."""
         self._closing.close()
 
     def __enter__(self) -> AudioReader:
@@ -193,10 +243,62 @@ class AudioReader:
         self.close()
 
 
-def read_audio(source: str | os.PathLike[str] | BinaryIO, sampling_rate: int) -> tuple[np.ndarray, str | None]:
+def read_audio(
+    source: str | os.PathLike[str] | BinaryIO | AudioSegment, sampling_rate: int
+) -> tuple[np.ndarray, str | None]:
     """A whole clip as (T,) float32 at `sampling_rate`, and the note on its channels (see `AudioReader`)."""
     with AudioReader(source, sampling_rate) as reader:
         return reader.read(), reader.note
+
+
+def open_clip(clip: Any, name: str, sampling_rate: int) -> AudioReader:
+    """Open a clip in any of the forms in which datasets hold them.
+
+    Args:
+        clip: a path, an `AudioSegment`, the bytes of an audio file, or a dictionary of `array` (T,) and
+            `sampling_rate`, or of `bytes` and `path`, as `datasets.Audio(decode=False)` has them.
+        name: of the clip in messages, where it is not a file.
+        sampling_rate: wanted rate in Hz.
+
+    Raises:
+        AudioError: an array of more than one axis, or see `AudioReader`.
+        OSError: see `AudioReader`.
+        TypeError: the clip has none of these forms.
+    """
+    return AudioReader(_as_file(clip, name), sampling_rate)
+
+
+class _NamedBytes(io.BytesIO):
+    """A file in memory with a name for messages."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def _as_file(clip: Any, name: str) -> str | AudioSegment | _NamedBytes:
+    if isinstance(clip, AudioSegment):
+        return clip
+    if isinstance(clip, (str, os.PathLike)):
+        return os.fspath(clip)
+    if isinstance(clip, (bytes, bytearray, memoryview)):
+        return _NamedBytes(bytes(clip), name)
+    if isinstance(clip, dict):
+        if clip.get("array") is not None and clip.get("sampling_rate"):
+            wave = np.asarray(clip["array"], dtype=np.float32)
+            if wave.ndim != 1:
+                raise AudioError(f"{name} has the shape {wave.shape}: give one channel, (num_samples,).")
+            file = io.BytesIO()  # unchanged samples, in a file like the others
+            soundfile.write(file, wave, int(clip["sampling_rate"]), "FLOAT", format="WAV")
+            return _NamedBytes(file.getvalue(), name)
+        if clip.get("bytes") is not None:
+            return _NamedBytes(clip["bytes"], name)
+        if clip.get("path"):
+            return os.fspath(clip["path"])
+    raise TypeError(
+        f"{name} is {type(clip).__name__}; audio is a path, the bytes of a file, or a dictionary of `array` and "
+        "`sampling_rate` or of `bytes` and `path`."
+    )
 
 
 def write_audio(
@@ -209,11 +311,11 @@ def write_audio(
     Args:
         target: a path ending in `.wav` or `.flac`, `"-"` for WAV on standard output, or a binary file object,
             which gets WAV.
-        samples: (T,) float, or consecutive pieces of it.
+        samples: (T,) float, or consecutive chunks of it.
         sampling_rate: in Hz.
 
     Raises:
-        AudioError: another extension, or samples that are not one finite channel.
+        AudioError: the suffix is another one, or the samples are not one finite channel.
         OSError: the file cannot be written.
     """
     blocks = [samples] if isinstance(samples, np.ndarray) else samples
@@ -222,26 +324,26 @@ def write_audio(
         with atomic_write(target) as file:
             _encode(file, blocks, sampling_rate, format_name)
         return
-    memory = io.BytesIO()  # a WAV header is completed at the end, and pipes do not go back
+    memory = io.BytesIO()  # a WAV header is completed at the end, and pipes cannot seek
     _encode(memory, blocks, sampling_rate, "WAV")
-    stream: Any = sys.stdout.buffer if target == "-" else target
-    stream.write(memory.getbuffer())
+    file_object: Any = sys.stdout.buffer if target == "-" else target
+    file_object.write(memory.getbuffer())
 
 
 def writable_format(path: str | os.PathLike[str]) -> str:
-    """soundfile's name of the format that the extension of `path` asks for.
+    """soundfile's name of the format for the suffix of `path`.
 
     Raises:
-        AudioError: the extension is not one of `WRITABLE`.
+        AudioError: the suffix is not one of `WRITABLE`.
     """
-    extension = Path(path).suffix.lower()
-    if extension not in WRITABLE:
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
         raise AudioError(f"cannot write {path}: its name must end in {' or '.join(WRITABLE)}.")
-    return WRITABLE[extension]
+    return WRITABLE[suffix]
 
 
 class _Sink:
-    """A file for soundfile that keeps the system's error, which libsndfile would swallow."""
+    """File object for soundfile that keeps the system's error, which libsndfile would discard."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.seek, self.tell, self.read = file.seek, file.tell, file.read
@@ -267,7 +369,7 @@ def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, fo
                     raise AudioError(f"cannot write samples of shape {samples.shape}: give one channel, finite.")
                 # libsndfile rounds to nearest for FLAC and down for WAV
                 output.write(np.clip(np.rint(samples * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16))
-    except (soundfile.SoundFileError, AssertionError):  # what soundfile makes of a write that failed
+    except (soundfile.SoundFileError, AssertionError):  # raised by soundfile for a failed write
         if sink.error is None:
             raise
     if sink.error is not None:
@@ -275,17 +377,14 @@ def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, fo
 
 
 def _check_readable(path: str) -> None:
-    """Raise the system's reason for a path that cannot be opened; libsndfile would not tell it."""
+    """Raise the system's reason for a path that cannot be opened; libsndfile does not pass it on."""
     if os.path.isdir(path):
         raise IsADirectoryError(f"cannot read {path}: it is a directory; name an audio file.")
-    try:
+    with explained(f"cannot read {path}", "check the path"):
         open(path, "rb").close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise type(error)(f"cannot read {path}: {reason}; check the path.") from error
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words, without its prefix and full stop."""
+    """libsndfile's message without its prefix and full stop."""
     text = getattr(error, "error_string", str(error))
     return text.removeprefix("Error : ").rstrip(".")

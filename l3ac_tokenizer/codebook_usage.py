@@ -1,4 +1,4 @@
-"""How evenly symbols are used: entropies, and the bits that a code made for them takes.
+"""Codebook usage: entropies of symbols, and the length of a Huffman code for them.
 
 Axes: K possible symbols.
 """
@@ -14,17 +14,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Usage:
-    """How evenly N observed symbols use `size` possible ones.
+    """Usage of `size` possible symbols by N observed ones.
 
     Attributes:
         count: Observed symbols N.
         size: Possible symbols.
-        used: Different symbols among the observed.
+        used: Different symbols among the observed ones.
         entropy: Entropy of the observed shares in bits. It is biased low where N is not far above `size`:
             at most log2 N.
         entropy_miller_madow: The same with the correction of Miller (1955), + (used − 1) / 2N nats.
-        normalized_entropy: `entropy` / log2 `size`, 1 for even use.
-        normalized_entropy_miller_madow: The same of the corrected entropy; it can pass 1 by chance.
+        normalized_entropy: `entropy` / log2 `size`, 1 if all symbols are equally frequent.
+        normalized_entropy_miller_madow: The same of the corrected entropy; it can exceed 1 by chance.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Usage:
 
 
 def usage(symbols: np.ndarray, size: int) -> Usage:
-    """Use of the symbols 0 … `size` − 1 in `symbols` (any shape), a whole number each.
+    """Usage of the symbols 0 … `size` − 1 in `symbols`, integers of any shape.
 
     Raises:
         ValueError: there are no symbols, or one is out of range.
@@ -50,15 +50,15 @@ def usage(symbols: np.ndarray, size: int) -> Usage:
 
 
 def usage_of_counts(counts: np.ndarray) -> Usage:
-    """Use of K symbols that were seen `counts` (K,) times.
+    """Usage of K symbols that occurred `counts` (K,) times.
 
     Raises:
-        ValueError: none was seen.
+        ValueError: no symbol occurred.
     """
     seen = counts[counts > 0]
     count, size = int(seen.sum()), len(counts)
     if count == 0:
-        raise ValueError("There are no symbols to measure the use of; give at least one.")
+        raise ValueError("There are no symbols to measure the usage of; give at least one.")
     shares = seen / count
     entropy = float(-(shares * np.log2(shares)).sum()) + 0.0  # no -0.0
     corrected = entropy + (len(seen) - 1) / (2 * count) / math.log(2)
@@ -74,14 +74,14 @@ def usage_of_counts(counts: np.ndarray) -> Usage:
 
 
 def huffman_bits(counts: np.ndarray) -> float:
-    """Mean length in bits of the words of a Huffman code made for symbols seen `counts` (K,) times.
+    """Mean codeword length, in bits, of a Huffman code for symbols that occurred `counts` (K,) times.
 
-    A code table is not counted, and symbols that were not seen have no word. A single symbol takes 1 bit.
+    The code table is not counted. Symbols that did not occur have no codeword; a single symbol takes 1 bit.
     Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952: the mean length is the sum of the
     weights of the inner nodes of the tree.
 
     Raises:
-        ValueError: no symbol was seen.
+        ValueError: no symbol occurred.
     """
     weights = [int(count) for count in counts if count > 0]
     if not weights:

@@ -1,9 +1,8 @@
-"""`.l3ac` files: the ids of one clip, with all that is needed to know what they mean.
+"""`.l3ac` files: the ids of one clip, with the metadata that decoding needs.
 
-The byte layout is documented in `docs/l3ac-format.md`, with a reader that needs nothing but Python. In short:
-a header with its own checksum, then blocks of up to 1024 ids, each with a checksum that also covers the
-checksum before it, so that no byte can change, go missing, move or be added unnoticed. Everything up to the
-first bad byte can still be read (`salvage_l3ac`).
+The byte layout is documented in `docs/l3ac-format.md`, with a reader in plain Python. In short: a header with its own
+checksum, then blocks of up to 1024 ids, each with a checksum that also covers the one before it, so that no byte can
+change, go missing, move or be added unnoticed. Everything up to the first bad byte can still be read (`salvage_l3ac`).
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .files import atomic_write
+from .files import atomic_write, explained
+from .id_metadata import IdMetadata
 from .range_coder import AdaptiveDigitCoder
 
 MAGIC = b"L3AC"
 VERSION = 1
 BLOCK_IDS = 1024
 CODINGS = ("packed", "entropy")
-"""How ids become bytes; a coding's place here is its number in the file."""
+"""Codings of ids as bytes; the index of a coding is its number in the file."""
 
 _PREFIX = struct.Struct("<4sBBBB32sIIQQ")
 # magic, version, coding, bytes of the model name, number of levels, weights digest,
@@ -36,12 +36,12 @@ _UINT32 = struct.Struct("<I")
 
 
 class ContainerError(ValueError):
-    """A `.l3ac` file that is not one, is damaged, or would not be valid."""
+    """A file that is not `.l3ac` or is damaged, or values that the format cannot hold."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a `.l3ac` file says about its ids.
+    """Header of a `.l3ac` file: the metadata of its ids.
 
     Attributes:
         model_name: the preset or the name of the model's directory, at most 255 bytes of UTF-8.
@@ -81,6 +81,11 @@ class Header:
             raise ContainerError(f"coding must be one of {', '.join(CODINGS)}, not {self.coding!r}.")
 
     @property
+    def made_by(self) -> IdMetadata:
+        """The model that made the ids."""
+        return IdMetadata(self.weights_digest, self.levels)
+
+    @property
     def codebook_size(self) -> int:
         """Number of different ids."""
         return math.prod(self.levels)
@@ -97,13 +102,13 @@ class Header:
 
 
 def write_l3ac(target: str | os.PathLike[str] | BinaryIO, header: Header, ids: np.ndarray) -> int:
-    """Write ids (N,) of one clip; a path appears under its name only when complete.
+    """Write the ids (N,) of one clip; a file appears under its path only when complete.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        ContainerError: ids that are not whole numbers in [0, codebook size), or not `header.num_ids` of them.
+        ContainerError: the ids are not whole numbers in [0, codebook size), or not `header.num_ids` in number.
         OSError: the file cannot be written.
     """
     data = dump_l3ac(header, ids)
@@ -116,10 +121,10 @@ def write_l3ac(target: str | os.PathLike[str] | BinaryIO, header: Header, ids: n
 
 
 def read_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.ndarray]:
-    """Read and verify a whole file: its header and its ids (N,) int64.
+    """Read and verify a complete file: its header and its ids (N,) int64.
 
     Raises:
-        ContainerError: not a `.l3ac` file, or any byte of it is changed, missing or too many.
+        ContainerError: it is not a `.l3ac` file, or any byte of it is changed, missing or added.
         OSError: the file cannot be read.
     """
     header, ids, reason = salvage_l3ac(source)
@@ -132,11 +137,11 @@ def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.
     """Read a file up to its first bad byte.
 
     Returns:
-        The header as it was written, the good ids (n,) int64 with n <= `header.num_ids`, and what is wrong
-        with the file in one sentence (None for a whole file).
+        The header as it was written, the good ids (n,) int64 with n <= `header.num_ids`, and one sentence about the
+        damage (None for an intact file).
 
     Raises:
-        ContainerError: the header itself is damaged or is not that of a `.l3ac` file: nothing can be trusted.
+        ContainerError: the header itself is damaged or is not that of a `.l3ac` file.
         OSError: the file cannot be read.
     """
     name, data = _contents(source)
@@ -159,7 +164,7 @@ def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.
     ids = np.concatenate([np.empty(0, dtype=np.int64), *blocks])
     if reason is not None:
         good = min(header.num_samples, len(ids) * header.hop_length) / header.sampling_rate
-        remedy = "`l3ac decode --salvage` decodes those" if len(ids) else "copy or encode it again"
+        remedy = "`l3ac decode --salvage` decodes the good ones" if len(ids) else "copy or encode it again"
         reason = (
             f"{name} is damaged: {reason}; {len(ids)} of {header.num_ids} ids are good "
             f"({good:.2f} of {header.duration:.2f} s): {remedy}."
@@ -169,7 +174,7 @@ def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.
 
 def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     """The bytes of a file; the inverse of `read_l3ac`. See `write_l3ac`."""
-    ids = check_ids(ids, header.levels)
+    ids = _checked_ids(ids, header.levels)
     if len(ids) != header.num_ids:
         raise ContainerError(
             f"{header.num_samples} samples at hop {header.hop_length} make {header.num_ids} ids, "
@@ -187,11 +192,11 @@ def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     return b"".join(parts)
 
 
-def check_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
-    """`ids` (N,) as int64, after checking that they are ids of this codebook.
+def _checked_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+    """Check that `ids` (N,) are ids of this codebook, and return them as int64.
 
     Raises:
-        ContainerError: wrong shape, not of an integer type, or outside [0, product of levels).
+        ContainerError: they have another shape or are not of an integer type, or one is outside [0, product of levels).
     """
     ids = np.asarray(ids)
     if ids.ndim != 1:
@@ -212,7 +217,7 @@ def check_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
 
 
 def _dump_header(header: Header) -> bytes:
-    """All of the header but its checksum."""
+    """The bytes of a header without its checksum."""
     name = header.model_name.encode()
     prefix = _PREFIX.pack(
         MAGIC,
@@ -230,17 +235,17 @@ def _dump_header(header: Header) -> bytes:
 
 
 def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
-    """The header, its checksum and where it ends; the inverse of `_dump_header`."""
+    """The header, its checksum and the offset of its end; the inverse of `_dump_header`."""
     if data[:4] != MAGIC:
         raise ContainerError(f"{name} is not a .l3ac file: it does not begin with {MAGIC.decode()}.")
-    damaged = f"{name} is damaged in its header: nothing of it can be read; copy or encode it again."
+    damaged = f"{name} has a damaged header, so none of its ids can be read: copy or encode it again."
     if len(data) < _PREFIX.size:
         raise ContainerError(damaged)
     fields = _PREFIX.unpack_from(data)
     _, version, coding, name_size, num_levels, digest, rate, hop, num_samples, num_ids = fields
     end = _PREFIX.size + 2 * num_levels + name_size
     if len(data) < end + _UINT32.size or zlib.crc32(data[:end]) != _UINT32.unpack_from(data, end)[0]:
-        # A later version may have another header, but its number stands here in all of them.
+        # Later versions may have another header, but with their number in this place.
         if version > VERSION:
             raise ContainerError(
                 f"{name} is damaged, or of format version {version} where this program reads {VERSION}: "
@@ -258,10 +263,10 @@ def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
             coding=CODINGS[coding],
         )
     except (ValueError, IndexError) as error:
-        raise ContainerError(f"{name} was written wrongly: {error}") from error
+        raise ContainerError(f"{name} was written with errors: {error}") from error
     if version != VERSION or header.num_ids != num_ids:
         raise ContainerError(
-            f"{name} was written wrongly: version {version}, {num_samples} samples, hop {hop}, {num_ids} ids."
+            f"{name} was written with errors: version {version}, {num_samples} samples, hop {hop}, {num_ids} ids."
         )
     return header, zlib.crc32(data[:end]), end + _UINT32.size
 
@@ -270,7 +275,7 @@ def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
 
 
 def _parse_block(data: bytes, offset: int, checksum: int) -> tuple[bytes, int, int]:
-    """The payload of the block at `offset`, its checksum and where it ends."""
+    """The payload of the block at `offset`, its checksum and the offset of its end."""
     if offset + _UINT32.size > len(data):
         raise ContainerError("is missing")
     (size,) = _UINT32.unpack_from(data, offset)
@@ -284,21 +289,21 @@ def _parse_block(data: bytes, offset: int, checksum: int) -> tuple[bytes, int, i
 
 
 def _block_encoder(header: Header) -> Callable[[np.ndarray], bytes]:
-    """A function that turns the next block of ids (n,) into its payload."""
+    """A function from the next block of ids (n,) to its payload."""
     if header.coding == "entropy":
         return AdaptiveDigitCoder(header.levels).encode
     return functools.partial(pack_ids, codebook_size=header.codebook_size)
 
 
 def _block_decoder(header: Header) -> Callable[[bytes, int], np.ndarray]:
-    """A function that turns the next payload into its ids (n,); the inverse of `_block_encoder`."""
+    """A function from the next payload to its ids (n,); the inverse of `_block_encoder`."""
     if header.coding == "entropy":
         return AdaptiveDigitCoder(header.levels).decode
     return functools.partial(unpack_ids, codebook_size=header.codebook_size)
 
 
 def pack_ids(ids: np.ndarray, codebook_size: int) -> bytes:
-    """ids (N,) as the digits, first id least, of one little-endian number of the fewest whole bytes."""
+    """Ids (N,) as the digits, first id lowest, of one little-endian number in the fewest bytes."""
     return _join(ids.tolist(), codebook_size).to_bytes(packed_size(len(ids), codebook_size), "little")
 
 
@@ -306,7 +311,7 @@ def unpack_ids(data: bytes, num_ids: int, codebook_size: int) -> np.ndarray:
     """The inverse of `pack_ids`: ids (N,) int64.
 
     Raises:
-        ContainerError: `data` is not a number that `num_ids` ids can make.
+        ContainerError: `data` is not a number that encodes `num_ids` ids.
     """
     number = int.from_bytes(data, "little")
     if len(data) != packed_size(num_ids, codebook_size) or number >= _power(codebook_size, num_ids):
@@ -315,11 +320,11 @@ def unpack_ids(data: bytes, num_ids: int, codebook_size: int) -> np.ndarray:
 
 
 def packed_size(num_ids: int, codebook_size: int) -> int:
-    """Bytes that `num_ids` ids take: the fewest that hold the number codebook_size ** num_ids - 1."""
+    """Bytes needed for `num_ids` ids: the fewest that hold the number codebook_size ** num_ids - 1."""
     return -(-(_power(codebook_size, num_ids) - 1).bit_length() // 8)
 
 
-_LEAF_IDS = 32  # long integers are halved down to this, which makes both directions three times as fast
+_LEAF_IDS = 32  # long integers are halved down to this, which makes both directions three times faster
 
 
 @functools.lru_cache(maxsize=256)
@@ -350,14 +355,10 @@ def _split(number: int, count: int, base: int) -> Iterator[int]:
 
 
 def _contents(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
-    """A name for messages, and all bytes."""
+    """Name of the source in messages, and all its bytes."""
     if not isinstance(source, (str, os.PathLike)):
-        return getattr(source, "name", None) or "the stream", source.read()
-    try:
-        with open(source, "rb") as file:
-            return os.fspath(source), file.read()
-    except IsADirectoryError as error:
-        raise IsADirectoryError(f"cannot read {source}: it is a directory; name a .l3ac file.") from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise type(error)(f"cannot read {source}: {reason}; check the path.") from error
+        return getattr(source, "name", None) or "the file", source.read()
+    if os.path.isdir(source):
+        raise IsADirectoryError(f"cannot read {source}: it is a directory; name a .l3ac file.")
+    with explained(f"cannot read {source}", "check the path"), open(source, "rb") as file:
+        return os.fspath(source), file.read()

@@ -1,4 +1,4 @@
-"""Atomic file writes and folder listings."""
+"""Atomic file writes, folder listings, and system errors in plain sentences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import BinaryIO
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for binary writing (and seeking) under a temporary name beside it, renamed on success.
 
-    On any exception the temporary file is removed and what stood at `path` before is untouched. A path that
-    is a device or a pipe (`/dev/null`) has no half-written state to hide and is written directly.
+    On any exception the temporary file is removed and a file already at `path` is left as it was. Devices and pipes
+    (`/dev/null`) are written directly.
 
     Raises:
         OSError: the folder is missing or not writable, `path` is a directory, the disk is full.
@@ -24,12 +24,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a directory; name a file in it.")
     if target.exists() and not target.is_file():
-        with _named_failure(path), open(target, "wb") as file:
+        with explained(f"cannot write {path}", _FREE_SPACE), open(target, "wb") as file:
             yield file
         return
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with _named_failure(path):
+        with explained(f"cannot write {path}", _FREE_SPACE):
             with open(temporary, "xb") as file:
                 yield file
             os.replace(temporary, target)
@@ -39,38 +39,55 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+_FREE_SPACE = "free some space, or choose another place"
+
+
 @contextlib.contextmanager
-def _named_failure(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the system's error for a temporary name into one sentence about `path`."""
+def explained(action: str, remedy: str) -> Iterator[None]:
+    """Turn a system error inside into one sentence: `action`, the system's reason, `remedy`.
+
+    Raises:
+        OSError: of the same class, `ACTION: REASON; REMEDY.`; one that already is a sentence of ours is unchanged.
+    """
     try:
         yield
     except OSError as error:
-        if error.strerror is None:  # already a sentence of ours
+        if error.strerror is None:
             raise
         reason = error.strerror[0].lower() + error.strerror[1:]
-        raise type(error)(f"cannot write {path}: {reason}; free or choose another place for it.") from error
+        raise type(error)(f"{action}: {reason}; {remedy}.") from error
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Create a folder, unless it exists, with all above it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    with explained(f"cannot make the folder {folder}", "choose another output"):
+        os.makedirs(folder, exist_ok=True)
 
 
 def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Iterator[str]:
-    """Paths of the files at any depth of `folder` that end in one of `suffixes` (lower case), in no order.
+    """Paths, in no particular order, of the files at any depth of `folder` with one of `suffixes` (in lower case).
 
-    Hidden files and folders are passed over. Links to folders are followed, and each folder is read once, so loops end.
-    What lies in `folder` itself bears its own name, whatever links to it.
+    Hidden files and folders are skipped. Links to folders are followed, and each folder is read once, so loops end.
+    A file inside `folder` is listed under its own path, even where a link leads to it, too.
     """
     read: set[str] = set()
     roots = [os.fspath(folder)]
-    for root in roots:  # grows by the links that are met
+    for root in roots:  # grows by the links that are found
         for where, folders, names in os.walk(root):
             if (real := os.path.realpath(where)) in read:
                 folders.clear()
                 continue
             read.add(real)
-            folders[:] = sorted(filter(_is_shown, folders))  # of two links to one folder always the same is followed
+            folders[:] = sorted(filter(_is_visible, folders))  # of two links to a folder, always follow the same
             paths = (os.path.join(where, name) for name in folders)
             roots += filter(os.path.islink, paths)
-            wanted = (name for name in filter(_is_shown, names) if Path(name).suffix.lower() in suffixes)
+            wanted = (name for name in filter(_is_visible, names) if Path(name).suffix.lower() in suffixes)
             yield from (os.path.join(where, name) for name in wanted)
 
 
-def _is_shown(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith(".")

@@ -1,13 +1,12 @@
-"""Entropy coding of ids without training: an adaptive model of the FSQ digits that drives a range coder.
+"""Range coder for ids, driven by an adaptive model of the FSQ digits; needs no training.
 
-An id is written as its digits, first dimension first. A digit is predicted from two tables of counts that
-the encoder and the decoder both update after every digit: how often each level of this dimension occurred,
-and how often it occurred after the level that the dimension had in the frame before. The first serves as a
-Dirichlet prior of the second (the hierarchical mixing of MacKay and Peto, "A hierarchical Dirichlet language
-model", 1995), so short clips are predicted by few counts and long ones by many. All arithmetic is on
-integers: the same bytes on every machine.
+An id is written as its digits, first dimension first. Each digit is predicted from two tables of counts, which encoder
+and decoder both update after it: occurrences of each level of this dimension, and occurrences of each level after the
+level that the dimension had in the previous frame. The first table is the Dirichlet prior of the second (the
+hierarchical mixing of MacKay and Peto, "A hierarchical Dirichlet language model", 1995), so that few counts suffice for
+short clips. All arithmetic is on integers: the same bytes on every machine.
 
-The coder narrows an interval as the range coder of Martin (1979) does; Python's long integers carry for us.
+The coder is the range coder of Martin (1979); Python's long integers take care of carries.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 PRIOR_WEIGHT = 8
-"""Occurrences that the prior counts for in a context."""
+"""Weight of the prior in a context, in occurrences."""
 COUNT_LIMIT = 1 << 12
-"""A dimension's counts are halved when they sum to this, so the model follows a changing signal."""
+"""Sum of a dimension's counts at which they are halved, so that the model follows a changing signal."""
 
 _RANGE_BITS = 64
 _SHIFT = 16  # bits written at a time
@@ -25,7 +24,7 @@ _BOTTOM = 1 << (_RANGE_BITS - _SHIFT)  # far above any sum of frequencies
 
 
 class RangeEncoder:
-    """Encode symbols, each an interval [start, start + size) of `total`, into bytes."""
+    """Encodes symbols, each an interval [start, start + size) of `total`, into bytes."""
 
     def __init__(self) -> None:
         self._low = 0
@@ -43,7 +42,7 @@ class RangeEncoder:
             self._shifted += _SHIFT
 
     def finish(self) -> bytes:
-        """The shortest bytes that name a number in the interval (zeros are understood to follow)."""
+        """The shortest bytes that denote a number in the interval (followed by implicit zeros)."""
         bits = self._shifted + _RANGE_BITS
         drop = self._range.bit_length() - 1
         value = -(-self._low >> drop) << drop  # rounded up, still below low + range
@@ -51,7 +50,7 @@ class RangeEncoder:
 
 
 class RangeDecoder:
-    """Decode what `RangeEncoder` wrote."""
+    """Decodes the bytes of a `RangeEncoder`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -60,7 +59,7 @@ class RangeDecoder:
         self._range = (1 << _RANGE_BITS) - 1
 
     def position(self, total: int) -> int:
-        """Where in [0, total) the next symbol's interval lies."""
+        """A position in [0, total) inside the next symbol's interval."""
         return min(self._offset // (self._range // total), total - 1)
 
     def consume(self, start: int, size: int, total: int) -> None:
@@ -76,9 +75,9 @@ class RangeDecoder:
 
 
 class AdaptiveDigitCoder:
-    """Codes blocks of ids one after another; what it learns in one block it uses in the next.
+    """Codes consecutive blocks of ids; counts learned in one block are used in the next.
 
-    One coder encodes or decodes, from the first block on: decoding repeats the encoder's updates.
+    A coder either encodes or decodes, from the first block on: decoding repeats the encoder's updates.
 
     Args:
         levels: number of levels of each FSQ dimension.
@@ -91,7 +90,7 @@ class AdaptiveDigitCoder:
         self._before = [size // 2 for size in levels]
 
     def encode(self, ids: np.ndarray) -> bytes:
-        """The next block of ids (N,) int64 as bytes."""
+        """Encode the next block of ids (N,) int64 as bytes."""
         coder = RangeEncoder()
         strides = np.cumprod((1, *self._levels[:-1]), dtype=np.int64)
         for digits in (ids[:, None] // strides % np.array(self._levels)).tolist():
@@ -108,7 +107,7 @@ class AdaptiveDigitCoder:
         return coder.finish()
 
     def decode(self, data: bytes, num_ids: int) -> np.ndarray:
-        """The next `num_ids` ids (N,) int64 from the bytes of their block."""
+        """Decode the next `num_ids` ids (N,) int64 from the bytes of their block."""
         coder = RangeDecoder(data)
         ids = np.empty(num_ids, dtype=np.int64)
         for position in range(num_ids):

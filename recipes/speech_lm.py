@@ -43,8 +43,8 @@ from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.quantization import ids_to_digits
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
-from l3ac_tokenizer.tokenization.job import Facts
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
 
 @dataclass
@@ -134,7 +134,7 @@ def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[s
     Raises:
         ValueError: A part is empty.
     """
-    split, levels = corpus.facts.split, corpus.facts.levels
+    split, levels = corpus.metadata.split, corpus.metadata.levels
     rows = load_dataset("parquet", data_files=list(map(str, corpus.files)), split="train", cache_dir=str(cache))
 
     def chunks(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -227,12 +227,14 @@ def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
         ) from error
 
 
-def train(parts: dict[str, Dataset], facts: Facts, config: Config, arguments: TrainingArguments, run: Path) -> SpeechLM:
-    """Train on the training part, and keep the best epoch on the validation part."""
+def train(
+    parts: dict[str, Dataset], metadata: CorpusMetadata, config: Config, arguments: TrainingArguments, run: Path
+) -> SpeechLM:
+    """Train on one part, keep the epoch that is best on another."""
     torch.manual_seed(arguments.seed)
     model = SpeechLM(
         SpeechLMConfig(
-            levels=facts.levels,
+            levels=metadata.levels,
             embedding=config.embedding,
             head=config.head,
             max_position_embeddings=config.context,
@@ -251,15 +253,15 @@ def train(parts: dict[str, Dataset], facts: Facts, config: Config, arguments: Tr
     return model
 
 
-def measure(model: SpeechLM, parts: dict[str, Dataset], facts: Facts, batch_size: int) -> dict[str, Any]:
-    """Measure bits per id on the held-out part, for the model and for models without context, the worst first."""
+def measure(model: SpeechLM, parts: dict[str, Dataset], metadata: CorpusMetadata, batch_size: int) -> dict[str, Any]:
+    """Bits an id on the held-out part, beside models without context, the worst first."""
     fitted, held_out = all_ids(parts["train"]), all_ids(parts["held_out"])
-    codebook_size = math.prod(facts.levels)
+    codebook_size = math.prod(metadata.levels)
     unigram, a = unigram_bits(fitted, held_out, codebook_size)
     bits = {
         "uniform": math.log2(codebook_size),
         f"unigram (a = {a:.3g})": unigram,
-        "unigram of digits": digit_unigram_bits(fitted, held_out, facts.levels),
+        "unigram of digits": digit_unigram_bits(fitted, held_out, metadata.levels),
         f"language model ({model.num_parameters() / 1e6:.1f} million parameters)": model_bits(
             model, parts["held_out"], batch_size
         ),
@@ -308,26 +310,21 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     run = Path(options.run)
     config, arguments = load_config(options.config, run)
     corpus = TokenizedCorpus(options.corpus)
-    facts = corpus.facts
+    metadata = corpus.metadata
     codec = CodecModel.from_pretrained(options.model).eval()
-    made_by, loaded = (facts.weights_digest, facts.levels), (codec.weights_digest(), codec.config.frame_levels)
-    if facts.levels != codec.config.frame_levels or facts.weights_digest not in codec.id_digests():
-        told, own = (f"{digest[:12]}…, levels {','.join(map(str, levels))}" for digest, levels in (made_by, loaded))
-        raise ValueError(
-            f"The corpus was made by {facts.model} ({told}), but {options.model} is another codec ({own}): give the "
-            "codec of the corpus as --model, or tokenize again."
-        )
+    remedy = "give --model the one that made it, or tokenize again"
+    metadata.made_by.require(codec, options.model, f"The corpus was made by {metadata.model} with", remedy)
     length, count = prompt_and_count(codec, options, config.context)
     parts = split_corpus(corpus, config, run / "cache")
     prompt = read_ids(codec, options.prompt) if options.prompt else parts["held_out"][0]["ids"].astype(np.int64)
 
     started = time.monotonic()
-    model = train(parts, facts, config, arguments, run)
+    model = train(parts, metadata, config, arguments, run)
     results = {
         "training_minutes": (time.monotonic() - started) / 60,
-        **measure(model, parts, facts, arguments.per_device_eval_batch_size),
+        **measure(model, parts, metadata, arguments.per_device_eval_batch_size),
         "frame_rate": codec.config.frame_rate,
-        "codec": {"model": facts.model, "weights_digest": facts.weights_digest},
+        "codec": {"model": metadata.model, "weights_digest": metadata.weights_digest},
         "config": asdict(config),
     }
     with atomic_write(run / "results.json") as file:

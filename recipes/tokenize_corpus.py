@@ -1,9 +1,9 @@
-"""Turn a corpus into ids: what `l3ac tokenize` does, in the few calls of the library that it takes.
+"""Tokenize a corpus: the work of `l3ac tokenize` in a few calls of the library.
 
     python recipes/tokenize_corpus.py CORPUS -o OUT
 
-CORPUS is a folder of audio, a manifest, Parquet, WebDataset shards or the name of a hub dataset. The same command goes
-on after any stop. `recipes/tokenizing.md` says when to use which engine.
+CORPUS is a folder of audio, a manifest, Parquet, WebDataset shards or the name of a hub dataset. The same command
+resumes an interrupted run. `recipes/tokenizing.md` compares the engines.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sys
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 
 def main() -> None:
     """Open the corpus, load the model, encode, and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", metavar="CORPUS")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the shards")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the shards")
     parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument("--num-proc", type=int, default=1, help="worker processes; default: %(default)s")
     options = parser.parse_args()
@@ -34,7 +34,7 @@ def main() -> None:
             open_source(options.corpus),
             CodecModel.from_pretrained(options.model).eval(),
             options.output,
-            Options(shard_rows=1000),
+            TokenizationOptions(shard_rows=1000),
             engine=LocalEngine(options.num_proc),
         )
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ import pytest
 
 from l3ac_tokenizer.cli.paths import plan_jobs
 from l3ac_tokenizer.files import files_below
-from l3ac_tokenizer.tokenization.layouts import open_layout
+from l3ac_tokenizer.tokenization.sources.audio_folder import open_audio_folder
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_links_to_folders_are_followed_and_each_folder_is_read_once(linked):
 
 
 def test_a_corpus_has_what_links_lead_to_once(linked):
-    assert [record.path for record in open_layout(str(linked)).records(0, 2)] == ["linked/b.WAV", "own/a.wav"]
+    assert [record.path for record in open_audio_folder(str(linked)).records(0, 2)] == ["linked/b.WAV", "own/a.wav"]
 
 
 def test_the_command_line_mirrors_what_links_lead_to(linked):

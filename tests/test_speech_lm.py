@@ -20,9 +20,9 @@ from networks import speech_like, tiny
 
 pytest.importorskip("datasets")
 
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
-from l3ac_tokenizer.tokenization.job import Facts
-from l3ac_tokenizer.tokenization.table import ids_array, shard_schema
+from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "speech_lm.py"
 LEVELS = (5, 3, 3)
@@ -50,8 +50,8 @@ def tiny_lm(recipe):
 
 
 def corpus_of(model, folder: Path, split: int = 1) -> Path:
-    """A folder with one shard of 30 clips of at least a quarter of a second, as written by `l3ac tokenize`."""
-    facts = Facts.of(model, split, max_seconds=None)
+    """A folder with one shard of 30 clips of a quarter of a second and more, as `l3ac tokenize` writes it."""
+    metadata = CorpusMetadata.of(model, split, max_seconds=None)
     rate, hop = model.config.sampling_rate, model.config.hop_length
     samples = [rate // 4 + 10 * seed for seed in range(30)]
     with torch.no_grad():
@@ -60,7 +60,7 @@ def corpus_of(model, folder: Path, split: int = 1) -> Path:
             for seed, count in enumerate(samples)
         ]
     assert all(len(clip) == -(-count // hop) for clip, count in zip(clips, samples, strict=True))
-    schema = shard_schema({"speaker": pa.string()}, facts)
+    schema = shard_schema({"speaker": pa.string()}, metadata)
     table = pa.table(
         {
             "id": [f"clip-{number}" for number in range(30)],
@@ -216,7 +216,7 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
     if split > 1:  # the same corpus as `l3ac tokenize --split 2` writes it
         table = pq.read_table(folder / "shard-00000.parquet")
         groups = [split_ids(np.array(ids), LEVELS, split).astype(np.int32) for ids in table["ids"].to_pylist()]
-        schema = shard_schema({"speaker": pa.string()}, Facts.of(codec, split, max_seconds=None))
+        schema = shard_schema({"speaker": pa.string()}, CorpusMetadata.of(codec, split, max_seconds=None))
         columns = {name: table[name] for name in table.column_names} | {"ids": ids_array(groups, split)}
         pq.write_table(pa.table(columns, schema=schema), folder / "shard-00000.parquet")
     soundfile.write(tmp_path / "prompt.wav", speech_like(2000, seed=5).numpy(), 16_000)
@@ -277,7 +277,7 @@ def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_
     corpus_of(codec, tmp_path / "corpus")
     codec.set_levels([3, 3, 5])
     codec.save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match=r"levels 5,3,3\) .* levels 3,3,5\)"):
+    with pytest.raises(ValueError, match=r"the levels 5,3,3 and .* has 3,3,5: give --model"):
         recipe.run_recipe(options_for(tmp_path))
 
 

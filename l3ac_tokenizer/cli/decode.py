@@ -1,20 +1,21 @@
-"""`l3ac decode`: .l3ac files to WAV or FLAC files.
+"""`l3ac decode`: decode .l3ac files to WAV or FLAC files.
 
-A file is decoded by the model that it names, or by the one given, and only if that model's weights are those
-that made its ids. Folders are mirrored below the output folder, as WAV.
+A file is decoded by the model that it names, or by --model, and only if that model made its ids. Folders are mirrored
+below the output folder, as WAV.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..tokenization.batching import by_length
+from ..id_metadata import ModelMismatchError
 from .loading import load_model
 from .options import UsageError, add_compute
-from .paths import Job, make_folder_of, plan_jobs
+from .paths import FileJob, make_folder_of, plan_jobs
 from .report import Failures, progress, say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from ..modeling import CodecModel
 
 
-class Clip(NamedTuple):
-    """What was read of a `.l3ac` file: its header, the good ids (N,) and the samples that they stand for."""
+class EncodedFile(NamedTuple):
+    """Contents of a `.l3ac` file: its header, the good ids (N,), and the number of samples that they encode."""
 
     header: Header
     ids: np.ndarray
@@ -34,7 +35,7 @@ class Clip(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Length of what will be decoded."""
+        """Length of the decoded audio."""
         return self.num_samples / self.header.sampling_rate
 
 
@@ -48,25 +49,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a .wav or .flac file (16 bit), a folder, or - for WAV to stdout",
     )
-    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the file names")
+    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the model that the file names")
     parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
     add_time_norm(parser)
     add_compute(parser)
 
 
 def add_time_norm(parser: argparse.ArgumentParser) -> None:
-    """How the decoder normalises."""
+    """Add the option for the decoder's normalization."""
     parser.add_argument(
         "--time-norm",
         choices=("clip", "frozen"),
         default="clip",
-        help="statistics of the decoder's normalisation: of the clip (as published) or stored (as streaming "
-        "has them) (default: %(default)s)",
+        help="statistics of the decoder's normalization: of the clip (as published) or stored (as in streaming) "
+        "(default: %(default)s)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Decode every input; those that cannot be read are named, and the others are done."""
+    """Decode every input; one that cannot be read is reported, and the others continue."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
     jobs = plan_jobs(options.inputs, options.output, {".l3ac"}, (".wav", ".flac"))
@@ -83,42 +84,36 @@ def check_same_model(name: str, header: Header, model: CodecModel, digests: Sequ
     """Refuse ids that another model made; `digests` are the model's `id_digests`.
 
     Raises:
-        ValueError: the codebook, the rates or the weights are not those of the ids.
+        ModelMismatchError: the codebook, the rates or the weights are not those of the ids.
     """
-    config = model.config
-    ours = (config.frame_levels, config.sampling_rate, config.hop_length)
-    if (header.levels, header.sampling_rate, header.hop_length) != ours:
-        raise ValueError(
-            f"{name} holds ids of {header.model_name} with another codebook or rate (levels "
-            f"{list(header.levels)}, {header.sampling_rate} Hz, hop {header.hop_length}) than the model's: "
-            "give the model that made it with --model."
-        )
-    if header.weights_digest not in digests:
-        raise ValueError(
-            f"{name} holds ids of {header.model_name} with the weights {header.weights_digest[:12]}…, "
-            f"and the model has the weights {digests[0][:12]}…: give the model that made it with --model."
-        )
+    what, remedy = f"{name} holds ids of {header.model_name} with", "give the model that made it with --model"
+    codec = os.path.basename(model.name_or_path or "")
+    header.made_by.require(model, codec, what, remedy, digests)
+    ours, others = (header.sampling_rate, header.hop_length), (model.config.sampling_rate, model.config.hop_length)
+    if ours != others:
+        rates = [f"{rate} Hz and hop {hop}" for rate, hop in (ours, others)]
+        raise ModelMismatchError(f"{what} {rates[0]} and the codec {codec} has {rates[1]}: {remedy}.")
 
 
 class Decoding:
-    """One run of the command: what every file needs, and what came out."""
+    """One run of the command: its options, results and failures."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.failures = Failures()
-        self.results: dict[Job, dict[str, Any]] = {}
+        self.results: dict[FileJob, dict[str, Any]] = {}
 
-    def read(self, jobs: Sequence[Job]) -> dict[Job, Clip]:
-        """The files that can be read, verified."""
-        clips: dict[Job, Clip] = {}
+    def read(self, jobs: Sequence[FileJob]) -> dict[FileJob, EncodedFile]:
+        """The contents of the files that can be read, verified."""
+        clips: dict[FileJob, EncodedFile] = {}
         for job in jobs:
             with self.failures.of(job.source):
                 clips[job] = self._read(job)
         return clips
 
-    def by_model(self, clips: dict[Job, Clip]) -> Iterator[tuple[CodecModel, list[Job]]]:
+    def by_model(self, clips: dict[FileJob, EncodedFile]) -> Iterator[tuple[CodecModel, list[FileJob]]]:
         """Each model with the files that it decodes."""
-        names: dict[str, list[Job]] = {}
+        names: dict[str, list[FileJob]] = {}
         for job, clip in clips.items():
             names.setdefault(self.options.model or clip.header.model_name, []).append(job)
         for name, jobs in names.items():
@@ -132,7 +127,7 @@ class Decoding:
             yield model, fitting
 
     def load(self, name: str, source: str) -> CodecModel:
-        """The model that was given, or that `source` names.
+        """The model of this name, given with `--model` or named by `source`.
 
         Raises:
             ValueError, OSError: see `load_model`.
@@ -144,10 +139,12 @@ class Decoding:
                 raise
             raise ValueError(f"{source} was made by {name}: {error}") from error
 
-    def decode(self, model: CodecModel, clips: dict[Job, Clip], bar: tqdm) -> None:
-        """Files of one model, the short ones together."""
+    def decode(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:
+        """Decode files of one model: short ones in batches, long ones in chunks."""
+        from ..inference import group_by_length
+
         jobs = list(clips)
-        for group in by_length([clip.seconds for clip in clips.values()], self.options.chunk_seconds):
+        for group in group_by_length([clip.seconds for clip in clips.values()], self.options.chunk_seconds):
             together = {jobs[position]: clips[jobs[position]] for position in group}
             (job, clip), *_ = together.items()
             if clip.seconds > self.options.chunk_seconds:
@@ -155,8 +152,8 @@ class Decoding:
             else:
                 self._decode_together(model, together, bar)
 
-    def _decode_together(self, model: CodecModel, clips: dict[Job, Clip], bar: tqdm) -> None:
-        """Short files in one batch."""
+    def _decode_together(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:
+        """Decode short files in one batch."""
         from ..inference import decode_clips
 
         decoded = decode_clips(
@@ -169,21 +166,21 @@ class Decoding:
             self._write(job, clip, samples)
             bar.update(clip.seconds)
 
-    def _decode_long(self, model: CodecModel, job: Job, clip: Clip, bar: tqdm) -> None:
-        """One file in chunks, in memory that does not grow with it."""
-        from ..inference import decode_pieces
+    def _decode_long(self, model: CodecModel, job: FileJob, clip: EncodedFile, bar: tqdm) -> None:
+        """Decode a file in chunks; memory does not grow with its length."""
+        from ..inference import decode_chunks
 
-        def pieces() -> Iterator[np.ndarray]:
-            for samples in decode_pieces(
+        def chunks() -> Iterator[np.ndarray]:
+            for samples in decode_chunks(
                 model, clip.ids, clip.num_samples, self.options.time_norm, self.options.chunk_seconds
             ):
                 yield samples
                 bar.update(len(samples) / clip.header.sampling_rate)
 
-        self._write(job, clip, pieces())
+        self._write(job, clip, chunks())
 
-    def show(self, jobs: Sequence[Job]) -> None:
-        """Results on standard output, in the order of the inputs."""
+    def show(self, jobs: Sequence[FileJob]) -> None:
+        """Show the results on standard output, in the order of the inputs."""
         results = [self.results[job] for job in jobs if job in self.results]
         if self.options.json:
             show_json({"files": results, "failed": self.failures.reasons})
@@ -194,7 +191,7 @@ class Decoding:
         if self.failures.reasons and len(jobs) > 1:
             say(f"{len(self.failures.reasons)} of {len(jobs)} files could not be decoded.")
 
-    def _read(self, job: Job) -> Clip:
+    def _read(self, job: FileJob) -> EncodedFile:
         from ..container import ContainerError, salvage_l3ac
 
         header, ids, reason = salvage_l3ac(sys.stdin.buffer if job.source == "-" else job.source)
@@ -202,9 +199,9 @@ class Decoding:
             if not self.options.salvage or len(ids) == 0:
                 raise ContainerError(reason)
             say(reason)
-        return Clip(header, ids, min(header.num_samples, len(ids) * header.hop_length))
+        return EncodedFile(header, ids, min(header.num_samples, len(ids) * header.hop_length))
 
-    def _write(self, job: Job, clip: Clip, samples: np.ndarray | Iterator[np.ndarray]) -> None:
+    def _write(self, job: FileJob, clip: EncodedFile, samples: np.ndarray | Iterator[np.ndarray]) -> None:
         from ..audio import write_audio
 
         make_folder_of(job.target)

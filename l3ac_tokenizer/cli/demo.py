@@ -109,23 +109,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
     """Ids (N,) of samples (T,)."""
-    from ..inference import encode_clips, encode_pieces
+    from ..inference import encode_chunks, encode_clips
 
     size = max(1, round(chunk_seconds * model.config.sampling_rate))
     if len(samples) <= size:
         return encode_clips(model, [samples])[0]
-    return encode_pieces(model, (samples[start : start + size] for start in range(0, len(samples), size)))
+    return encode_chunks(model, (samples[start : start + size] for start in range(0, len(samples), size)))
 
 
 def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
     """Samples (T,) of ids (N,)."""
     import numpy as np
 
-    from ..inference import decode_clips, decode_pieces
+    from ..inference import decode_chunks, decode_clips
 
     if num_samples <= chunk_seconds * model.config.sampling_rate:
         return decode_clips(model, [ids], [num_samples], "clip")[0]
-    return np.concatenate(list(decode_pieces(model, ids, num_samples, "clip", chunk_seconds)))
+    return np.concatenate(list(decode_chunks(model, ids, num_samples, "clip", chunk_seconds)))
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

@@ -1,7 +1,7 @@
-"""`l3ac detokenize`: the ids of a tokenized corpus to audio files.
+"""`l3ac detokenize`: decode a tokenized corpus to audio files.
 
-Each clip becomes a file of its id's name below the output folder, decoded by the model that the corpus names, or by
-the one given, and only if that model's weights are those that made the ids.
+Each clip becomes a file in the output folder, named after its id. It is decoded by the model that the corpus names, or
+by --model, and only if that model made the ids.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .decode import Clip, Decoding, add_time_norm, check_same_model
+from .decode import Decoding, EncodedFile, add_time_norm, check_same_model
 from .options import add_compute
-from .paths import Job
+from .paths import FileJob
 from .report import needing_extra, progress, say, show_facts, show_json
 
 if TYPE_CHECKING:
     from ..container import Header
-    from ..tokenization.corpus import TokenizedCorpus
-    from ..tokenization.job import Facts
+    from ..tokenization.reader import TokenizedCorpus
+    from ..tokenization.spec import CorpusMetadata
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
     )
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the audio files go")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the audio files")
     parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the corpus names")
     parser.add_argument(
         "--audio-format", choices=("wav", "flac"), default="wav", help="16 bit each (default: %(default)s)"
@@ -37,15 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Decode every clip; those that cannot be decoded are named, and the others are done."""
+    """Decode every clip; one that cannot be decoded is reported, and the others continue."""
     with needing_extra("data"):
-        from ..tokenization.corpus import TokenizedCorpus
+        from ..tokenization.reader import TokenizedCorpus
     corpus = TokenizedCorpus(options.corpus)
     decoding = Decoding(options)
-    model = decoding.load(options.model or corpus.facts.model, options.corpus)
-    check_same_model(options.corpus, _header(corpus.facts, 1), model, model.id_digests())
+    model = decoding.load(options.model or corpus.metadata.model, options.corpus)
+    check_same_model(options.corpus, _header(corpus.metadata, 1), model, model.id_digests())
     seconds = sum(sum(table["num_samples"].to_pylist()) for table in corpus.tables(["num_samples"]))
-    with progress(seconds / corpus.facts.sampling_rate, "decoding") as bar:
+    with progress(seconds / corpus.metadata.sampling_rate, "decoding") as bar:
         for batch in _batches(corpus, decoding, options):
             decoding.decode(model, batch, bar)
     clips, failed = len(decoding.results), decoding.failures.reasons
@@ -59,37 +59,46 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _batches(corpus: TokenizedCorpus, decoding: Decoding, options: argparse.Namespace) -> Iterator[dict[Job, Clip]]:
-    """The clips of some rows at a time, by what each is decoded to."""
+def _batches(
+    corpus: TokenizedCorpus, decoding: Decoding, options: argparse.Namespace
+) -> Iterator[dict[FileJob, EncodedFile]]:
+    """The clips of some rows at a time, by their jobs."""
     targets: set[str] = set()
     for table in corpus.tables(["id", "ids", "num_samples"]):
-        clips: dict[Job, Clip] = {}
+        clips: dict[FileJob, EncodedFile] = {}
         rows = zip(table["id"].to_pylist(), corpus.whole_ids(table), table["num_samples"].to_pylist(), strict=True)
         for name, ids, num_samples in rows:
             with decoding.failures.of(name):
                 target = target_below(options.output, f"{name}.{options.audio_format}")
                 if target in targets:
                     raise ValueError(f"{name} is the id of two clips: the second one is left out.")
-                header = _header(corpus.facts, num_samples)
+                header = _header(corpus.metadata, num_samples)
                 if header.num_ids != len(ids):
                     raise ValueError(f"{name} has {len(ids)} ids for {num_samples} samples: tokenize it again.")
                 targets.add(target)
-                clips[Job(name, target)] = Clip(header, ids, num_samples)
+                clips[FileJob(name, target)] = EncodedFile(header, ids, num_samples)
         yield clips
 
 
-def _header(facts: Facts, num_samples: int) -> Header:
-    """What a .l3ac file of a clip would say."""
+def _header(metadata: CorpusMetadata, num_samples: int) -> Header:
+    """The header that a `.l3ac` file of a clip would have."""
     from ..container import Header
 
-    return Header(facts.model, facts.weights_digest, facts.levels, facts.sampling_rate, facts.hop_length, num_samples)
+    return Header(
+        metadata.model,
+        metadata.weights_digest,
+        metadata.levels,
+        metadata.sampling_rate,
+        metadata.hop_length,
+        num_samples,
+    )
 
 
 def target_below(folder: str, name: str) -> str:
-    """Where a file goes that a clip's id names.
+    """Path of the file in `folder` that a clip's id names.
 
     Raises:
-        ValueError: that is not below the folder.
+        ValueError: it is not below the folder.
     """
     root = os.path.abspath(folder)
     target = os.path.normpath(os.path.join(root, name))

@@ -1,6 +1,6 @@
-"""`l3ac info`: what a .l3ac file holds and whether it is whole, or what a model is.
+"""`l3ac info`: describe a .l3ac file, or a model.
 
-For a model: rates, size, latency and the digest of its weights.
+Of a file: its metadata, size, and whether it is intact. Of a model: rates, size, latency and the digest of its weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Describe a file (status 1 where it is damaged) or a model."""
+    """Describe a file (status 1 if it is damaged) or a model."""
     name = options.name
     is_file = name.endswith(".l3ac") or os.path.isfile(name)
     facts = describe_file(name) if is_file else describe_model(name)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """Facts about a `.l3ac` file, after verifying all of it.
+    """Properties of a `.l3ac` file, which is verified completely.
 
     Raises:
         ContainerError: its header is damaged, or it is not a `.l3ac` file.
@@ -68,7 +68,7 @@ def describe_file(path: str) -> dict[str, Any]:
 
 
 def describe_model(name: str) -> dict[str, Any]:
-    """Facts about a preset with weights or a model directory.
+    """Properties of a preset with weights or a model directory.
 
     Raises:
         ValueError, OSError: see `load_model`.
@@ -82,7 +82,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "ids_of": others,
         "parameters": model.num_parameters(),
         **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
-        "streams": config.num_quantizers,
+        "codebooks": config.num_quantizers,
         **_latency(config),
     }
 
@@ -100,7 +100,7 @@ def _rates(sampling_rate: int, hop_length: int, levels: tuple[int, ...] | list[i
 
 
 def _latency(config: CodecConfig) -> dict[str, float]:
-    """Milliseconds that streaming runs behind: an id waits for its own samples and its look-ahead."""
+    """Latency of streaming in milliseconds: an id waits for its own samples and its look-ahead."""
     import torch
     from transformers import AutoModel
 
@@ -117,21 +117,21 @@ _LABELS = {
     "file": ("file", "{}"),
     "model": ("model", "{}"),
     "weights_digest": ("weights digest", "{}"),
-    "ids_of": ("with the ids of", "{}"),
+    "ids_of": ("also reads ids of", "{}"),
     "parameters": ("parameters", "{:,}"),
     "seconds": ("length", "{:.3f} s"),
     "num_samples": ("samples", "{}"),
     "num_ids": ("ids", "{}"),
     "sampling_rate": ("sampling rate", "{} Hz"),
-    "hop_length": ("hop", "{} samples an id"),
+    "hop_length": ("hop", "{} samples per id"),
     "levels": ("levels", "{}"),
-    "codebook_size": ("codebook", "{} ids"),
-    "ids_per_second": ("rate", "{:.2f} ids/s"),
+    "codebook_size": ("codebook size", "{}"),
+    "ids_per_second": ("token rate", "{:.2f} ids/s"),
     "bits_per_second": ("bit rate", "{:.1f} bits/s"),
-    "streams": ("streams", "{}"),
+    "codebooks": ("codebooks", "{}"),
     "coding": ("coding", "{}"),
     "bytes": ("size", "{} bytes"),
-    "file_bits_per_second": ("size as a rate", "{:.1f} bits/s"),
+    "file_bits_per_second": ("bit rate of the file", "{:.1f} bits/s"),
     "good_ids": ("good ids", "{}"),
     "encoder_latency_ms": ("encoder latency", "{:.1f} ms (streamed: hop and look-ahead)"),
     "decoder_latency_ms": ("decoder latency", "{:.1f} ms (streamed, frozen time norm)"),
@@ -140,5 +140,5 @@ _LABELS = {
 
 
 def _texts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Labels and values for people, in the order of `_LABELS`."""
+    """Labels and formatted values, in the order of `_LABELS`."""
     return [(label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if facts.get(key, []) != []]

@@ -1,6 +1,6 @@
-"""`l3ac merge`: the outputs of `l3ac tokenize --num-shards` to one corpus.
+"""`l3ac merge`: join the outputs of `l3ac tokenize --num-shards` into one corpus.
 
-Verifies that the folders are all jobs of one corpus, each done, and that every shard is what was written.
+Verifies that the folders are all jobs of one corpus, each finished, and that no shard has changed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from .tokenize import add_format, texts, write_index
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac merge`."""
-    parser.add_argument("parts", nargs="+", metavar="PART", help="the output folder of every job")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the whole corpus goes")
+    parser.add_argument("parts", nargs="+", metavar="PART", help="output folder of each job")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the whole corpus")
     add_format(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Verify and join."""
+    """Verify the parts and join them."""
     with needing_extra("data"):
         from ..tokenization.merge import merge_corpora
     summary = merge_corpora(options.parts, options.output)

@@ -28,8 +28,12 @@ class Failures:
         try:
             yield
         except (ValueError, OSError) as error:
-            self.reasons[source] = one_sentence(error)
-            say(self.reasons[source])
+            self.add(source, one_sentence(error))
+
+    def add(self, source: str, reason: str) -> None:
+        """Record and print why a file failed."""
+        self.reasons[source] = reason
+        say(reason)
 
 
 def say(text: str) -> None:

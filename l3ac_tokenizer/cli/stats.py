@@ -1,6 +1,6 @@
-"""`l3ac stats`: how a tokenized corpus uses the codebook.
+"""`l3ac stats`: show the codebook usage of a tokenized corpus.
 
-Rates, entropies of ids, digits and split streams, and the bitrates of codes without memory.
+Rates, entropies of ids, digits and groups of digits, and the bit rates of memoryless codes.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
     )
-    parser.add_argument("--picture", metavar="FILE.png", help="draw the use of ids and digits")
+    parser.add_argument("--picture", metavar="FILE.png", help="plot the usage of ids and digits")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count and print."""
+    """Count the ids and show their statistics."""
     with needing_extra("data"):
-        from ..tokenization.corpus import TokenizedCorpus
-        from ..tokenization.folder import read_manifest
+        from ..tokenization.output import read_shard_manifest
+        from ..tokenization.reader import TokenizedCorpus
         from ..tokenization.statistics import corpus_statistics, count_ids
 
     corpus = TokenizedCorpus(options.corpus)
     if os.path.isdir(options.corpus):
-        job, entries = read_manifest(options.corpus)
+        job, entries = read_shard_manifest(options.corpus)
         if job is not None and len(entries) < len(job.shards()):
-            say(f"{options.corpus} is not done: {len(entries)} of {len(job.shards())} shards are measured.")
+            say(
+                f"{options.corpus} is not finished: the statistics are of {len(entries)} of {len(job.shards())} shards."
+            )
     counts = count_ids(corpus)
     statistics = corpus_statistics(corpus, counts)
     if options.picture:
@@ -57,8 +59,8 @@ def _show(statistics: dict[str, Any]) -> None:
             "model": statistics["model"],
             "weights digest": statistics["weights_digest"],
             "clips": f"{statistics['clips']:,} ({statistics['hours']:.2f} h)",
-            "ids": f"{ids['count']:,} ({statistics['ids_per_second']:.2f} a second)",
-            "different ids": f"{ids['used']:,} of {ids['size']:,} ({ids['used'] / ids['size']:.1%})",
+            "ids": f"{ids['count']:,} ({statistics['ids_per_second']:.2f} ids/s)",
+            "ids in use": f"{ids['used']:,} of {ids['size']:,} ({ids['used'] / ids['size']:.1%})",
             "bit rate, fixed length": f"{bits['fixed']:.1f} bits/s",
             "Huffman code": f"{bits['huffman']:.1f} bits/s, without its table",
             "empirical entropy": f"{bits['entropy']:.1f} bits/s",
@@ -68,10 +70,10 @@ def _show(statistics: dict[str, Any]) -> None:
         }
     )
     print()
-    streams = [("ids", ids)]
-    streams += [(f"digit {number}", use) for number, use in enumerate(statistics["levels"])]
+    usages = [("ids", ids)]
+    usages += [(f"digit {number}", use) for number, use in enumerate(statistics["levels"])]
     for groups, uses in statistics["splits"].items():
-        streams += [(f"stream {number} of {groups}", use) for number, use in enumerate(uses)]
+        usages += [(f"group {number} of {groups}", use) for number, use in enumerate(uses)]
     rows = [
         (
             name,
@@ -81,10 +83,10 @@ def _show(statistics: dict[str, Any]) -> None:
             f"{use['normalized_entropy']:.3f}",
             f"{use['normalized_entropy_miller_madow']:.3f}",
         )
-        for name, use in streams
+        for name, use in usages
     ]
-    show_table(rows, ("", "used", "entropy, bits", "Miller–Madow", "normalised", "Miller–Madow"))
-    print(f"\nFrom {ids['count']:,} ids: the plain entropy of them is at most log2 of that, and biased low.")
+    show_table(rows, ("", "used", "entropy, bits", "Miller–Madow", "normalized", "Miller–Madow"))
+    print(f"\nPlain entropies are biased low: those of {ids['count']:,} ids are at most the log2 of their number.")
 
 
 def _ids(listed: list[dict[str, Any]]) -> str:
@@ -92,7 +94,7 @@ def _ids(listed: list[dict[str, Any]]) -> str:
 
 
 def _draw(path: str, counts: np.ndarray, statistics: dict[str, Any]) -> None:
-    """Shares of the ids by rank, and of the levels of each digit, as a PNG."""
+    """Plot the shares of the ids by rank, and of the levels of each digit, as a PNG."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -102,8 +104,12 @@ def _draw(path: str, counts: np.ndarray, statistics: dict[str, Any]) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     ranks, digits = figure.subplots(1, 2)
     ranks.loglog(np.arange(1, len(used) + 1), used, label="ids in use")
-    ranks.axhline(1 / len(counts), color="gray", linestyle=":", label="all alike")
-    ranks.set(xlabel="rank", ylabel="share", title=f"{len(used):,} of {len(counts):,} ids, {counts.sum():,} in all")
+    ranks.axhline(1 / len(counts), color="gray", linestyle=":", label="uniform")
+    ranks.set(
+        xlabel="rank",
+        ylabel="share",
+        title=f"{len(used):,} of {len(counts):,} ids in use, {counts.sum():,} occurrences",
+    )
     ranks.legend()
     sizes = [use["size"] for use in statistics["levels"]]
     width = 0.8 / max(sizes)

@@ -1,8 +1,8 @@
-"""`l3ac tokenize`: a corpus to Parquet shards of ids.
+"""`l3ac tokenize`: encode a corpus to Parquet shards of ids.
 
-The corpus is a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognised), a manifest (.jsonl,
-.csv, .tsv), Parquet with audio, WebDataset tar shards, or the name of a dataset on the hub. The same command goes on
-after any stop.
+The corpus is a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognized), a manifest (.jsonl,
+.json, .csv, .tsv), Parquet with audio, WebDataset tar shards, or the name of a dataset on the hub. The same command
+resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -22,45 +22,51 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac tokenize`."""
     parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the shards go")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the shards")
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
     add_format(parser)
-    parser.add_argument("--split", type=int, default=1, metavar="K", help="write an id as K smaller ones (default: 1)")
-    parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="longer clips are failures")
-    parser.add_argument("--max-failures", type=int, metavar="N", help="stop at more failed clips than this")
     parser.add_argument(
-        "--shard-rows", type=int, default=1000, metavar="R", help="clips a shard (default: %(default)s)"
+        "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"
+    )
+    parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="count longer clips as failures")
+    parser.add_argument("--max-failures", type=int, metavar="N", help="stop after more than N failed clips")
+    parser.add_argument(
+        "--shard-rows", type=int, default=1000, metavar="R", help="clips in a shard (default: %(default)s)"
     )
     parser.add_argument(
         "--num-shards",
         type=int,
         default=1,
         metavar="N",
-        help="spread the corpus over N jobs, each with its own --shard-index and output; see `l3ac merge`",
+        help="divide the corpus over N jobs, each with its own --shard-index and output; see `l3ac merge`",
     )
-    parser.add_argument("--shard-index", type=int, default=0, metavar="I", help="which of them this is, from 0")
+    parser.add_argument("--shard-index", type=int, default=0, metavar="I", help="number of this job, from 0")
     parser.add_argument(
         "--num-proc", type=int, metavar="P", help="worker processes (default: 1; with Ray, all of the cluster's CPUs)"
     )
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="default: %(default)s")
-    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster (default: one on this machine)")
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine)"
+    )
     parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
-    parser.add_argument("--hub-split", default="train", metavar="NAME", help="split of it (default: %(default)s)")
+    parser.add_argument(
+        "--hub-split", default="train", metavar="NAME", help="split of a hub dataset (default: %(default)s)"
+    )
     add_compute(parser)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """What is written beside the shards."""
+    """Add the option for what is written beside the shards."""
     parser.add_argument(
         "--format",
         choices=("parquet", "npy-index"),
         default="parquet",
-        help="npy-index: beside the shards, all ids as one array to memory-map (default: %(default)s)",
+        help="npy-index: also write all ids as one array to memory-map (default: %(default)s)",
     )
 
 
 def write_index(options: argparse.Namespace) -> None:
-    """Write the array and its index where `--format` asks for them."""
+    """Write the array of all ids and its index if `--format` asks for them."""
     if options.format == "npy-index":
         from ..tokenization.npy_index import write_npy_index
 
@@ -68,17 +74,17 @@ def write_index(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Tokenize, or go on with it; status 0 also where single clips failed, which is said."""
+    """Tokenize, or resume; the status is 0 even if single clips failed, which are then reported."""
     if options.ray_address and options.engine != "ray":
-        raise UsageError("--ray-address goes with --engine ray.")
+        raise UsageError("--ray-address needs --engine ray.")
     with needing_extra("data"):
-        import datasets  # noqa: F401 - what sources and the writer need comes with it
+        import datasets  # noqa: F401 - brings what sources and the writer need
 
         from ..tokenization import open_source, tokenize_corpus
-        from ..tokenization.job import Options
+        from ..tokenization.spec import TokenizationOptions
 
     try:
-        decisive = Options(
+        job_options = TokenizationOptions(
             options.split, options.max_seconds, options.shard_rows, options.num_shards, options.shard_index
         )
         engine = _engine(options)
@@ -90,13 +96,13 @@ def run(options: argparse.Namespace) -> int:
         open_source(options.corpus, options.hub_config, options.hub_split),
         model,
         options.output,
-        decisive,
+        job_options,
         engine=engine,
         chunk_seconds=options.chunk_seconds,
         device=options.device,
         max_failures=options.max_failures,
     )
-    if summary["shards"]:  # of more jobs than shards, some have none
+    if summary["shards"]:  # with more jobs than shards, some have none
         write_index(options)
     if options.json:
         show_json(summary)
@@ -108,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def texts(summary: dict[str, Any]) -> dict[str, str]:
-    """A summary for people."""
+    """Names and values of a summary, as readable text."""
     speed = summary["audio_hours_per_hour"]
     return {
         "clips": f"{summary['clips']:,}",
@@ -116,7 +122,7 @@ def texts(summary: dict[str, Any]) -> dict[str, str]:
         "audio": f"{summary['hours']:.2f} h",
         "ids": f"{summary['ids']:,}",
         "rate": "-" if summary["ids_per_second"] is None else f"{summary['ids_per_second']:.2f} ids/s",
-        "speed": "-" if speed is None else f"{speed:.1f} times real time",
+        "speed": "-" if speed is None else f"{speed:.1f}× real time",
         "model": summary["model"],
         "weights digest": summary["weights_digest"],
         "shards": str(summary["shards"]),
@@ -135,7 +141,7 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 
 def _log_with(show: Any) -> None:
-    """Show the warnings of tokenization as messages of the command."""
+    """Show the warnings of `l3ac_tokenizer.tokenization` as messages of the command."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, read_audio
+from ..audio import AudioError, open_clip
 
 DOMAINS = ("speech", "audio")
 AUDIO_NAMES = frozenset(
@@ -61,11 +61,10 @@ class EvaluationClip:
             AudioError: it is damaged or empty.
             OSError: it cannot be read.
         """
-        from ..tokenization.encoding import as_file
-
         if self.error is not None:
             raise AudioError(self.error)
-        return read_audio(as_file(self.source, self.name), sampling_rate)[0]
+        with open_clip(self.source, self.name, sampling_rate) as reader:
+            return reader.read()
 
 
 @dataclass(frozen=True)

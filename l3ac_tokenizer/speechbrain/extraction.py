@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..modeling import CodecModel
-from ..tokenization.listing import Listing
 from ..tokenization.run import tokenize_corpus
+from ..tokenization.sources.audio_folder import FileSource
 from .manifests import DATA_ROOT, read_manifest
 
 
@@ -39,7 +39,7 @@ def extract_ids(
     """
     rows = {row.ID: row for manifest in manifests for row in read_manifest(manifest)}
     root = os.fspath(data_folder)
-    source = Listing(
+    source = FileSource(
         "SpeechBrain manifests",
         root,
         [

@@ -5,13 +5,11 @@ Axes: N ids, F features of a frame.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +18,11 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..files import atomic_write
+from ..id_metadata import IdMetadata
 from ..modeling import CodecModel
-from ..tokenization.corpus import TokenizedCorpus
 from ..tokenization.errors import CorpusError
-from ..tokenization.job import Facts
+from ..tokenization.reader import TokenizedCorpus
+from ..tokenization.spec import CorpusMetadata
 
 logger = logging.getLogger(__name__)
 
@@ -32,28 +31,6 @@ CODEC_NOTE = "codec.json"
 
 MADE_FOR = "l3ac"
 """Metadata key in a file of frames that identifies the codec which they are compared with."""
-
-
-class IdMetadata(NamedTuple):
-    """Weights and levels that identify the codec of ids."""
-
-    weights_digest: str
-    levels: tuple[int, ...]
-
-    @classmethod
-    def of(cls, model: CodecModel) -> IdMetadata:
-        """Return the metadata of the ids that a model encodes."""
-        return cls(model.weights_digest(), tuple(model.config.frame_levels))
-
-    @classmethod
-    def parse(cls, text: str) -> IdMetadata:
-        """Parse JSON from `to_json`."""
-        facts = json.loads(text)
-        return cls(facts["weights_digest"], tuple(facts["levels"]))
-
-    def to_json(self) -> str:
-        """Return a JSON object."""
-        return json.dumps(self._asdict())
 
 
 class Store(ABC):
@@ -101,8 +78,9 @@ class IdStore(Store):
         codec: Codec that the ids must come from: preset, checkpoint directory, or name on the hub; None: any.
 
     Raises:
-        CorpusError: The folder has no shards, or they come from another codec.
-        OSError: The shards cannot be read.
+        CorpusError: there are no shards.
+        ModelMismatchError: another codec made them.
+        OSError: they cannot be read.
     """
 
     made_by = "extract.py"
@@ -112,9 +90,9 @@ class IdStore(Store):
             raise FileNotFoundError(f"{folder} does not exist: run extract.py with the same arguments first.")
         corpus = TokenizedCorpus(folder)
         if codec is not None:
-            check_codec(corpus.facts, codec, folder)
+            check_codec(corpus.metadata, codec, folder)
         self.where = folder
-        self.facts = corpus.facts
+        self.metadata = corpus.metadata
         names: list[str] = []
         pieces: list[np.ndarray] = []
         for table in corpus.tables(["id", "ids"]):
@@ -145,8 +123,8 @@ class FrameStore(Store):
             are not its latents have at least its hop and its levels.
 
     Raises:
-        CorpusError: The frames were written for another codec.
-        OSError: The file does not exist or cannot be read.
+        ModelMismatchError: they were made for another codec.
+        OSError: there is no such file.
     """
 
     made_by = "anchors.py"
@@ -156,8 +134,10 @@ class FrameStore(Store):
             raise FileNotFoundError(f"{path} does not exist: run anchors.py with the same arguments first.")
         self.where = path
         with safe_open(path, "pt") as file:
-            made = IdMetadata.parse(file.metadata()[MADE_FOR])
-            _require_ids_of(made, codec, f"{path} was made for a codec with", "run anchors.py again")
+            made_for = IdMetadata.from_json(file.metadata()[MADE_FOR])
+            made_for.require(
+                CodecModel.from_pretrained(codec), codec, f"{path} was made for a codec with", "run anchors.py again"
+            )
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     @property
@@ -180,24 +160,24 @@ class FrameStore(Store):
         return self._frames[name]
 
 
-def check_codec(facts: Facts, codec: str, folder: str | os.PathLike[str]) -> None:
-    """Check that ids come from a codec.
+def check_codec(metadata: CorpusMetadata, codec: str, folder: str | os.PathLike[str]) -> None:
+    """Refuse ids that another codec made.
 
     Raises:
-        CorpusError: The levels or the weights differ.
+        ModelMismatchError: the levels or the weights are others.
     """
-    made = IdMetadata(facts.weights_digest, tuple(facts.levels))
     remedy = "give the codec that made them, or run extract.py into another folder"
-    _require_ids_of(made, codec, f"{folder} has ids of {facts.model} with", remedy)
+    what = f"{folder} has ids of {metadata.model} with"
+    metadata.made_by.require(CodecModel.from_pretrained(codec), codec, what, remedy)
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
     """Record the codec of a new run in its checkpoint folder, or check that of a run with checkpoints.
 
     Raises:
-        CorpusError: The run was started on ids of other weights.
-        FileNotFoundError: The run has checkpoints but no record of their codec.
-        OSError: The record cannot be written.
+        ModelMismatchError: the run was started on the ids of other weights.
+        FileNotFoundError: there are checkpoints, and nothing says on whose ids they were trained.
+        OSError: the note cannot be written.
     """
     note = Path(run, CODEC_NOTE)
     if note.exists() or any(Path(run).glob("CKPT+*")):
@@ -212,29 +192,12 @@ def check_run(run: str | os.PathLike[str], codec: str) -> None:
     """Check that a run was trained on ids of a codec.
 
     Raises:
-        CorpusError: It was trained on ids of other weights.
-        FileNotFoundError: The run has no record of its codec.
+        ModelMismatchError: it was.
+        FileNotFoundError: `note_codec` wrote nothing there.
     """
     note = Path(run, CODEC_NOTE)
     if not note.exists():
         raise FileNotFoundError(f"{note}, which records the codec of the run, does not exist: train the run again.")
     remedy = "give the codec that made them, or train in another folder"
-    _require_ids_of(IdMetadata.parse(note.read_text("utf-8")), codec, f"{run} was trained on ids of", remedy)
-
-
-def _require_ids_of(made: IdMetadata, codec: str, what: str, remedy: str) -> None:
-    """Check that `made` belongs to the ids of a codec."""
-    model = CodecModel.from_pretrained(codec)
-    levels, digests = tuple(model.config.frame_levels), model.id_digests()
-    if made.levels != levels:
-        raise CorpusError(
-            f"{what} the levels {_listed(made.levels)} and the codec {codec} has {_listed(levels)}: {remedy}."
-        )
-    if made.weights_digest not in digests:
-        raise CorpusError(
-            f"{what} the weights {made.weights_digest[:12]}… and the codec {codec} has {digests[0][:12]}…: {remedy}."
-        )
-
-
-def _listed(levels: Iterable[int]) -> str:
-    return ",".join(map(str, levels))
+    trained_on = IdMetadata.from_json(note.read_text("utf-8"))
+    trained_on.require(CodecModel.from_pretrained(codec), codec, f"{run} was trained on ids of", remedy)

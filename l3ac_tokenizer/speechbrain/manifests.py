@@ -16,6 +16,9 @@ import soundfile
 
 from ..audio import AUDIO_SUFFIXES
 from ..files import atomic_write
+from ..listing.errors import DataError
+from ..listing.manifest import segment_of
+from ..listing.table import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +129,16 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
     """The inverse of `write_manifest`.
 
     Raises:
+        DataError: a column or value is missing, or a row is a segment of a file, which recipes do not cut.
         OSError: there is no such file.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            Utterance(row["ID"], float(row["duration"]), row["wav"], row["spk_id"], row["wrd"])
-            for row in csv.DictReader(file)
-        ]
+    rows = []
+    for line, row in read_table(path, "ID", "duration", "wav"):
+        start, seconds, _ = segment_of(row, f"{path}, line {line}")
+        if start or seconds is not None:
+            raise DataError(f"{path}, line {line}, is a segment of {row['wav']}: cut it into a file of its own.")
+        rows.append(Utterance(row["ID"], float(row["duration"]), row["wav"], row["spk_id"], row["wrd"]))
+    return rows
 
 
 class _Lines:

@@ -1,7 +1,7 @@
-"""Corpora to ids: from files, archives and datasets to Parquet shards, resumable, on one machine or many.
+"""Tokenization of corpora: audio files, archives and datasets to Parquet shards of ids, resumable, on any machines.
 
-`tokenize_dataset` maps a `datasets` dataset; `open_source` and `tokenize_corpus` are what `l3ac tokenize` runs.
-Names are imported when they are first used: `datasets` and `pyarrow` come with the extra `data`.
+`open_source` and `tokenize_corpus` do the work of `l3ac tokenize`; `tokenize_dataset` maps a `datasets` dataset. Names
+are imported on first use, as `datasets` and `pyarrow` come with the extra `data`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import tokenize_dataset
-    from .opening import open_source
     from .run import tokenize_corpus
+    from .sources.open import open_source
 
-_HOME = {"open_source": "opening", "tokenize_corpus": "run", "tokenize_dataset": "dataset"}
+_HOME = {"open_source": "sources.open", "tokenize_corpus": "run", "tokenize_dataset": "dataset"}
 
 __all__ = ["open_source", "tokenize_corpus", "tokenize_dataset"]
 

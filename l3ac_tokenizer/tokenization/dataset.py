@@ -1,4 +1,4 @@
-"""`tokenize_dataset`: a `datasets` dataset to one of ids, through `map`."""
+"""`tokenize_dataset`: a `datasets` dataset of audio to one of ids, through `map`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 from datasets.fingerprint import Hasher
 
-from .dataset_rows import DatasetRows, undecoded
+from .arrow import encode_records, shard_schema
 from .encoding import ClipEncoder
 from .errors import CorpusError
-from .job import WINDOW_ROWS, Facts
-from .table import encode_records, shard_schema
+from .sources.datasets import DatasetRows, undecoded
+from .spec import WINDOW_ROWS, CorpusMetadata
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
@@ -37,8 +37,9 @@ def tokenize_dataset(
 ) -> _Dataset:
     """The ids of every clip, in the dataset's order, equal to those of clips encoded one by one.
 
-    Clips that cannot be read are left out, each with a warning. The fingerprint of a `Dataset` is made of its own,
-    the model's weights and the options, so `datasets` finds the result again in its cache and never takes another.
+    Clips that cannot be read are left out, each with a warning. The fingerprint of the result depends on that of the
+    `Dataset`, the model's weights and the options, so `datasets` finds it in its cache when, and only when, all are
+    the same.
 
     Args:
         dataset: with audio as path, file bytes, samples beside a column `sampling_rate`, or the feature `Audio`,
@@ -48,26 +49,26 @@ def tokenize_dataset(
         split: groups of digits an id is written as; 1: the id itself.
         chunk_seconds: seconds of audio in the network at once.
         max_seconds: longer clips count as failures; None: no limit.
-        max_failures: raise at more failures than these; None: never.
+        max_failures: raise an error at more failures; None: never.
         num_proc: processes, each with one thread on the CPU or, by its rank, a GPU of its own (CUDA also needs
-            `multiprocess.set_start_method("spawn")`); None: this one. Not for an `IterableDataset`.
+            `multiprocess.set_start_method("spawn")`); None: this process. Not for an `IterableDataset`.
         device: torch device.
 
     Returns:
-        `id` string, `ids` List(int32) (N,) or List(List(int32)) (N, split), `num_samples` int64 and `sampling_rate`
-        int32 as the model hears them, `path` string, then the other columns, with `text`, `speaker` and `language`
-        under these names. `info.description` holds the facts (weights digest, levels, options) as JSON.
+        `id` string; `ids` List(int32) (N,) or List(List(int32)) (N, split); `num_samples` int64 and `sampling_rate`
+        int32 after resampling; `path` string; then the other columns, with `text`, `speaker` and `language`
+        under these names. `info.description` holds `CorpusMetadata` as JSON.
 
     Raises:
-        CorpusError: no audio column, samples without rate, or too many failures.
-        ValueError: an option out of range.
+        DataError: there is no audio column, samples have no rate, or there are too many failures.
+        ValueError: an option is out of range.
     """
     encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device)
     source, source_features = undecoded(dataset)
     rows = DatasetRows(source_features, audio_column, "the dataset")
-    facts = Facts.of(model, split, max_seconds)
+    metadata = CorpusMetadata.of(model, split, max_seconds)
     encode = _BatchEncoder(rows, encoder, max_failures)
-    schema = shard_schema(rows.columns, facts)
+    schema = shard_schema(rows.columns, metadata)
     features = Features.from_arrow_schema(schema.remove_metadata().append(pa.field("error", pa.string())))
     every: dict[str, Any] = {
         "batched": True,
@@ -87,7 +88,7 @@ def tokenize_dataset(
             num_proc=num_proc,
             with_rank=num_proc is not None and num_proc > 1,
             desc="tokenizing",
-            new_fingerprint=Hasher.hash([source._fingerprint, facts.to_json(), audio_column]),
+            new_fingerprint=Hasher.hash([source._fingerprint, metadata.to_json(), audio_column]),
         )
         failed = [error for error in tokenized["error"] if error is not None]
         _check(len(failed), max_failures)
@@ -95,12 +96,12 @@ def tokenize_dataset(
             logger.warning("%d of %d clips could not be encoded and are left out.", len(failed), len(tokenized))
             tokenized = tokenized.filter(_is_kept, input_columns="error")
     tokenized = tokenized.remove_columns("error")
-    tokenized.info.description = facts.to_json()
+    tokenized.info.description = metadata.to_json()
     return tokenized
 
 
 class _BatchEncoder:
-    """What `map` calls."""
+    """The function that `map` applies to each batch of rows."""
 
     def __init__(self, rows: DatasetRows, encoder: ClipEncoder, max_failures: int | None) -> None:
         self._rows = rows

@@ -1,46 +1,27 @@
-"""Clips of any form to ids, many at a time: the function that every engine runs on every batch.
+"""`ClipEncoder`: clips of any form to the ids of a tokenized corpus; every engine runs it on every window.
 
-Clips of similar length go through the network together, within a budget of seconds, and longer ones piece by
-piece, so memory depends on the budget. Neither changes an id. Axes: T samples, N ids, G groups of digits.
+Axes: T samples, N ids, G groups of digits.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 import torch
 
-from ..audio import AudioError, AudioReader
-from ..inference import encode_clips, encode_pieces
+from ..audio import AudioError, AudioReader, open_clip
+from ..inference import EncodedClip, encode_audio
 from ..quantization import split_ids, split_sizes
-from .batching import by_length
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
 
 
-class EncodedClip(NamedTuple):
-    """What became of one clip.
-
-    Attributes:
-        ids: (N,) int32, or (N, G) in groups of digits; empty where the clip failed.
-        num_samples: length T at the model's rate; 0 where the clip failed.
-        error: why it failed, one sentence; None where it did not.
-    """
-
-    ids: np.ndarray
-    num_samples: int
-    error: str | None = None
-
-
 class ClipEncoder:
-    """Encodes batches of clips; one that cannot be read is told and stops no other.
+    """Encodes batches of clips; one that cannot be read becomes an error result, and the others continue.
 
     Args:
         model: the codec, in evaluation mode.
@@ -75,42 +56,32 @@ class ClipEncoder:
                 raise ValueError(f"`{name}` is {value}; it must be above 0.")
 
     def __call__(self, clips: Sequence[Any], names: Sequence[str], rank: int | None = None) -> list[EncodedClip]:
-        """Encode clips, in any order inside, and return them in theirs.
+        """Encode clips, and return their results in the same order; ids (N,) or (N, G) are int32.
 
         Args:
-            clips: each a path, the bytes of an audio file, or a dictionary of `array` (T,) and `sampling_rate`, or
-                of `bytes` and `path` as `datasets.Audio(decode=False)` has them.
-            names: what errors call them.
-            rank: number of the worker process; None where there is one.
+            clips: each in a form of `l3ac_tokenizer.audio.open_clip`.
+            names: of the clips, in errors.
+            rank: number of the worker process; None where there is only one process.
 
         Raises:
-            TypeError: a clip has none of these forms.
+            TypeError: a clip has none of the forms.
         """
         self._place(rank)
-        results: dict[int, EncodedClip] = {}
-        seconds: dict[int, float] = {}
-        for position, (clip, name) in enumerate(zip(clips, names, strict=True)):
-            with _noting(results, position), self._reader(clip, name) as reader:
-                self._check_length(name, reader.duration)
-                seconds[position] = reader.duration
-        readable = list(seconds)
-        for group in by_length(list(seconds.values()), self.chunk_seconds):
-            members = [readable[place] for place in group]
-            if seconds[members[0]] > self.chunk_seconds:
-                self._encode_long(members[0], clips, names, results)
-            else:
-                self._encode_together(members, clips, names, results)
-        return [results[position] for position in range(len(clips))]
+        openers = [functools.partial(self._open, clip, name) for clip, name in zip(clips, names, strict=True)]
+        results = dict(encode_audio(self.model, openers, self.chunk_seconds))
+        return [results[position]._replace(ids=self._stored(results[position].ids)) for position in range(len(clips))]
 
-    @property
-    def _rate(self) -> int:
-        return self.model.config.sampling_rate
-
-    def _reader(self, clip: Any, name: str) -> AudioReader:
-        return AudioReader(as_file(clip, name), self._rate)
+    def _open(self, clip: Any, name: str) -> AudioReader:
+        reader = open_clip(clip, name, self.model.config.sampling_rate)
+        if self.max_seconds is not None and reader.duration > self.max_seconds:
+            reader.close()
+            raise AudioError(
+                f"{name} is {reader.duration:.1f} s long, more than the {self.max_seconds:g} s allowed: cut it."
+            )
+        return reader
 
     def _place(self, rank: int | None) -> None:
-        """One thread a worker on the CPU; on a GPU, the worker's own."""
+        """Give a worker one thread on the CPU, or a GPU of its own."""
         device = torch.device(self.device)
         if rank is not None and device.type == "cpu":
             torch.set_num_threads(1)
@@ -118,86 +89,8 @@ class ClipEncoder:
             device = torch.device(device.type, rank % torch.get_device_module(device).device_count())
         self.model.to(device)  # type: ignore[arg-type]
 
-    def _check_length(self, name: str, seconds: float) -> None:
-        if self.max_seconds is not None and seconds > self.max_seconds:
-            raise AudioError(f"{name} is {seconds:.1f} s long, more than the {self.max_seconds:g} s allowed: cut it.")
-
-    def _encode_together(
-        self, members: list[int], clips: Sequence[Any], names: Sequence[str], results: dict[int, EncodedClip]
-    ) -> None:
-        waves: dict[int, np.ndarray] = {}
-        for position in members:
-            with _noting(results, position), self._reader(clips[position], names[position]) as reader:
-                waves[position] = reader.read()
-        if waves:
-            all_ids = encode_clips(self.model, list(waves.values()))
-            for (position, wave), ids in zip(waves.items(), all_ids, strict=True):
-                results[position] = EncodedClip(self._stored(ids), len(wave))
-
-    def _encode_long(
-        self, position: int, clips: Sequence[Any], names: Sequence[str], results: dict[int, EncodedClip]
-    ) -> None:
-        num_samples = 0
-
-        def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-            nonlocal num_samples
-            for block in blocks:
-                num_samples += len(block)
-                yield block
-
-        with _noting(results, position), self._reader(clips[position], names[position]) as reader:
-            blocks = reader.blocks(max(1, round(self.chunk_seconds * self._rate)))
-            ids = encode_pieces(self.model, counted(blocks))
-            results[position] = EncodedClip(self._stored(ids), num_samples)
-
     def _stored(self, ids: np.ndarray) -> np.ndarray:
         """Ids (N,) int64 → (N,) or (N, G) int32."""
-        if self.split > 1:
+        if self.split > 1 and len(ids):
             ids = split_ids(ids, self.model.config.frame_levels, self.split)
         return ids.astype(np.int32)
-
-
-@contextlib.contextmanager
-def _noting(results: dict[int, EncodedClip], position: int) -> Iterator[None]:
-    """Turn a failure to read a clip into its result."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        results[position] = EncodedClip(np.empty(0, dtype=np.int32), 0, " ".join(str(error).split()))
-
-
-class _NamedBytes(io.BytesIO):
-    """A file in memory that messages can name."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
-def as_file(clip: Any, name: str) -> str | _NamedBytes:
-    """What `AudioReader` opens for a clip of any form.
-
-    Raises:
-        AudioError: an array of more than one axis.
-        TypeError: it has no form that is known.
-    """
-    if isinstance(clip, (str, os.PathLike)):
-        return os.fspath(clip)
-    if isinstance(clip, (bytes, bytearray, memoryview)):
-        return _NamedBytes(bytes(clip), name)
-    if isinstance(clip, dict):
-        if clip.get("array") is not None and clip.get("sampling_rate"):
-            wave = np.asarray(clip["array"], dtype=np.float32)
-            if wave.ndim != 1:
-                raise AudioError(f"{name} has the shape {wave.shape}: give one channel, (num_samples,).")
-            file = io.BytesIO()  # samples as they are, in a file like the others
-            soundfile.write(file, wave, int(clip["sampling_rate"]), "FLOAT", format="WAV")
-            return _NamedBytes(file.getvalue(), name)
-        if clip.get("bytes") is not None:
-            return _NamedBytes(clip["bytes"], name)
-        if clip.get("path"):
-            return os.fspath(clip["path"])
-    raise TypeError(
-        f"{name} is {type(clip).__name__}; audio is a path, the bytes of a file, or a dictionary of `array` and "
-        "`sampling_rate` or of `bytes` and `path`."
-    )

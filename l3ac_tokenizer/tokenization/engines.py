@@ -1,6 +1,6 @@
-"""Who encodes the windows of a corpus: this process, several on this machine, or a Ray cluster.
+"""Execution backends: this process, or several on this machine; `ray_engine` has a cluster.
 
-An engine takes windows (start, stop) and gives tables of whole windows in any order, each row of the source once.
+An engine takes windows (start, stop) of a source and gives tables of complete windows in any order, each row once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,26 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from .arrow import encode_records
+from .encoding import ClipEncoder
 from .errors import CorpusError
-from .table import WindowEncoder
+from .sources.base import Source
 
 Window = tuple[int, int]
+
+
+class WindowEncoder:
+    """Encodes windows of a source: all the work of a worker, and all that is sent to it."""
+
+    def __init__(self, source: Source, encoder: ClipEncoder) -> None:
+        self.source = source
+        self.encoder = encoder
+
+    def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
+        """The table of the records from `start` up to, not including, `stop`; see `arrow.encode_records`."""
+        records = list(self.source.records(start, stop))
+        table = encode_records(records, self.source.columns, self.encoder, rank)
+        return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
 
 
 class Engine(Protocol):
@@ -33,10 +49,10 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """This machine.
+    """Encodes on this machine.
 
     Args:
-        num_proc: processes, each with one thread on the CPU; 1: this process, with the threads that torch has.
+        num_proc: processes, each with one thread on the CPU; 1: this process, with all threads of torch.
     """
 
     def __init__(self, num_proc: int = 1) -> None:
@@ -72,11 +88,11 @@ class LocalEngine:
                     yield waiting.popleft().result()
             except concurrent.futures.process.BrokenProcessPool as error:
                 raise CorpusError(
-                    "a worker process died, most often for want of memory: run the same command again with fewer "
+                    "a worker process died, most often because memory ran out: run the same command again with fewer "
                     "processes or fewer seconds of audio at once."
                 ) from error
             finally:
-                if waiting:  # stopped early: what is in work is not waited for
+                if waiting:  # stopped early: windows in progress are not awaited
                     stop.set()
 
 
@@ -84,7 +100,7 @@ _worker: tuple[WindowEncoder, int]
 
 
 def _begin_worker(work: bytes, ranks: multiprocessing.SimpleQueue, stop: multiprocessing.synchronize.Event) -> None:
-    """What a worker process does first: it takes its rank, and makes sure that it does not outlive the run."""
+    """Initialize a worker process: it takes a rank, and ends with the run."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's interrupt is for the run, which ends its workers
     parent = multiprocessing.parent_process()

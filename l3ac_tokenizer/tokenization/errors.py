@@ -1,5 +1,7 @@
-"""The error of this package."""
+"""The error of tokenized corpora."""
+
+from ..listing.errors import DataError
 
 
-class CorpusError(ValueError):
-    """A corpus, tokenized or not, that cannot be worked with as asked; one sentence says why and what to do."""
+class CorpusError(DataError):
+    """A tokenized corpus that cannot be written or read as asked; one sentence says why, and what to do."""

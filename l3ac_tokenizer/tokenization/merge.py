@@ -1,4 +1,4 @@
-"""The folders of `--num-shards` jobs to one, verified."""
+"""`merge_corpora`: the folders of all jobs of a corpus to one, verified."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CorpusError
-from .folder import OutputFolder, ShardEntry, file_sha256, locked, read_manifest
-from .job import Job, file_name
+from .output import OutputFolder, ShardEntry, file_sha256, locked, read_shard_manifest
+from .spec import Job, shard_name
 
 
 def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> dict[str, Any]:
-    """Join the outputs of all jobs of a corpus into the folder that one job would have written.
+    """Join the outputs of all jobs of a corpus into the folder that a single job would have written.
 
-    Shards are linked where the disk is the same, and copied where not. The same call goes on after any stop.
+    Shards on the same disk are linked, others copied. The same call resumes after an interruption.
 
     Args:
         parts: the folder of every job, in any order.
-        output: folder, made if need be.
+        output: folder, created if necessary.
 
     Returns:
-        The summary of the whole.
+        The summary of the whole corpus.
 
     Raises:
-        CorpusError: the parts are not the jobs of one corpus, one of them is missing, given twice or not done, or a
-            shard is not what its manifest says.
+        CorpusError: the parts are not the jobs of one corpus; one is missing, given twice or not finished; or a shard
+            differs from its entry in the manifest.
         OSError: a file cannot be read or written.
     """
     jobs: dict[int, tuple[Path, Job, dict[int, ShardEntry]]] = {}
     first: Job | None = None
     for part in map(Path, parts):
-        job, entries = read_manifest(part)
+        job, entries = read_shard_manifest(part)
         if job is None:
             raise CorpusError(f"{part} has no manifest: give the output folders of `l3ac tokenize`.")
         first = first or job
@@ -55,21 +55,23 @@ def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.Path
         folder.prepare()
         for shard in folder.pending():
             part, _, entries = jobs[shard % first.num_shards]
-            folder.adopt(part / file_name(shard), entries[shard])
+            folder.adopt(part / shard_name(shard), entries[shard])
         return folder.write_summary()
 
 
 def _verify(part: Path, job: Job, entries: dict[int, ShardEntry]) -> None:
-    """Refuse a part that is not done, or whose files are not those that were written."""
+    """Refuse a part that is not finished, or whose files have changed."""
     missing = [shard for shard in job.shards() if shard not in entries]
     if missing:
-        raise CorpusError(f"{part} is not done, it lacks shard {_listed(missing)}: run its command again.")
+        raise CorpusError(f"{part} is not finished and lacks shard {_listed(missing)}: run its command again.")
     for shard in job.shards():
-        file, entry = part / file_name(shard), entries[shard]
+        file, entry = part / shard_name(shard), entries[shard]
         if not file.exists():
             raise CorpusError(f"{file} is missing: run the command of {part} again.")
         if file_sha256(file) != entry.sha256:
-            raise CorpusError(f"{file} is not what was written: delete it, and run the command of {part} again.")
+            raise CorpusError(
+                f"{file} has changed since it was written: delete it, and run the command of {part} again."
+            )
         if entry.rows + len(entry.failures) != len(job.rows_of(shard)):
             raise CorpusError(f"{file} has {entry.rows} rows where others are expected: tokenize {part} again.")
 

@@ -1,4 +1,4 @@
-"""All ids of a corpus as one array to memory-map, for training loops.
+"""`write_npy_index`: all ids of a tokenized corpus as one array to memory-map, for training loops.
 
 ```python
 ids = numpy.load("OUT/ids.npy", mmap_mode="r")   # (total,) int32, or (total, split)
@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_write
-from .corpus import TokenizedCorpus
-from .folder import locked
+from .output import locked
+from .reader import TokenizedCorpus
 
 
 def write_npy_index(folder: str | os.PathLike[str]) -> None:
-    """Write `ids.npy` and `index.npy` beside the shards of a corpus, in memory that does not grow with it.
+    """Write `ids.npy` and `index.npy` beside the shards of a corpus; memory does not grow with its size.
 
     Raises:
-        CorpusError: the folder holds no corpus, or is being written.
-        OSError: the disk is full, or cannot be written otherwise.
+        CorpusError: the folder holds no tokenized corpus, or is being written.
+        OSError: the disk is full, or cannot be written for another reason.
     """
     with locked(folder):
         corpus = TokenizedCorpus(folder)
@@ -32,7 +32,7 @@ def write_npy_index(folder: str | os.PathLike[str]) -> None:
         lengths = (len(ids) for table in corpus.tables(["ids"]) for ids in corpus.stored_ids(table))
         index[1:] = np.cumsum(np.fromiter(lengths, dtype=np.int64, count=len(index) - 1))
         total = int(index[-1])
-        shape = (total,) if corpus.facts.split == 1 else (total, corpus.facts.split)
+        shape = (total,) if corpus.metadata.split == 1 else (total, corpus.metadata.split)
         header = {"descr": "<i4", "fortran_order": False, "shape": shape}
         with atomic_write(Path(folder) / "ids.npy") as file:
             np.lib.format.write_array_header_1_0(file, header)

@@ -1,4 +1,4 @@
-"""Windows of a corpus on a Ray cluster, through Ray Data."""
+"""`RayEngine`: windows of a source encoded on a Ray cluster, through Ray Data."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from .engines import Window
+from .engines import Window, WindowEncoder
 from .errors import CorpusError
-from .table import WindowEncoder
 
 MAX_BLOCKS = 10_000
-"""Blocks that the windows of a run fall into. A block is what Ray hands to a worker, and does again when it is lost."""
+"""Largest number of blocks of windows. A block is the unit that Ray gives to a worker, and repeats if it is lost."""
 
 
 class RayEngine:
-    """A pool of workers that grows with the cluster, each with one CPU, or one GPU where the device is one.
+    """Encodes with a pool of workers that grows with the cluster, each with one CPU, or one GPU if the device is one.
 
-    Every node must see the audio and the model's Python environment; ids go back to the process that began the run,
-    and only that one writes. What a lost node had in work is done again by others.
+    Every node must see the audio and have the same Python environment. Ids return to the process that started the run,
+    the only one that writes. Work of a lost node is repeated by others.
 
     Args:
-        address: of a running cluster, "auto" for the one that this machine belongs to; None: a new one of this machine
-            alone. Where `ray.init` was called before, that connection is used.
-        num_proc: most workers; None: as many as the cluster has place for.
+        address: of a running cluster, "auto" for that of this machine; None: a new one on this machine alone. An
+            existing connection of `ray.init` is used as it is.
+        num_proc: largest number of workers; None: as many as the cluster has room for.
     """
 
     def __init__(self, address: str | None = None, num_proc: int | None = None) -> None:
@@ -39,22 +38,22 @@ class RayEngine:
         """Tables of one or several windows each, in any order.
 
         Raises:
-            CorpusError: the cluster cannot be reached, or gave up.
+            CorpusError: the cluster cannot be reached, or failed.
         """
         if not windows:
             return
-        begun = not ray.is_initialized()
+        started = not ray.is_initialized()
         try:
-            if begun:
+            if started:
                 ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR)
             yield from self._tables(work, windows)
         except (ray.exceptions.RayError, ConnectionError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise CorpusError(
-                f"the Ray cluster failed ({reason}): repair it; the same command goes on from the shards that are done."
+                f"the Ray cluster failed ({reason}): repair it; the same command resumes from the finished shards."
             ) from error
         finally:
-            if begun:
+            if started:
                 ray.shutdown()
 
     def _tables(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
@@ -84,7 +83,7 @@ class RayEngine:
 
 
 class _Worker:
-    """One process of the pool."""
+    """A process of the pool."""
 
     def __init__(self, work: Any) -> None:
         self._work: WindowEncoder = ray.get(work)

@@ -1,4 +1,4 @@
-"""A whole corpus to a folder of shards: resumed where it was left, the same rows however often it was killed."""
+"""`tokenize_corpus`: a source to a folder of shards, resumable, with the same rows however often it is killed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .encoding import ClipEncoder
-from .engines import Engine, LocalEngine
+from .engines import Engine, LocalEngine, WindowEncoder
 from .errors import CorpusError
-from .folder import OutputFolder, locked
-from .job import Job, Options
-from .sources import Source
-from .table import WindowEncoder
+from .output import OutputFolder, locked
+from .sources.base import Source
+from .spec import Job, TokenizationOptions
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
@@ -31,24 +30,23 @@ def tokenize_corpus(
     source: Source,
     model: CodecModel,
     output: str | os.PathLike[str],
-    options: Options | None = None,
+    options: TokenizationOptions | None = None,
     *,
     engine: Engine | None = None,
     chunk_seconds: float = 30.0,
     device: str = "cpu",
     max_failures: int | None = None,
 ) -> dict[str, Any]:
-    """Encode a corpus into Parquet shards with a manifest and a summary; the same call goes on after any stop.
+    """Encode a source into Parquet shards with a manifest and a summary; the same call resumes after an interruption.
 
-    What the rows hold is decided by the source, the model and `options`. The other arguments may change from one call
-    to the next.
+    The source, the model and `options` determine the rows. The other arguments may change from one call to the next.
 
     Args:
         source: see `open_source`.
         model: the codec, in evaluation mode.
-        output: folder, made if need be.
-        options: what decides the rows beside source and model.
-        engine: who encodes; None: this process.
+        output: folder, created if necessary.
+        options: None: their defaults.
+        engine: execution backend; None: this process.
         chunk_seconds: seconds of audio in the network at once.
         device: torch device of the engine's workers.
         max_failures: stop when more clips than these cannot be encoded; None: never.
@@ -58,9 +56,9 @@ def tokenize_corpus(
 
     Raises:
         CorpusError: the folder holds another job or is being written, or there are too many failures.
-        OSError: the disk is full, or cannot be written otherwise.
+        OSError: the disk is full, or cannot be written for another reason.
     """
-    options = options or Options()
+    options = options or TokenizationOptions()
     encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device)
     with locked(output):
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
@@ -77,10 +75,10 @@ def tokenize_corpus(
 
 
 def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
-    """Gather rows to shards, and write each shard that is whole.
+    """Collect rows into shards, and write each shard once it is complete.
 
     Raises:
-        CorpusError: the engine lost or doubled a row; what is not whole is not written.
+        CorpusError: the engine lost or repeated a row; incomplete shards are not written.
     """
     parts: dict[int, list[pa.Table]] = {}
     since = time.perf_counter()
@@ -92,17 +90,17 @@ def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
             if sum(part.num_rows for part in parts[shard]) >= len(rows):
                 whole = pa.concat_tables(parts.pop(shard)).sort_by("row")
                 if not np.array_equal(whole["row"], rows):
-                    raise CorpusError(f"shard {shard} came back with rows doubled or missing: run the command again.")
+                    raise CorpusError(f"shard {shard} came back with repeated or missing rows: run the command again.")
                 folder.commit(shard, whole, time.perf_counter() - since)
                 since = time.perf_counter()
     if folder.pending():
-        raise CorpusError(f"{len(folder.pending())} shards did not come back whole: run the command again.")
+        raise CorpusError(f"{len(folder.pending())} shards did not come back complete: run the command again.")
 
 
 def _watched(
     tables: Iterator[pa.Table], folder: OutputFolder, max_failures: int | None, bar: tqdm
 ) -> Iterator[pa.Table]:
-    """Log failures, stop at too many, and move the bar."""
+    """The same tables, while failures are logged and limited, and the progress bar is updated."""
     count = len(folder.failures())
     _check_failures(count, max_failures)
     for table in tables:
@@ -118,7 +116,7 @@ def _check_failures(count: int, limit: int | None) -> None:
     if limit is not None and count > limit:
         raise CorpusError(
             f"{count} clips could not be encoded, more than the {limit} allowed: repair them, or allow more; the same "
-            "command goes on from the shards that are done."
+            "command resumes from the finished shards."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a tokenized corpus makes of the codebook.
+"""Codebook usage, entropies and bit rates of a tokenized corpus.
 
 Axes: K ids of the codebook, L digits of an id.
 """
@@ -14,20 +14,20 @@ import torch
 
 from ..codebook_usage import huffman_bits, usage_of_counts
 from ..quantization import ids_to_digits, split_ids, split_sizes
-from .corpus import TokenizedCorpus
 from .errors import CorpusError
+from .reader import TokenizedCorpus
 
 SHOWN = 10
-"""Ids that are listed as most and as least used."""
+"""Number of ids that are listed as most and as least used."""
 
 
 class Counts(NamedTuple):
-    """How often each id occurs.
+    """Occurrences of each id in a corpus.
 
     Attributes:
         ids: occurrences (K,) int64.
         clips: number of clips.
-        num_samples: their samples in all.
+        num_samples: total number of their samples.
     """
 
     ids: np.ndarray
@@ -36,19 +36,19 @@ class Counts(NamedTuple):
 
 
 def count_ids(corpus: TokenizedCorpus) -> Counts:
-    """Count the ids of a corpus, in memory that does not grow with it.
+    """Count the ids of a corpus; memory does not grow with its size.
 
     Raises:
-        CorpusError: it has no ids, or one that the codebook has not.
+        CorpusError: it has no ids, or one outside the codebook.
     """
-    size = math.prod(corpus.facts.levels)
+    size = math.prod(corpus.metadata.levels)
     counts = np.zeros(size, dtype=np.int64)
     clips = num_samples = 0
     for table in corpus.tables(["ids", "num_samples"]):
         try:
             ids = np.concatenate([np.empty(0, np.int64), *corpus.whole_ids(table)])
         except ValueError as error:
-            raise CorpusError(f"the corpus has ids that its model does not have: {error}") from error
+            raise CorpusError(f"the corpus has ids outside the codebook of its model: {error}") from error
         counts += np.bincount(ids, minlength=size)
         clips += table.num_rows
         num_samples += int(table["num_samples"].to_numpy().sum())
@@ -58,28 +58,28 @@ def count_ids(corpus: TokenizedCorpus) -> Counts:
 
 
 def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]:
-    """Rates, entropies and bitrates of a corpus from its counts.
+    """Rates, entropies and bit rates of a corpus from its counts.
 
     Returns:
-        `ids`: use of the codebook (see `Usage`; plain entropy is biased low where there are not many more ids than
-        codebook entries, which Miller–Madow corrects in part). `levels`: use of each digit. `splits`: for the numbers
-        of groups that divide the digits evenly, use of each stream of `split_ids`. `bits_per_second`: `fixed`, every
+        `ids`: usage of the codebook (see `Usage`; plain entropy is biased low unless there are many more ids than
+        codebook entries, which Miller–Madow corrects in part). `levels`: usage of each digit. `splits`: for the numbers
+        of groups that divide the digits evenly, usage of each group of `split_ids`. `bits_per_second`: `fixed`, every
         id in log2 K bits; `huffman`, by a code made for these counts, without its table; `entropy` and
-        `entropy_miller_madow`, what no code without memory falls below. `most_used` and `least_used` among those in
+        `entropy_miller_madow`, the lower bound of all memoryless codes. `most_used` and `least_used` among the ids in
         use: id, count and share.
     """
-    levels = corpus.facts.levels
+    levels = corpus.metadata.levels
     size = len(counts.ids)
     every = torch.arange(size)
     digits = ids_to_digits(every, levels).numpy()  # (K, L)
     ids = usage_of_counts(counts.ids)
-    seconds = counts.num_samples / corpus.facts.sampling_rate
+    seconds = counts.num_samples / corpus.metadata.sampling_rate
     rate = ids.count / seconds
     order = np.argsort(-counts.ids, kind="stable")[: ids.used]
     groups = [number for number in range(2, len(levels)) if len(levels) % number == 0]
     return {
-        "model": corpus.facts.model,
-        "weights_digest": corpus.facts.weights_digest,
+        "model": corpus.metadata.model,
+        "weights_digest": corpus.metadata.weights_digest,
         "clips": counts.clips,
         "hours": seconds / 3600,
         "ids_per_second": rate,
@@ -89,8 +89,8 @@ def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]
         ],
         "splits": {
             number: [
-                asdict(usage_of_counts(_sums(stream, counts.ids, stream_size)))
-                for stream, stream_size in zip(
+                asdict(usage_of_counts(_sums(symbols, counts.ids, group_size)))
+                for symbols, group_size in zip(
                     split_ids(every.numpy(), levels, number).T, split_sizes(levels, number), strict=True
                 )
             ]
@@ -108,7 +108,7 @@ def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]
 
 
 def _sums(symbols: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """Occurrences (size,) of what each id (K,) has for a symbol."""
+    """Occurrences (size,) of each symbol, of which id k has `symbols[k]`."""
     sums = np.zeros(size, dtype=np.int64)
     np.add.at(sums, symbols, counts)
     return sums

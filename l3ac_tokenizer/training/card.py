@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..configuration import CodecConfig
+from ..listing.table import read_table
 from .config import LossWeights, TrainingConfig
-from .data.corpus import Clip, Corpus
-from .data.readers import table_rows
+from .data.corpus import Corpus, TrainingClip
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name
 """
 
 
-def source_table(clips: Sequence[Clip], corpus: Corpus, manifest: str | Path | None) -> str:
+def source_table(clips: Sequence[TrainingClip], corpus: Corpus, manifest: str | Path | None) -> str:
     """Training audio by source and licence, as a Markdown table: clips, and minutes where they are known.
 
     `manifest` is a CSV with the columns `path`, `source` and `licence`, its paths relative to its folder;
@@ -158,7 +158,7 @@ def source_table(clips: Sequence[Clip], corpus: Corpus, manifest: str | Path | N
     known = {}
     if manifest is not None:
         root = Path(manifest).parent
-        for row in table_rows(Path(manifest), "path", "source", "licence"):
+        for _, row in read_table(manifest, "path", "source", "licence"):
             known[os.path.realpath(root / row["path"])] = (row["source"], row["licence"])
     for clip in clips:
         key = known.get(os.path.realpath(clip.path), (clip.domain, "not stated"))

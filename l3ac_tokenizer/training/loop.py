@@ -30,13 +30,13 @@ from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
+from ..listing.errors import DataError
 from .adversary import Adversary
 from .card import source_table
 from .config import ConfigError, TrainingConfig
-from .data.corpus import DataError
-from .data.loader import Feed
+from .data.loader import BatchLoader
 from .data.prepare import prepare_audio
-from .data.sampler import Batch, BatchStream, WorkerDied
+from .data.sampler import Batch, CropSampler, WorkerDied
 from .ema import AveragedWeights
 from .export import recover_export
 from .network import TrainableCodec, build_codec
@@ -94,8 +94,8 @@ class Run:
         self.sampling_rate = self.codec.model.config.sampling_rate
         with self.accelerator.main_process_first():  # it decodes, the others open what it decoded
             corpus, clips, held = prepare_audio(config, sources, held_out, self.folder / "corpus", self.sampling_rate)
-        self.stream = BatchStream(corpus, clips, config.domains, config.augment, config.seed)
-        self.feed = Feed(self.stream, config, self.sampling_rate, self.accelerator)
+        self.stream = CropSampler(corpus, clips, config.domains, config.augment, config.seed)
+        self.feed = BatchLoader(self.stream, config, self.sampling_rate, self.accelerator)
         self.sources = source_table(clips, corpus, config.manifest)
         self.optimizer = Optimizer(
             self.accelerator,

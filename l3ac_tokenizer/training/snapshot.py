@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
-from .data.sampler import BatchStream, Request
+from .data.sampler import CropSampler, Request
 from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
 from .network import TrainableCodec
@@ -41,7 +41,7 @@ class Snapshots:
         self,
         config: TrainingConfig,
         accelerator: Accelerator,
-        stream: BatchStream,
+        stream: CropSampler,
         held_out: Sequence[HeldOut],
         sampling_rate: int,
         log: RunLog,

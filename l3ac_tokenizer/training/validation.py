@@ -17,7 +17,7 @@ from torch import nn
 from .. import metrics
 from ..audio import AudioError
 from ..metrics import MetricError
-from .data.corpus import Clip, Corpus
+from .data.corpus import Corpus, TrainingClip
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class HeldOut(NamedTuple):
     """(T,) at its own level."""
 
 
-def held_out_clips(corpus: Corpus, clips: Sequence[Clip], most: int) -> list[HeldOut]:
+def held_out_clips(corpus: Corpus, clips: Sequence[TrainingClip], most: int) -> list[HeldOut]:
     """At most `most` of the clips, evenly spread, each cut to `MAX_SECONDS`; what cannot be read is logged.
 
     Raises:

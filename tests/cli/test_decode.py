@@ -93,7 +93,7 @@ def test_a_file_names_its_model(l3ac, encoded, tmp_path, tiny, monkeypatch):
 
 def test_ids_of_another_model_are_refused(l3ac, encoded, tmp_path, models):
     encoded(0.2)
-    for name, words in (("twin", "with the weights"), ("wide", "another codebook")):
+    for name, words in (("twin", "with the weights"), ("wide", "with the levels")):
         status, out, err = l3ac("decode", "in/0.l3ac", "-o", "x.wav", "--model", models[name][0])
         assert (status, out) == (1, "") and is_one_sentence(err) and words in err and "--model" in err
         assert not (tmp_path / "x.wav").exists()

@@ -12,7 +12,7 @@ import torch
 
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.container import read_l3ac
-from l3ac_tokenizer.tokenization.batching import by_length
+from l3ac_tokenizer.inference import group_by_length
 
 from .conftest import RATE, files_below, is_one_sentence, speechlike, write_wav
 
@@ -65,7 +65,7 @@ def test_other_rates_are_resampled_and_the_downmix_is_said(l3ac, tmp_path, tiny,
     stereo = np.stack([speechlike(1.0, 44100), speechlike(1.0, 44100, seed=1)], axis=1)
     write_wav(tmp_path / "a.wav", stereo, 44100)
     status, _, err = l3ac("encode", "a.wav", "-o", "a.l3ac", "--model", tiny, "--chunk-seconds", chunk)
-    assert (status, err) == (0, "l3ac: a.wav: the mean of its 2 channels is taken.\n")
+    assert (status, err) == (0, "l3ac: a.wav: downmixed from 2 channels to mono.\n")
     header, ids = read_l3ac(tmp_path / "a.l3ac")
     samples, _ = read_audio(tmp_path / "a.wav", RATE)
     assert header.num_samples == len(samples) == RATE
@@ -125,10 +125,10 @@ def test_two_files_for_one_name_are_refused(l3ac, tmp_path, tiny):
 
 def test_groups_are_of_similar_length_within_the_budget():
     seconds = [5.0, 1.0, 40.0, 1.2, 4.0, 9.0, 1.1]
-    groups = by_length(seconds, 10.0)
+    groups = group_by_length(seconds, 10.0)
     assert sorted(position for group in groups for position in group) == list(range(len(seconds)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(seconds[position] for position in group) <= 10.0
     assert groups == [[1, 6, 3], [4, 0], [5], [2]]
-    assert by_length([], 10.0) == []
-    assert by_length([float("inf"), 1.0], 10.0) == [[1], [0]]
+    assert group_by_length([], 10.0) == []
+    assert group_by_length([float("inf"), 1.0], 10.0) == [[1], [0]]

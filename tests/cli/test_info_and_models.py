@@ -34,7 +34,7 @@ def test_info_says_that_a_file_is_damaged(l3ac, encoded):
     assert status == 1 and "is damaged" in json.loads(out)["checksum"]
     encoded.write_bytes(encoded.read_bytes()[:50])
     status, out, err = l3ac("info", encoded)
-    assert (status, out) == (1, "") and "damaged in its header" in err
+    assert (status, out) == (1, "") and "has a damaged header" in err
 
 
 def test_info_of_a_model(l3ac, l3ac_json, tiny, tiny_model):

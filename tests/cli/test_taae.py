@@ -43,7 +43,7 @@ def test_a_file_there_and_back(l3ac, l3ac_json, tmp_path, taae):
     expected = model.decode(codes, num_samples=len(samples)).audio_values[0, 0].numpy()
     np.testing.assert_allclose(decoded, np.clip(expected, -1, 1), atol=2**-14)
     facts = l3ac_json("info", folder)
-    assert facts["weights_digest"] == model.weights_digest() and facts["streams"] == 2
+    assert facts["weights_digest"] == model.weights_digest() and facts["codebooks"] == 2
     assert facts["bits_per_second"] == pytest.approx(model.config.bits_per_second)
     assert facts["decoder_latency_ms"] == pytest.approx(1000 * model.decoder_lookahead / 16_000)
 

@@ -95,11 +95,11 @@ def test_statistics_with_a_picture(l3ac, l3ac_json, tmp_path, corpus, tiny):
     assert (tmp_path / "pictures" / "usage.png").read_bytes().startswith(b"\x89PNG")
     status, out, err = l3ac("stats", "out")
     assert (status, err) == (0, "")
-    for word in ("Huffman", "Miller–Madow", "digit 5", "stream 1 of 2", "most used ids"):
+    for word in ("Huffman", "Miller–Madow", "digit 5", "group 1 of 2", "most used ids"):
         assert word in out
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     (tmp_path / "out" / "manifest.jsonl").write_text(lines[0] + "\n")
-    assert "out is not done: 0 of 1 shards" in l3ac("stats", "out")[2]
+    assert "out is not finished: the statistics are of 0 of 1 shards" in l3ac("stats", "out")[2]
 
 
 def test_ids_of_other_weights_are_not_decoded(l3ac, corpus, tiny, models):
@@ -138,9 +138,9 @@ def test_targets_outside_are_refused(tmp_path, name):
         (["in", "-o", "out", "--split", "0"], 2, "`split` is 0"),
         (["in", "-o", "out", "--num-shards", "2", "--shard-index", "2"], 2, "`shard_index` is 2; it must be 0 to 1"),
         (["in", "-o", "out", "--num-proc", "0"], 2, "`num_proc` is 0"),
-        (["in", "-o", "out", "--ray-address", "auto"], 2, "--ray-address goes with --engine ray"),
+        (["in", "-o", "out", "--ray-address", "auto"], 2, "--ray-address needs --engine ray"),
         (["gone/", "-o", "out"], 1, "no file or folder gone/"),
-        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt is no corpus"),
+        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt has a suffix that is not known"),
     ],
 )
 def test_wrong_usage(l3ac, tmp_path, corpus, tiny, arguments, status, message):

@@ -12,6 +12,7 @@ from made_speech import RATE, make_librispeech, speak
 from networks import tiny
 
 from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer.id_metadata import ModelMismatchError
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.speechbrain import (
     BiLSTM,
@@ -117,10 +118,10 @@ def test_ids_of_other_weights_or_levels_are_refused(manifest, codec, tmp_path):
     path, folder = manifest
     extract_ids([path], folder, tmp_path / "ids", codec)
     with_other_weights(codec, tmp_path / "weights")
-    with pytest.raises(CorpusError, match=r"with the weights .* has .*: give the codec that made them"):
+    with pytest.raises(ModelMismatchError, match=r"with the weights .* has .*: give the codec that made them"):
         IdStore(tmp_path / "ids", str(tmp_path / "weights"))
     CodecModel.from_pretrained(codec, levels=[3, 3, 5]).save_pretrained(tmp_path / "levels")
-    with pytest.raises(CorpusError, match=r"levels 5,3,3 .* has 3,3,5"):
+    with pytest.raises(ModelMismatchError, match=r"levels 5,3,3 .* has 3,3,5"):
         IdStore(tmp_path / "ids", str(tmp_path / "levels"))
     assert len(IdStore(tmp_path / "ids", None)) == 3
 
@@ -156,9 +157,11 @@ def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
     with_other_weights(codec, tmp_path / "weights")
     CodecModel.from_pretrained(codec, levels=[3, 3, 5]).save_pretrained(tmp_path / "levels")  # of the same weights
     for begin in (check_run, note_codec):
-        with pytest.raises(CorpusError, match=r"was trained on ids of the weights .* has .*: give the codec"):
+        with pytest.raises(ModelMismatchError, match=r"was trained on ids of the weights .* has .*: give the codec"):
             begin(tmp_path / "run", str(tmp_path / "weights"))
-        with pytest.raises(CorpusError, match=r"was trained on ids of the levels 5,3,3 .* has 3,3,5: give the codec"):
+        with pytest.raises(
+            ModelMismatchError, match=r"trained on ids of the levels 5,3,3 .* has 3,3,5: give the codec"
+        ):
             begin(tmp_path / "run", str(tmp_path / "levels"))
     (tmp_path / "run" / "CKPT+1").mkdir()
     (tmp_path / "run" / "codec.json").unlink()
@@ -175,7 +178,7 @@ def test_anchors_are_those_of_their_codec_only(codec, tmp_path):
         store.known(["b"], "a.csv")
     assert np.array_equal(store["a"], frames["a"])
     with_other_weights(codec, tmp_path / "weights")
-    with pytest.raises(CorpusError, match=r"made for a codec with the weights .*: run anchors\.py again"):
+    with pytest.raises(ModelMismatchError, match=r"made for a codec with the weights .*: run anchors\.py again"):
         FrameStore(tmp_path / "latents.safetensors", str(tmp_path / "weights"))
 
 

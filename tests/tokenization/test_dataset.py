@@ -9,9 +9,9 @@ import soundfile
 from datasets import Audio, Dataset, List, Value
 
 from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer.listing.errors import DataError
 from l3ac_tokenizer.quantization import join_ids
 from l3ac_tokenizer.tokenization import tokenize_dataset
-from l3ac_tokenizer.tokenization.errors import CorpusError
 
 from .corpora import LENGTHS, ids_of, write_corpus
 
@@ -67,9 +67,9 @@ def test_columns_types_and_facts(tiny_model, files):
         "loudness": Value("float64"),
     }
     assert tokenized[3]["id"] == "u3" and tokenized[3]["path"] == str(files[3]) and tokenized[3]["speaker"] == "3"
-    facts = json.loads(tokenized.info.description)
-    assert facts["weights_digest"] == tiny_model.weights_digest()
-    assert facts["levels"] == [5, 3, 3] and facts["hop_length"] == 12
+    metadata = json.loads(tokenized.info.description)
+    assert metadata["weights_digest"] == tiny_model.weights_digest()
+    assert metadata["levels"] == [5, 3, 3] and metadata["hop_length"] == 12
 
 
 def test_split_ids_are_lists_of_groups(tiny_model, files, expected):
@@ -106,7 +106,7 @@ def test_failures_are_left_out_with_a_warning_and_may_be_too_many(tiny_model, fi
     assert [row["ids"] for row in rows] == expected[:4] + expected[5:]
     assert "004.flac is not audio" in caplog.text
     assert "error" not in rows[0]
-    with pytest.raises(CorpusError, match="1 clips could not be encoded, more than the 0 allowed"):
+    with pytest.raises(DataError, match="1 clips could not be encoded, more than the 0 allowed"):
         list(tokenize_dataset(dataset, tiny_model, max_failures=0))
 
 
@@ -117,9 +117,9 @@ def test_several_processes_give_the_same_rows(tiny_model, files):
 
 
 def test_a_missing_column_and_samples_without_a_rate_are_refused(tiny_model):
-    with pytest.raises(CorpusError, match="no column 'audio' of audio; it has sound"):
+    with pytest.raises(DataError, match="no column 'audio' of audio; it has sound"):
         tokenize_dataset(Dataset.from_dict({"sound": ["a.wav"]}), tiny_model)
-    with pytest.raises(CorpusError, match="no column `sampling_rate`"):
+    with pytest.raises(DataError, match="no column `sampling_rate`"):
         tokenize_dataset(Dataset.from_dict({"audio": [[0.0, 0.1]]}), tiny_model)
     with pytest.raises(ValueError, match="num_proc"):
         tokenize_dataset(Dataset.from_dict({"audio": ["a"]}).to_iterable_dataset(), tiny_model, num_proc=2)

@@ -55,7 +55,7 @@ def test_another_form_is_an_error_of_the_caller(tiny_model):
         ClipEncoder(tiny_model)([3], ["x"])
 
 
-def test_clips_that_cannot_be_read_are_told_and_stop_no_other(tiny_model, tmp_path):
+def test_clips_that_cannot_be_read_become_errors_and_the_others_continue(tiny_model, tmp_path):
     good = write_corpus(tmp_path / "in", [500, 800])
     cut = file_bytes(5000)[:600]
     (tmp_path / "cut.flac").write_bytes(cut)

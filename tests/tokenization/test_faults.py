@@ -18,12 +18,12 @@ import pytest
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.folder import locked
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.output import locked
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 from .corpora import rows_of, write_corpus
 
-SHARDS_OF_3 = Options(shard_rows=3)
+SHARDS_OF_3 = TokenizationOptions(shard_rows=3)
 
 
 def in_child(work) -> int:
@@ -81,7 +81,7 @@ def dying_at(call: int) -> None:
 
 
 def test_killed_at_every_change_of_the_folder_and_resumed_it_is_as_if_never_killed(tiny_model, tmp_path):
-    options = Options(shard_rows=5)
+    options = TokenizationOptions(shard_rows=5)
     corpus = write_corpus(tmp_path / "corpus")
     (corpus / "004.flac").write_text("a failure")
     source = open_source(str(corpus))
@@ -109,9 +109,9 @@ def test_killed_at_every_change_of_the_folder_and_resumed_it_is_as_if_never_kill
 
 
 def test_killed_again_and_again_at_any_time(tiny_model, tmp_path):
-    """Deaths by the clock, each in the run that goes on after the one before."""
+    """Deaths by the clock, each in a run that resumes the previous one."""
     source = open_source(str(write_corpus(tmp_path / "corpus", [4000 + 97 * number for number in range(40)])))
-    options = Options(shard_rows=4)
+    options = TokenizationOptions(shard_rows=4)
     tokenize_corpus(source, tiny_model, tmp_path / "whole", options)
     began = time.perf_counter()
     tokenize_corpus(source, tiny_model, tmp_path / "timed", options)
@@ -134,7 +134,7 @@ def test_killed_again_and_again_at_any_time(tiny_model, tmp_path):
 
 def test_a_killed_run_with_workers_leaves_no_worker_and_no_lock(tiny_model, tmp_path):
     source = open_source(str(write_corpus(tmp_path / "corpus", [16_000] * 400)))
-    options = Options(shard_rows=64)
+    options = TokenizationOptions(shard_rows=64)
     out = tmp_path / "out"
     script = tmp_path / "run.py"
     tiny_model.save_pretrained(tmp_path / "model")
@@ -176,7 +176,7 @@ def children_of(process: int) -> list[int]:
     return found
 
 
-def test_two_runs_at_once_do_not_spoil_each_other(tiny_model, tmp_path):
+def test_two_runs_at_once_do_not_disturb_each_other(tiny_model, tmp_path):
     source = open_source(str(write_corpus(tmp_path / "corpus", [16_000] * 30)))
     out = tmp_path / "out"
     begin, end = (multiprocessing.get_context("fork").Event() for _ in range(2))
@@ -228,12 +228,12 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_ends_with_a_message_and_a_folder_to_go_on_from(tiny_model, tmp_path, small_disk):
+def test_a_full_disk_ends_with_a_message_and_a_folder_to_resume_from(tiny_model, tmp_path, small_disk):
     source = open_source(str(write_corpus(tmp_path / "corpus", [5000] * 60)))
     tokenize_corpus(source, tiny_model, tmp_path / "whole", SHARDS_OF_3)
     (small_disk / "other").write_bytes(b"\0" * 8192)
     out = small_disk / "out"
-    with pytest.raises(OSError, match=r"no space left.*shards are done; the same command goes on from there"):
+    with pytest.raises(OSError, match=r"no space left.*shards are done; the same command resumes from there"):
         tokenize_corpus(source, tiny_model, out, SHARDS_OF_3)
     done = rows_of(out)
     assert 0 < len(done) < 60
@@ -245,7 +245,7 @@ def test_a_full_disk_ends_with_a_message_and_a_folder_to_go_on_from(tiny_model, 
 
 
 @pytest.mark.parametrize("call", range(12))
-def test_no_space_at_any_write_leaves_a_folder_to_go_on_from(tiny_model, tmp_path, monkeypatch, call):
+def test_no_space_at_any_write_leaves_a_folder_to_resume_from(tiny_model, tmp_path, monkeypatch, call):
     """Without a small disk: `fsync`, which every write ends with, says that there is no space."""
     source = open_source(str(write_corpus(tmp_path / "corpus")))
     tokenize_corpus(source, tiny_model, tmp_path / "whole", SHARDS_OF_3)

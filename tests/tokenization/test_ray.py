@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization import open_source, spec, tokenize_corpus
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 from .corpora import rows_of, write_corpus
 
@@ -17,7 +17,7 @@ from l3ac_tokenizer.tokenization.ray_engine import RayEngine  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-SHARDS_OF_16 = Options(shard_rows=16)
+SHARDS_OF_16 = TokenizationOptions(shard_rows=16)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ class LosingANode(RayEngine):
 
 
 def test_a_node_is_lost_and_the_rows_are_the_same(tiny_model, corpus, cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "WINDOW_ROWS", 4)
+    monkeypatch.setattr(spec, "WINDOW_ROWS", 4)
     source = open_source(str(corpus))
     tokenize_corpus(source, tiny_model, tmp_path / "here", SHARDS_OF_16)
     cluster, nodes = cluster
@@ -75,7 +75,7 @@ def test_a_node_is_lost_and_the_rows_are_the_same(tiny_model, corpus, cluster, t
 
 def test_a_cluster_of_its_own_and_split_ids(tiny_model, tmp_path):
     source = open_source(str(write_corpus(tmp_path / "corpus")))
-    options = Options(shard_rows=4, split=3)
+    options = TokenizationOptions(shard_rows=4, split=3)
     tokenize_corpus(source, tiny_model, tmp_path / "here", options)
     summary = tokenize_corpus(source, tiny_model, tmp_path / "there", options, engine=RayEngine(num_proc=1))
     assert summary["complete"]

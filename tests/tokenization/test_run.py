@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.tokenization import job, open_source, tokenize_corpus
+from l3ac_tokenizer.tokenization import open_source, spec, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.job import Options
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 from .corpora import LENGTHS, ids_of, rows_of, write_clip
 
-SHARDS_OF_3 = Options(shard_rows=3)
+SHARDS_OF_3 = TokenizationOptions(shard_rows=3)
 
 
 def files_in(folder) -> list[str]:
@@ -45,10 +45,10 @@ def test_rows_shards_and_summary(tiny_model, corpus, tmp_path):
         ("sampling_rate", "int32"),
         ("path", "string"),
     ]
-    facts = json.loads(schema.metadata[b"l3ac"])
-    assert facts["weights_digest"] == tiny_model.weights_digest()
-    assert (facts["levels"], facts["hop_length"], facts["sampling_rate"]) == ([5, 3, 3], 12, 16_000)
-    assert facts["options"] == {"split": 1, "max_seconds": None} and facts["version"]
+    metadata = json.loads(schema.metadata[b"l3ac"])
+    assert metadata["weights_digest"] == tiny_model.weights_digest()
+    assert (metadata["levels"], metadata["hop_length"], metadata["sampling_rate"]) == ([5, 3, 3], 12, 16_000)
+    assert metadata["options"] == {"split": 1, "max_seconds": None} and metadata["version"]
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["complete"] and summary["clips"] == 10 and summary["failures"] == 0
     assert summary["hours"] == pytest.approx(sum(LENGTHS) / 16_000 / 3600)
@@ -95,7 +95,7 @@ def test_failures_are_logged_counted_and_stop_nothing(tiny_model, corpus, tmp_pa
     for number in (6, 7, 8):  # a whole shard of failures
         (corpus / f"{number:03d}.flac").write_text("no")
     out = tmp_path / "out"
-    options = Options(shard_rows=3, max_seconds=1.0)
+    options = TokenizationOptions(shard_rows=3, max_seconds=1.0)
     with caplog.at_level(logging.WARNING):
         summary = tokenize_corpus(open_source(str(corpus)), tiny_model, out, options)
     assert summary["complete"] and summary["clips"] == 4 and summary["failures"] == 6
@@ -108,7 +108,7 @@ def test_failures_are_logged_counted_and_stop_nothing(tiny_model, corpus, tmp_pa
         assert failure["error"] in caplog.text
 
 
-def test_too_many_failures_stop_the_run_and_it_goes_on_when_more_are_allowed(tiny_model, corpus, tmp_path):
+def test_too_many_failures_stop_the_run_and_it_resumes_when_more_are_allowed(tiny_model, corpus, tmp_path):
     (corpus / "001.flac").write_text("no")
     (corpus / "007.flac").write_text("no")
     out = tmp_path / "out"
@@ -144,7 +144,7 @@ def test_a_changed_option_is_refused_with_both_values(tiny_model, corpus, tmp_pa
     tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)
     before = rows_of(out)
     with pytest.raises(CorpusError, match=message):
-        tokenize_corpus(open_source(str(corpus)), tiny_model, out, Options(**{"shard_rows": 3, **change}))
+        tokenize_corpus(open_source(str(corpus)), tiny_model, out, TokenizationOptions(**{"shard_rows": 3, **change}))
     assert rows_of(out) == before
 
 
@@ -190,13 +190,13 @@ def test_shards_without_a_manifest_are_not_written_over(tiny_model, corpus, tmp_
         tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)
 
 
-def test_a_damaged_manifest_is_told_by_its_line(tiny_model, corpus, tmp_path):
+def test_a_damaged_manifest_is_reported_by_its_line(tiny_model, corpus, tmp_path):
     out = tmp_path / "out"
     tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)
     lines = (out / "manifest.jsonl").read_text().splitlines()
     for broken, message in (
         ([lines[0], "{", *lines[2:]], "damaged in line 2"),
-        (['{"a": 1}', *lines[1:]], "no manifest of a tokenized corpus"),
+        (['{"a": 1}', *lines[1:]], "not the manifest of a tokenized corpus"),
     ):
         (out / "manifest.jsonl").write_text("".join(f"{line}\n" for line in broken))
         with pytest.raises(CorpusError, match=message):
@@ -207,7 +207,7 @@ def test_jobs_together_write_what_one_job_writes(tiny_model, corpus, tmp_path):
     tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "one", SHARDS_OF_3)
     names = []
     for index in range(3):
-        options = Options(shard_rows=3, num_shards=3, shard_index=index)
+        options = TokenizationOptions(shard_rows=3, num_shards=3, shard_index=index)
         tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / str(index), options)
         names += [path.name for path in (tmp_path / str(index)).glob("*.parquet")]
         for path in (tmp_path / str(index)).glob("*.parquet"):
@@ -216,8 +216,8 @@ def test_jobs_together_write_what_one_job_writes(tiny_model, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["lost", "doubled", "doubled for another"])
-def test_an_engine_that_loses_or_doubles_rows_is_found_out(tiny_model, corpus, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(job, "WINDOW_ROWS", 1)
+def test_an_engine_that_loses_or_repeats_rows_is_detected(tiny_model, corpus, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(spec, "WINDOW_ROWS", 1)
 
     class Faulty(LocalEngine):
         def run(self, work, windows):
@@ -231,7 +231,7 @@ def test_an_engine_that_loses_or_doubles_rows_is_found_out(tiny_model, corpus, t
                     yield work(*window)
 
     out = tmp_path / "out"
-    with pytest.raises(CorpusError, match=r"did not come back whole|doubled or missing"):
+    with pytest.raises(CorpusError, match=r"did not come back complete|repeated or missing"):
         tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3, engine=Faulty())
     assert not (out / "shard-00001.parquet").exists()
     assert tokenize_corpus(open_source(str(corpus)), tiny_model, out, SHARDS_OF_3)["complete"]

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset
 
+from l3ac_tokenizer.listing.columns import renamed
+from l3ac_tokenizer.listing.errors import DataError
 from l3ac_tokenizer.tokenization import open_source
-from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.hub_dataset import HubSource
-from l3ac_tokenizer.tokenization.sources import renamed
+from l3ac_tokenizer.tokenization.sources.base import RESERVED
+from l3ac_tokenizer.tokenization.sources.datasets import HubSource
 
 from .corpora import file_bytes, write_clip
 
@@ -118,14 +119,14 @@ def test_the_digest_follows_names_sizes_and_texts(tmp_path):
 def test_two_files_of_one_id_are_refused(tmp_path):
     write_clip(tmp_path / "a.wav", 20)
     write_clip(tmp_path / "a.flac", 20)
-    with pytest.raises(CorpusError, match=r"a\.flac and a\.wav both have the id 'a'"):
+    with pytest.raises(DataError, match=r"a\.flac and a\.wav both have the id 'a'"):
         open_source(str(tmp_path))
 
 
 def test_manifests_with_every_kind_of_column(tmp_path):
     lines = [
-        {"audio_filepath": "x/a.wav", "text": "one", "speaker": 7, "offset": 1, "gain": 2, "tags": ["t"], "ok": True},
-        {"audio_filepath": "x/b.wav", "offset": 5, "gain": 0.5, "extra": None},
+        {"audio_filepath": "x/a.wav", "text": "one", "speaker": 7, "take": 1, "gain": 2, "tags": ["t"], "ok": True},
+        {"audio_filepath": "x/b.wav", "take": 5, "gain": 0.5, "extra": None},
     ]
     (tmp_path / "m.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
     source = open_source(str(tmp_path / "m.jsonl"))
@@ -136,7 +137,7 @@ def test_manifests_with_every_kind_of_column(tmp_path):
         == {
             "text": "one",
             "speaker": "7",
-            "offset": 1,
+            "take": 1,
             "gain": 2.0,
             "tags": '["t"]',
             "ok": True,
@@ -145,7 +146,7 @@ def test_manifests_with_every_kind_of_column(tmp_path):
         or "extra" not in first.columns
     )
     assert second.columns["gain"] == 0.5 and second.columns["text"] is None
-    assert source.columns["offset"] == pa.int64() and source.columns["gain"] == pa.float64()
+    assert source.columns["take"] == pa.int64() and source.columns["gain"] == pa.float64()
     assert_any_range_can_be_read(source)
 
 
@@ -163,9 +164,9 @@ def test_a_manifest_of_speechbrain(tmp_path):
     ("name", "content", "message"),
     [
         ("m.jsonl", '{"path": "a.wav"}\n{"path"\n', "line 2"),
-        ("m.jsonl", "[1]\n", "line 1 is no object"),
+        ("m.jsonl", "[1]\n", "line 1, is not a JSON object"),
         ("m.jsonl", '{"text": "a"}\n', "no column that names the audio.*it has text"),
-        ("m.csv", "path,text\n,hello\n", "no path in entry 1"),
+        ("m.csv", "path,text\n,hello\n", "line 2, has no path"),
         ("m.csv", "path\na.wav\na.wav\n", "both have the id 'a'"),
         ("m.tsv", "path\n", "no column|no audio files"),
         ("m.csv", "", "no column"),
@@ -173,7 +174,7 @@ def test_a_manifest_of_speechbrain(tmp_path):
 )
 def test_damaged_manifests_are_refused_before_any_work(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / name))
 
 
@@ -210,10 +211,10 @@ def test_parquet_with_plain_bytes_with_paths_and_with_nothing(tmp_path):
     (record,) = records(open_source(str(tmp_path / "b.parquet")))
     assert (record.id, record.path, record.audio) == ("5", "x/1.wav", str(tmp_path / "x/1.wav"))
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "c.parquet")
-    with pytest.raises(CorpusError, match="no column of audio"):
+    with pytest.raises(DataError, match="no column of audio"):
         open_source(str(tmp_path / "c.parquet"))
     (tmp_path / "d.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CorpusError, match="no whole Parquet"):
+    with pytest.raises(DataError, match="not a complete Parquet"):
         open_source(str(tmp_path / "d.parquet"))
 
 
@@ -282,7 +283,7 @@ def test_a_broken_tar_gives_what_is_before_the_damage_and_one_failure(tmp_path):
         assert [record.id for record in found if record.error is None][:2] == ["set/u0", "set/u1"]
         assert "cut.tar is damaged after" in found[-1].error
     (tmp_path / "cut.tar").write_bytes(gzip.compress(whole))
-    with pytest.raises(CorpusError, match=r"cut\.tar is damaged at its beginning.*compressed archives are not read"):
+    with pytest.raises(DataError, match=r"cut\.tar is damaged at its beginning.*compressed archives are not read"):
         open_source(str(tmp_path / "cut.tar"))
 
 
@@ -309,23 +310,23 @@ def test_a_dataset_of_the_hub(monkeypatch):
     assert_any_range_can_be_read(source)
 
 
-def test_names_that_are_nothing_are_told(tmp_path, monkeypatch):
+def test_names_that_stand_for_nothing_are_reported(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_source(str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_source("gone.jsonl")
     (tmp_path / "a.xyz").write_text("")
-    with pytest.raises(CorpusError, match="no corpus that is known"):
+    with pytest.raises(DataError, match="suffix that is not known"):
         open_source(str(tmp_path / "a.xyz"))
-    with pytest.raises(CorpusError, match="holds no audio files"):
+    with pytest.raises(DataError, match="holds no audio files"):
         open_source(str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(CorpusError, match="no dataset of that name could be loaded"):
+    with pytest.raises(DataError, match="no dataset of that name could be loaded"):
         open_source("no-such-dataset-of-ours")
 
 
 def test_columns_are_known_by_their_usual_names_and_ours_are_kept_free():
-    assert renamed(["ID", "wav", "wrd", "ids", "age", "error"]) == {
+    assert renamed(["ID", "wav", "wrd", "ids", "age", "error"], RESERVED) == {
         "ID": "id",
         "wav": "path",
         "wrd": "text",

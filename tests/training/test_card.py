@@ -10,7 +10,7 @@ import pytest
 from l3ac_tokenizer import preset_config
 from l3ac_tokenizer.training.card import model_card, source_table
 from l3ac_tokenizer.training.config import LossWeights, Phase, TrainingConfig
-from l3ac_tokenizer.training.data.corpus import Clip, DataError
+from l3ac_tokenizer.training.data.corpus import DataError, TrainingClip
 
 SCORES = {"speech/stoi": 0.5, "score": 0.5}
 
@@ -48,7 +48,7 @@ def test_training_audio_is_told_by_source_and_licence_however_its_path_is_spelt(
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("path,source,licence\nlink/a.wav,Somebody,CC0\n")
     corpus = SimpleNamespace(minutes=lambda clip: 1.5)
-    clips = [Clip("link/../real/a.wav", "speech"), Clip("real/b.wav", "speech")]
+    clips = [TrainingClip("link/../real/a.wav", "speech"), TrainingClip("real/b.wav", "speech")]
     table = source_table(clips, corpus, "manifest.csv")
     assert "| Somebody | CC0 | 1 | 1.5 |" in table and "| speech | not stated | 1 | 1.5 |" in table
     assert not caplog.records

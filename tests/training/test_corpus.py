@@ -14,7 +14,7 @@ from l3ac_tokenizer.audio import AudioError
 from l3ac_tokenizer.training.config import TrainingConfig
 from l3ac_tokenizer.training.data import corpus as corpus_module
 from l3ac_tokenizer.training.data.augment import level, level_divisor, loudness_divisor
-from l3ac_tokenizer.training.data.corpus import AudioFiles, Clip, DataError, decode, read_clip
+from l3ac_tokenizer.training.data.corpus import AudioFiles, DataError, TrainingClip, decode, read_clip
 from l3ac_tokenizer.training.data.prepare import prepare_audio
 from l3ac_tokenizer.training.data.readers import find_clips
 
@@ -59,10 +59,8 @@ def test_files_and_cache_give_the_same_crops(corpus_folder, tmp_path, lufs):
     clips = clips_of(corpus_folder)
     files, decoded = AudioFiles(RATE, lufs), decode(clips, tmp_path, RATE, max_unusable=0.0, lufs=lufs)
     for clip in clips:
-        for levelled in (False, True):
-            crops = [
-                corpus.crop(clip, 5000, np.random.default_rng(1), levelled=levelled) for corpus in (files, decoded)
-            ]
+        for leveled in (False, True):
+            crops = [corpus.crop(clip, 5000, np.random.default_rng(1), leveled=leveled) for corpus in (files, decoded)]
             assert crops[0].shape == (5000,) and crops[0].dtype == np.float32
             np.testing.assert_allclose(crops[0], crops[1], atol=1e-6)
         np.testing.assert_array_equal(files.beginning(clip, 0.25), decoded.beginning(clip, 0.25))
@@ -94,7 +92,7 @@ def test_unusable_files_are_logged_and_skipped_until_there_are_too_many(tmp_path
 def test_other_rates_and_stereo_become_mono_at_the_rate(tmp_path):
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.full((44_100, 2), [0.2, 0.4]), 44_100, subtype="FLOAT")
-    audio = read_clip(Clip(path.as_posix(), "speech"), RATE)
+    audio = read_clip(TrainingClip(path.as_posix(), "speech"), RATE)
     assert len(audio) == RATE
     np.testing.assert_allclose(audio[2000:-2000], 0.3, atol=1e-3)
 
@@ -104,9 +102,9 @@ def test_a_part_of_a_file_is_that_part(tmp_path, suffix):
     path = tmp_path / f"long.{suffix}"
     time = np.arange(3 * 24_000) / 24_000
     soundfile.write(path, 0.5 * np.sin(2 * np.pi * (200 + 100 * time) * time), 24_000)
-    whole = read_clip(Clip(path.as_posix(), "music"), RATE)
-    part = read_clip(Clip(path.as_posix(), "music", start=1.0, seconds=0.5), RATE)
-    last = read_clip(Clip(path.as_posix(), "music", start=2.9, seconds=0.5), RATE)
+    whole = read_clip(TrainingClip(path.as_posix(), "music"), RATE)
+    part = read_clip(TrainingClip(path.as_posix(), "music", start=1.0, seconds=0.5), RATE)
+    last = read_clip(TrainingClip(path.as_posix(), "music", start=2.9, seconds=0.5), RATE)
     assert len(part) == RATE // 2 and len(last) < RATE // 2
     # resampling without what lies around the part shows at its ends only
     np.testing.assert_allclose(part[500:-500], whole[RATE : RATE + RATE // 2][500:-500], atol=0.02)
@@ -117,7 +115,7 @@ def test_a_long_file_is_read_in_random_parts(tmp_path, monkeypatch):
     path = tmp_path / "ramp.wav"
     soundfile.write(path, np.linspace(0, 1, 5 * RATE), RATE, subtype="FLOAT")
     rng = np.random.default_rng(0)
-    crops = [AudioFiles(RATE).crop(Clip(path.as_posix(), "music"), 800, rng, levelled=False) for _ in range(40)]
+    crops = [AudioFiles(RATE).crop(TrainingClip(path.as_posix(), "music"), 800, rng, leveled=False) for _ in range(40)]
     starts = np.array([crop[0] for crop in crops])
     assert all(len(crop) == 800 for crop in crops) and starts.min() < 0.2 and starts.max() > 0.7
 
@@ -126,22 +124,22 @@ def test_a_long_file_is_read_in_random_parts(tmp_path, monkeypatch):
     ("content", "message"),
     [(b"no audio at all", "cannot be read as audio"), (None, "No such file"), (np.full(99, np.nan), "holds NaN")],
 )
-def test_what_is_not_usable_says_why(tmp_path, content, message):
+def test_an_unusable_clip_gives_the_reason(tmp_path, content, message):
     path = tmp_path / "clip.wav"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         soundfile.write(path, content, RATE, subtype="FLOAT")
     with pytest.raises((AudioError, OSError), match=message):
-        read_clip(Clip(path.as_posix(), "speech"), RATE)
+        read_clip(TrainingClip(path.as_posix(), "speech"), RATE)
 
 
 def test_a_clip_shorter_than_a_sample_at_the_rate_is_skipped(tmp_path):
-    click, tone = Clip(f"{tmp_path}/click.wav", "speech"), Clip(f"{tmp_path}/tone.wav", "speech")
+    click, tone = TrainingClip(f"{tmp_path}/click.wav", "speech"), TrainingClip(f"{tmp_path}/tone.wav", "speech")
     soundfile.write(click.path, np.full(1, 0.5), 44_100)
     soundfile.write(tone.path, np.full(4000, 0.5), 44_100)
-    with pytest.raises(AudioError, match="has not one sample at 16000 Hz"):
-        AudioFiles(RATE).crop(click, 800, np.random.default_rng(0), levelled=True)
+    with pytest.raises(AudioError, match="is shorter than one sample at 16000 Hz"):
+        AudioFiles(RATE).crop(click, 800, np.random.default_rng(0), leveled=True)
     assert list(decode([click, tone], tmp_path / "cache", RATE, max_unusable=0.5).places) == [tone]
 
 
@@ -154,7 +152,7 @@ def test_held_out_files_are_never_trained_on(corpus_folder, tmp_path):
     assert len(held) == 3 + 4
 
 
-def test_held_out_patterns_are_of_whole_paths_and_told_where_they_match_nothing(
+def test_held_out_patterns_are_of_whole_paths_and_reported_where_they_match_nothing(
     corpus_folder, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(corpus_folder)

@@ -20,7 +20,7 @@ from test_run import RECIPE, TINY, tiny
 
 from l3ac_tokenizer.training import loop
 from l3ac_tokenizer.training.config import ConfigError, DiscriminatorOptions
-from l3ac_tokenizer.training.data import loader as feed
+from l3ac_tokenizer.training.data import loader as loader_module
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.optimizer import Optimizer
 from l3ac_tokenizer.training.schedule import CyclePoint
@@ -160,7 +160,7 @@ def test_a_worker_that_dies_ends_the_run(corpus_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_unusable_files_end_the_run(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(feed, "FEW_UNUSABLE", 0)
+    monkeypatch.setattr(loader_module, "FEW_UNUSABLE", 0)
     folder = write_corpus(tmp_path / "audio")
     for path in sorted(folder.rglob("voice0*")):
         path.write_bytes(b"broken")

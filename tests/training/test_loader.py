@@ -1,4 +1,4 @@
-"""The feed of one process among several watches what that process could not read."""
+"""The loader of one process among several counts the files that this process could not read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from l3ac_tokenizer.training.config import Phase, TrainingConfig
-from l3ac_tokenizer.training.data import loader as feed_module
+from l3ac_tokenizer.training.data import loader as loader_module
 from l3ac_tokenizer.training.data.corpus import DataError
-from l3ac_tokenizer.training.data.loader import Feed
+from l3ac_tokenizer.training.data.loader import BatchLoader
 from l3ac_tokenizer.training.data.sampler import Batch
 from l3ac_tokenizer.training.state import Position
 
 
 class HalfUnusable:
-    """A stream that replaces every second item."""
+    """A sampler that replaces every second item."""
 
     def __getitem__(self, request):
         items = range(request.first, request.first + request.size)
@@ -26,10 +26,10 @@ class HalfUnusable:
 @pytest.mark.parametrize("processes", [1, 4])
 @pytest.mark.parametrize(("max_unusable", "stops"), [(0.4, True), (0.6, False)])
 def test_too_many_unusable_files_stop_one_process_as_soon_as_several(monkeypatch, processes, max_unusable, stops):
-    monkeypatch.setattr(feed_module, "FEW_UNUSABLE", 0)
+    monkeypatch.setattr(loader_module, "FEW_UNUSABLE", 0)
     config = TrainingConfig(phases=[Phase(0.001, 2)], accumulation=2, workers=0, max_unusable=max_unusable)
     accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=processes, process_index=processes - 1)
-    groups = Feed(HalfUnusable(), config, 8000, accelerator).groups(Position(items=40), lambda step: 0.0)
+    groups = BatchLoader(HalfUnusable(), config, 8000, accelerator).groups(Position(items=40), lambda step: 0.0)
     if stops:
         with pytest.raises(DataError, match="2 files among 4 items are unusable"):
             next(groups)

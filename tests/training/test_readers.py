@@ -1,4 +1,4 @@
-"""Data sets are known by their layouts, and only the parts meant for it are taken."""
+"""Datasets are recognized by their layouts, and only the requested parts are taken."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from l3ac_tokenizer.training.data.corpus import Clip, DataError
+from l3ac_tokenizer.training.data.corpus import DataError, TrainingClip
 from l3ac_tokenizer.training.data.readers import find_clips
 
 
-def find(root: Path, **options) -> list[Clip]:
+def find(root: Path, **options) -> list[TrainingClip]:
     return find_clips([root], **({"domains": [], "default_domain": "speech"} | options))
 
 
@@ -20,7 +20,7 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def relative(root: Path, clips: list[Clip]) -> list[str]:
+def relative(root: Path, clips: list[TrainingClip]) -> list[str]:
     return [Path(clip.path).relative_to(root).as_posix() for clip in clips]
 
 
@@ -49,7 +49,7 @@ def test_common_voice_is_read_by_header(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "home"), [(".mp3", "."), (".low.mp3", "data/splits/split-0")])
-def test_mtg_jamendo_tracks_are_cut_in_pieces(tmp_path, suffix, home):
+def test_mtg_jamendo_tracks_are_cut_into_segments(tmp_path, suffix, home):
     touch(tmp_path, f"audio/00/100{suffix}", f"audio/07/207{suffix}", f"audio/00/300{suffix}")
     (tmp_path / home).mkdir(parents=True, exist_ok=True)
     table = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n"
@@ -65,7 +65,7 @@ def test_mtg_jamendo_tracks_are_cut_in_pieces(tmp_path, suffix, home):
 def test_fsd50k_is_split_by_its_table(tmp_path):
     touch(tmp_path, *(f"FSD50K.dev_audio/{number}.wav" for number in (1, 2, 3)), "FSD50K.eval_audio/4.wav")
     assert len(find(tmp_path)) == 3
-    with pytest.raises(DataError, match=r"dev\.csv is missing, which says what of FSD50K is to choose by"):
+    with pytest.raises(DataError, match=r"dev\.csv is missing, which states the validation part of FSD50K"):
         find(tmp_path, training=False)
     (tmp_path / "FSD50K.ground_truth").mkdir()
     table = 'fname,labels,mids,split\n1,"Bark,Dog","/m/05tny_,/m/0bt9lr",train\n'
@@ -93,7 +93,10 @@ def test_the_test_split_of_fsd50k_is_not_taken(tmp_path):
 def test_manifest(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     folder = tmp_path.as_posix()
-    assert find(tmp_path / name) == [Clip(f"{folder}/a, b.wav", "music", 1.5, 2.0), Clip(f"{folder}/c.wav", "mine")]
+    assert find(tmp_path / name) == [
+        TrainingClip(f"{folder}/a, b.wav", "music", 1.5, 2.0),
+        TrainingClip(f"{folder}/c.wav", "mine"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl"])
@@ -107,7 +110,7 @@ def test_a_manifest_may_have_a_byte_order_mark_and_blank_lines(tmp_path, name):
     ("name", "text", "message"),
     [
         ("mine.jsonl", '{"path": "a.wav"}\n{"file": "b.wav"}\n', "line 2, has no path"),
-        ("mine.jsonl", '\n["b.wav"]\n', "line 2, has no path"),
+        ("mine.jsonl", '\n["b.wav"]\n', "line 2, is not a JSON object"),
         ("mine.jsonl", "a.wav\n", "line 1, is not JSON"),
         ("mine.jsonl", '{"path": "a.wav", "start": "soon"}\n', "line 1: start and seconds must be numbers"),
         ("mine.csv", "path,seconds\na.wav,1\n,2\n", "line 3, has no path"),
@@ -149,5 +152,5 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(DataError, match="read as folder, has no audio to train on"):
         find(tmp_path)
     (tmp_path / "train-clean-100").mkdir()
-    with pytest.raises(DataError, match="read as librispeech, has no audio to choose by"):
+    with pytest.raises(DataError, match="read as librispeech, has no audio to validate with"):
         find(tmp_path, training=False)

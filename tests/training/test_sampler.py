@@ -1,4 +1,4 @@
-"""The stream depends on (seed, item) alone; what cannot be read is replaced and told; workers change nothing."""
+"""Items depend on (seed, index) alone; unusable clips are replaced and reported; workers change nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from corpora import RATE, write_corpus
 
 from l3ac_tokenizer.training.config import Augment
-from l3ac_tokenizer.training.data import sampler as stream
+from l3ac_tokenizer.training.data import sampler as sampler_module
 from l3ac_tokenizer.training.data.corpus import AudioFiles, DataError
 from l3ac_tokenizer.training.data.readers import find_clips
-from l3ac_tokenizer.training.data.sampler import BatchStream, Request, batches
+from l3ac_tokenizer.training.data.sampler import CropSampler, Request, batches
 
 DOMAINS = {"speech": 1.0, "music": 1.0, "general": 1.0}
 EVERYTHING = Augment(speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)
@@ -26,37 +26,37 @@ def clips_of(folder):
 
 
 def turns_of(shares):
-    return stream._turns({str(number): share for number, share in enumerate(shares)})
+    return sampler_module._turns({str(number): share for number, share in enumerate(shares)})
 
 
 @pytest.fixture
-def stream_of(corpus_folder):
+def sampler_of(corpus_folder):
     def make(shares=DOMAINS, options=EVERYTHING, seed=0):
-        return BatchStream(AudioFiles(RATE), clips_of(corpus_folder), shares, options, seed)
+        return CropSampler(AudioFiles(RATE), clips_of(corpus_folder), shares, options, seed)
 
     return make
 
 
 @pytest.mark.parametrize("options", [Augment(), EVERYTHING], ids=["published", "augmented"])
-def test_stream_depends_on_seed_and_item_alone(stream_of, options):
-    whole = stream_of(options=options, seed=3)[Request(0, 0, 12, 4000)].samples
+def test_an_item_depends_on_seed_and_item_alone(sampler_of, options):
+    whole = sampler_of(options=options, seed=3)[Request(0, 0, 12, 4000)].samples
     assert whole.shape == (12, 1, 4000) and whole.dtype == torch.float32
     assert whole.abs().max() <= 1
-    assert torch.equal(stream_of(options=options, seed=3)[Request(0, 7, 5, 4000)].samples, whole[7:])
-    assert not torch.equal(stream_of(options=options, seed=4)[Request(0, 0, 12, 4000)].samples, whole)
+    assert torch.equal(sampler_of(options=options, seed=3)[Request(0, 7, 5, 4000)].samples, whole[7:])
+    assert not torch.equal(sampler_of(options=options, seed=4)[Request(0, 0, 12, 4000)].samples, whole)
 
 
-def test_domains_take_turns_in_their_shares(stream_of):
-    stream = stream_of()
-    assert all(len({stream.domain(3 * i + j) for j in range(3)}) == 3 for i in range(40))
-    stream = stream_of({"speech": 4.0, "music": 1.0, "general": 0.0})
+def test_domains_take_turns_in_their_shares(sampler_of):
+    sampler = sampler_of()
+    assert all(len({sampler.domain(3 * i + j) for j in range(3)}) == 3 for i in range(40))
+    sampler = sampler_of({"speech": 4.0, "music": 1.0, "general": 0.0})
     for first in range(0, 120, 5):
-        assert sum(stream.domain(i) == "speech" for i in range(first, first + 5)) == 4
+        assert sum(sampler.domain(i) == "speech" for i in range(first, first + 5)) == 4
 
 
-def test_without_shares_every_data_set_has_the_same(stream_of):
-    stream = stream_of({})
-    assert sorted(stream.domain(i) for i in range(60)) == sorted(list(DOMAINS) * 20)
+def test_without_shares_every_data_set_has_the_same(sampler_of):
+    sampler = sampler_of({})
+    assert sorted(sampler.domain(i) for i in range(60)) == sorted(list(DOMAINS) * 20)
 
 
 @pytest.mark.parametrize(
@@ -81,66 +81,66 @@ def test_equal_shares_get_equally_many_turns(number):
 def test_a_small_share_is_drawn_in_proportion(shares):
     turns = turns_of(shares)
     counts = np.bincount(turns, minlength=len(shares)) / len(turns)
-    np.testing.assert_allclose(counts, np.array(shares) / sum(shares), rtol=stream.SHARE_TOLERANCE)
+    np.testing.assert_allclose(counts, np.array(shares) / sum(shares), rtol=sampler_module.SHARE_TOLERANCE)
 
 
-def test_a_share_too_small_for_a_turn_is_an_error(stream_of):
+def test_a_share_too_small_for_a_turn_is_an_error(sampler_of):
     with pytest.raises(DataError, match=r"'music' has too small a share for a turn in 100,000 items"):
-        stream_of({"speech": 1.0, "music": 1e-6})
+        sampler_of({"speech": 1.0, "music": 1e-6})
 
 
 def test_no_audio_left_is_an_error():
     with pytest.raises(DataError, match="No audio is left to train on"):
-        BatchStream(AudioFiles(RATE), [], {}, Augment(), seed=0)
+        CropSampler(AudioFiles(RATE), [], {}, Augment(), seed=0)
 
 
 @pytest.mark.parametrize("shares", [DOMAINS, {"speech": 2.0, "music": 1.0, "general": 1.0}])
-def test_every_clip_comes_once_before_any_comes_again(stream_of, shares):
-    stream = stream_of(shares)
+def test_every_clip_comes_once_before_any_comes_again(sampler_of, shares):
+    sampler = sampler_of(shares)
     for domain in DOMAINS:
-        paths = [stream.clip(i).path for i in range(240) if stream.domain(i) == domain]
+        paths = [sampler.clip(i).path for i in range(240) if sampler.domain(i) == domain]
         for first in range(0, len(paths) - 3, 4):
             assert len(set(paths[first : first + 4])) == 4
 
 
-def test_short_clips_are_padded_with_zeros_on_the_right(stream_of):
-    item = stream_of(options=Augment()).item(0, 20_000, [])
+def test_short_clips_are_padded_with_zeros_on_the_right(sampler_of):
+    item = sampler_of(options=Augment()).item(0, 20_000, [])
     assert np.abs(item[:RATE]).max() > 0.5 and not item[RATE:].any()
 
 
-def test_empty_domain_is_named(stream_of):
+def test_empty_domain_is_named(sampler_of):
     with pytest.raises(DataError, match="'singing'"):
-        stream_of({"speech": 1.0, "singing": 1.0})
+        sampler_of({"speech": 1.0, "singing": 1.0})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_from_any_number_of_workers(stream_of, workers):
-    stream = stream_of()
+def test_batches_come_in_order_from_any_number_of_workers(sampler_of, workers):
+    sampler = sampler_of()
     requests = [Request(0, 0, 2, 800), Request(0, 2, 3, 800), Request(1, 5, 1, 1600)]
-    found = list(islice(batches(stream, requests, workers=workers, pin=False), 3))
+    found = list(islice(batches(sampler, requests, workers=workers, pin=False), 3))
     for request, batch in zip(requests, found, strict=True):
         assert batch.request == request
-        assert torch.equal(batch.samples, stream[request].samples)
+        assert torch.equal(batch.samples, sampler[request].samples)
 
 
-def test_an_unusable_clip_is_replaced_and_told(tmp_path):
+def test_an_unusable_clip_is_replaced_and_reported(tmp_path):
     folder = write_corpus(tmp_path / "audio", clips=3)
     clips = clips_of(folder)
     Path(clips[0].path).write_bytes(b"broken")
-    stream = BatchStream(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0)
-    batch = stream[Request(0, 0, 9, 4000)]  # every clip once
+    sampler = CropSampler(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0)
+    batch = sampler[Request(0, 0, 9, 4000)]  # every clip once
     assert len(batch.unusable) >= 1 and all(clips[0].path in reason for reason in batch.unusable)
     assert batch.samples.abs().amax((1, 2)).min() > 0.3
-    assert torch.equal(stream[Request(0, 0, 9, 4000)].samples, batch.samples)
+    assert torch.equal(sampler[Request(0, 0, 9, 4000)].samples, batch.samples)
 
 
-def test_nothing_but_unusable_clips_is_an_error(tmp_path):
+def test_only_unusable_clips_are_an_error(tmp_path):
     folder = write_corpus(tmp_path / "audio", clips=2)
     clips = clips_of(folder)
     for clip in clips:
         Path(clip.path).unlink()
     with pytest.raises(DataError, match=r"9 clips in a row are unusable, the last: .*No such file"):
-        BatchStream(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0).item(0, 4000, [])
+        CropSampler(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0).item(0, 4000, [])
 
 
 def test_a_worker_that_dies_while_it_hands_over_is_named_and_the_signal_handler_comes_back(monkeypatch):
@@ -154,7 +154,7 @@ def test_a_worker_that_dies_while_it_hands_over_is_named_and_the_signal_handler_
         def __next__(self):
             raise ConnectionResetError("reset")
 
-    monkeypatch.setattr(stream, "DataLoader", Loader)
+    monkeypatch.setattr(sampler_module, "DataLoader", Loader)
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(DataError, match=r"^A process that reads audio died \(reset\)$"):
         next(batches(None, [], workers=1, pin=False))

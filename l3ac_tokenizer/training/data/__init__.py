@@ -1,1 +1,1 @@
-"""Training data: dataset readers, the corpus, the sampler of crops, and the loader."""
+"""Training data: dataset readers, the corpus, the sampler of crops, and the loader of batches."""

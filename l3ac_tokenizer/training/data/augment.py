@@ -1,7 +1,4 @@
-"""What happens to one clip on its way into a batch: the published level rule and random changes.
-
-All functions take and return mono float32 arrays (T,) at one sampling rate.
-"""
+"""Level rules and augmentation of single clips: mono float32 arrays (T,) at one sampling rate."""
 
 from __future__ import annotations
 
@@ -20,10 +17,9 @@ QUIET = 1e-6
 
 
 def level_divisor(audio: Samples) -> float:
-    """The published level rule: mean of the loudest thousandth of |a|, over 0.75, plus 1e-6.
+    """L3AC's level rule: mean of the largest thousandth of |a|, divided by 0.75, plus 1e-6.
 
-    Clips under 1000 samples take the mean of all their samples, as published (and so are amplified far too
-    much).
+    Clips under 1000 samples take the mean of all samples, as published, and so are amplified far too much.
     """
     count = int(0.001 * len(audio)) or len(audio)
     loudest = np.partition(np.abs(audio), len(audio) - count)[len(audio) - count :]
@@ -31,9 +27,9 @@ def level_divisor(audio: Samples) -> float:
 
 
 def loudness_divisor(audio: Samples, sampling_rate: int, lufs: float) -> float:
-    """TAAE's level rule: brings a clip to so many LUFS (ITU-R BS.1770, integrated), its peak to 0.95 at most.
+    """TAAE's level rule: brings a clip to `lufs` (ITU-R BS.1770, integrated loudness), and its peak to at most 0.95.
 
-    1 for clips that are as good as silent, and for those shorter than the standard's block of 0.4 s.
+    1 for clips that are practically silent or shorter than the standard's block of 0.4 s.
     """
     from pyloudnorm import Meter
 
@@ -41,7 +37,7 @@ def loudness_divisor(audio: Samples, sampling_rate: int, lufs: float) -> float:
     if len(audio) < meter.block_size * sampling_rate or np.square(audio).mean(dtype=np.float64) < QUIET:
         return 1.0
     loudness = meter.integrated_loudness(audio)
-    if loudness == -np.inf:  # nothing but infrasound
+    if loudness == -np.inf:  # only infrasound
         return 1.0
     divisor = float(10 ** ((loudness - lufs) / 20))
     peak = float(np.abs(audio).max())
@@ -49,19 +45,19 @@ def loudness_divisor(audio: Samples, sampling_rate: int, lufs: float) -> float:
 
 
 def level_rule(sampling_rate: int, lufs: float | None) -> Callable[[Samples], float]:
-    """The divisor of clips at a sampling rate: L3AC's, or TAAE's where a loudness is given."""
+    """The function that gives a clip's divisor: L3AC's rule, or TAAE's where a loudness is given."""
     if lufs is None:
         return level_divisor
     return functools.partial(loudness_divisor, sampling_rate=sampling_rate, lufs=lufs)
 
 
 def level(audio: Samples, divisor: float) -> Samples:
-    """Divide by the clip's divisor and clip to [-1, 1]."""
+    """Divide by the clip's divisor, and clip to [-1, 1]."""
     return np.clip(audio / np.float32(divisor), -1.0, 1.0)
 
 
 def random_crop(audio: Samples, length: int, rng: np.random.Generator) -> Samples:
-    """`length` samples from a uniformly drawn start, both ends included, or the whole of a shorter clip."""
+    """`length` samples from a uniformly drawn start, or the whole of a shorter clip."""
     start = rng.integers(max(0, len(audio) - length) + 1)
     return audio[start : start + length]
 
@@ -76,8 +72,8 @@ def change_speed(audio: Samples, speed: float) -> Samples:
     return soxr.resample(audio, speed, 1.0, quality="HQ").astype(np.float32)
 
 
-def equalise(audio: Samples, largest_db: float, rng: np.random.Generator, points: int = 6) -> Samples:
-    """Filter by a smooth random response of at most `largest_db`, linear between `points` on a log axis."""
+def equalize(audio: Samples, largest_db: float, rng: np.random.Generator, points: int = 6) -> Samples:
+    """Filter with a random response of at most ±`largest_db`, linear between `points` on a log-frequency axis."""
     spectrum = np.fft.rfft(audio)
     gains_db = rng.uniform(-largest_db, largest_db, points)
     position = np.log1p(np.linspace(0, 50, len(spectrum))) / np.log1p(50) * (points - 1)
@@ -86,7 +82,7 @@ def equalise(audio: Samples, largest_db: float, rng: np.random.Generator, points
 
 
 def mix(audio: Samples, other: Samples, ratio_db: float) -> Samples:
-    """Add `other` (of equal length), scaled to lie `ratio_db` below `audio` in energy."""
+    """Add `other` (of equal length), scaled to an energy `ratio_db` below that of `audio`."""
     energy, other_energy = float(np.square(audio).sum()), float(np.square(other).sum())
     if energy == 0.0 or other_energy == 0.0:
         return audio
@@ -94,13 +90,13 @@ def mix(audio: Samples, other: Samples, ratio_db: float) -> Samples:
 
 
 def draw_speed(options: Augment, rng: np.random.Generator) -> float:
-    """A playback speed, uniform over `options.speed` on a log axis."""
+    """A random playback speed, log-uniform over `options.speed`."""
     slowest, fastest = options.speed
     return float(np.exp(rng.uniform(np.log(slowest), np.log(fastest))))
 
 
 def draw_gain(options: Augment, rng: np.random.Generator) -> np.float32:
-    """A factor with the gain and, by option, the polarity drawn at random."""
+    """A random gain as a factor, negative half the time with `options.polarity`."""
     lowest, highest = options.gain_db
     gain = 10 ** (rng.uniform(lowest, highest) / 20)
     return np.float32(-gain if options.polarity and rng.random() < 0.5 else gain)

@@ -1,7 +1,7 @@
-"""Where training audio comes from: files read as they are asked for, or one array decoded beforehand.
+"""Audio of training clips: read from their files on demand, or decoded once into one array.
 
-A small corpus is decoded once into a memory-mapped file (`DecodedAudio`); a large one is read by the workers, crop by
-crop (`AudioFiles`). Both give the same crops. Axes: T samples.
+A small corpus is decoded into a memory-mapped file (`DecodedAudio`); a large one is read by the workers, crop by crop
+(`AudioFiles`). Both give the same crops. Axes: T samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,26 +22,23 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from ...audio import AudioError
+from ...audio import AudioError, segment_frames
 from ...files import atomic_write
+from ...listing.errors import DataError
 from .augment import Samples, level, level_rule, random_crop
 
 logger = logging.getLogger(__name__)
 
 LONGEST_ITEM = 30.0
-"""Seconds of a longer file that are read and levelled as one item, from a random place."""
+"""Seconds of a longer file that are read and leveled as one item, from a random position."""
 
 LEAD = 0.5
-"""Seconds decoded before a place in a file and thrown away: MP3 is silent at first after a jump (0.16 s were seen)."""
-
-
-class DataError(ValueError):
-    """Training audio that cannot be used; the message says which and why."""
+"""Seconds decoded before a position and discarded, as MP3 is silent for a while after a jump (0.16 s were measured)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """A file of audio, or a part of one."""
+class TrainingClip:
+    """An audio file to train on, or a segment of one."""
 
     path: str
     domain: str
@@ -52,28 +49,28 @@ class Clip:
 
 
 class Corpus(Protocol):
-    """Gives the audio of clips: mono float32 at one sampling rate."""
+    """Audio of clips: mono float32 at one sampling rate."""
 
-    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
-        """At most `length` samples from a random place, after the level rule on the whole clip.
+    def crop(self, clip: TrainingClip, length: int, rng: np.random.Generator, *, leveled: bool) -> Samples:
+        """At most `length` samples from a random position, after the level rule on the whole clip.
 
         Raises:
-            AudioError, OSError: the clip is not usable.
+            AudioError, OSError: the clip cannot be used.
         """
 
-    def beginning(self, clip: Clip, seconds: float) -> Samples:
-        """The first `seconds`, at the clip's own level; raises as `crop`."""
+    def beginning(self, clip: TrainingClip, seconds: float) -> Samples:
+        """The first `seconds`, at the clip's own level; raises the errors of `crop`."""
 
-    def minutes(self, clip: Clip) -> float | None:
-        """The clip's length, or None where that would take opening its file."""
+    def minutes(self, clip: TrainingClip) -> float | None:
+        """The clip's length, or None where it is unknown without opening the file."""
 
 
-def split(clips: Sequence[Clip], patterns: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
-    """Clips whose absolute path matches none of the patterns (`fnmatch`, all of the path), and those that match one.
+def split(clips: Sequence[TrainingClip], patterns: Sequence[str]) -> tuple[list[TrainingClip], list[TrainingClip]]:
+    """Divide clips into those whose absolute path matches none of the patterns (`fnmatch`) and those that match one.
 
-    Patterns that match nothing are logged: they may be meant for other audio, or mistyped.
+    Patterns that match nothing are logged, as they may be mistyped.
     """
-    parts: tuple[list[Clip], list[Clip]] = [], []
+    parts: tuple[list[TrainingClip], list[TrainingClip]] = [], []
     unmatched = set(patterns)
     for clip in clips:
         path = os.path.abspath(clip.path)
@@ -86,123 +83,121 @@ def split(clips: Sequence[Clip], patterns: Sequence[str]) -> tuple[list[Clip], l
 
 
 def read_clip(
-    clip: Clip, sampling_rate: int, *, longest: float | None = None, rng: np.random.Generator | None = None
+    clip: TrainingClip, sampling_rate: int, *, longest: float | None = None, rng: np.random.Generator | None = None
 ) -> Samples:
-    """The clip's samples (T,): channels averaged, resampled with soxr VHQ.
+    """The clip's samples (T,), downmixed to mono and resampled with soxr VHQ.
 
     Args:
-        clip: What to read; only that part of the file is decoded.
+        clip: Only this part of the file is decoded.
         sampling_rate: Wanted rate in Hz.
-        longest: Read no more than this many seconds of it.
-        rng: Draws where these begin; without one they are the first.
+        longest: Largest number of seconds to read.
+        rng: Draws where they begin; None: at the clip's beginning.
 
     Raises:
-        AudioError: the file is not audio, is damaged, holds NaN, or has nothing at that place, or less than a sample
-            at `sampling_rate`.
-        OSError: there is no such file.
+        AudioError: the file is not audio, is damaged or holds NaN, or the clip lies after its end or is shorter than
+            one sample at `sampling_rate`.
+        OSError: the file does not exist.
     """
     Path(clip.path).stat()
     try:
         with soundfile.SoundFile(clip.path) as file:
-            first = round(clip.start * file.samplerate)
-            count = file.frames - first
-            if clip.seconds is not None:
-                count = min(count, round(clip.seconds * file.samplerate))
+            frames = segment_frames(clip.start, clip.seconds, file.samplerate, file.frames)
+            first, count = frames.start, len(frames)
             if longest is not None and count > (most := round(longest * file.samplerate)):
                 first += int(rng.integers(count - most + 1)) if rng is not None else 0
                 count = most
             rate = file.samplerate
             lead = min(first, round(LEAD * rate))
             file.seek(min(first - lead, file.frames))
-            frames = file.read(max(0, count) + lead, dtype="float32", always_2d=True)[lead:]
+            samples = file.read(count + lead, dtype="float32", always_2d=True)[lead:]
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")
         raise AudioError(f"{clip.path} cannot be read as audio ({reason}).") from error
-    mono = frames.mean(axis=1)
+    mono = samples.mean(axis=1)
     if len(mono) == 0:
         raise AudioError(f"{clip.path} holds no audio at {clip.start:g} s.")
     if not np.isfinite(mono).all():
         raise AudioError(f"{clip.path} holds NaN or infinite samples.")
     audio = mono if rate == sampling_rate else soxr.resample(mono, rate, sampling_rate, quality="VHQ")
     if len(audio) == 0:
-        raise AudioError(f"{clip.path} has not one sample at {sampling_rate} Hz from {clip.start:g} s on.")
+        raise AudioError(f"{clip.path} is shorter than one sample at {sampling_rate} Hz from {clip.start:g} s on.")
     return audio
 
 
 class AudioFiles:
-    """Reads clips from their files; of one longer than `LONGEST_ITEM` seconds a random part is the item.
+    """Clips read from their files; of one longer than `LONGEST_ITEM` seconds, only a random part is read.
 
-    That part alone is levelled, where the published rule takes the whole item, which would have to be read for it.
+    The level rule then takes that part, where the published one takes the whole file.
 
     Args:
         sampling_rate: In Hz.
-        lufs: Loudness to which clips are levelled; None: L3AC's rule.
+        lufs: Loudness to which clips are leveled; None: L3AC's level rule.
     """
 
     def __init__(self, sampling_rate: int, lufs: float | None = None):
         self.sampling_rate = sampling_rate
         self.divisor = level_rule(sampling_rate, lufs)
 
-    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
+    def crop(self, clip: TrainingClip, length: int, rng: np.random.Generator, *, leveled: bool) -> Samples:
         """See `Corpus`."""
         longest = max(LONGEST_ITEM, length / self.sampling_rate)
         audio = read_clip(clip, self.sampling_rate, longest=longest, rng=rng)
-        if levelled:
+        if leveled:
             audio = level(audio, self.divisor(audio))
         return random_crop(audio, length, rng)
 
-    def beginning(self, clip: Clip, seconds: float) -> Samples:
+    def beginning(self, clip: TrainingClip, seconds: float) -> Samples:
         """See `Corpus`."""
         return read_clip(clip, self.sampling_rate, longest=seconds)
 
-    def minutes(self, clip: Clip) -> float | None:
-        """See `Corpus`; known of parts of a file."""
+    def minutes(self, clip: TrainingClip) -> float | None:
+        """See `Corpus`; known for segments with a length."""
         return None if clip.seconds is None else clip.seconds / 60
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a clip lies in the decoded array."""
+    """Position of a clip in the decoded array."""
 
     start: int
     length: int
     divisor: float
-    """Of the level rule, taken over the whole clip."""
+    """Divisor of the level rule, taken over the whole clip."""
 
 
 class DecodedAudio:
     """Clips decoded into one int16 array."""
 
-    def __init__(self, samples: np.ndarray, places: Mapping[Clip, Place], sampling_rate: int):
+    def __init__(self, samples: np.ndarray, places: Mapping[TrainingClip, Place], sampling_rate: int):
         self.samples = samples
         self.places = places
         self.sampling_rate = sampling_rate
 
-    def crop(self, clip: Clip, length: int, rng: np.random.Generator, *, levelled: bool) -> Samples:
+    def crop(self, clip: TrainingClip, length: int, rng: np.random.Generator, *, leveled: bool) -> Samples:
         """See `Corpus`."""
         place = self.places[clip]
         audio = _to_float(random_crop(self.samples[place.start : place.start + place.length], length, rng))
-        return level(audio, place.divisor) if levelled else audio
+        return level(audio, place.divisor) if leveled else audio
 
-    def beginning(self, clip: Clip, seconds: float) -> Samples:
+    def beginning(self, clip: TrainingClip, seconds: float) -> Samples:
         """See `Corpus`."""
         place = self.places[clip]
         return _to_float(self.samples[place.start : place.start + min(place.length, int(seconds * self.sampling_rate))])
 
-    def minutes(self, clip: Clip) -> float | None:
+    def minutes(self, clip: TrainingClip) -> float | None:
         """See `Corpus`."""
         return self.places[clip].length / self.sampling_rate / 60
 
 
 def decode(
-    clips: Sequence[Clip], cache: Path, sampling_rate: int, max_unusable: float, lufs: float | None = None
+    clips: Sequence[TrainingClip], cache: Path, sampling_rate: int, max_unusable: float, lufs: float | None = None
 ) -> DecodedAudio:
-    """Decode all clips into `cache`, or open what lies there if files and settings are the same.
+    """Decode all clips into the folder `cache`, or open an earlier result if files and settings are the same.
 
-    A clip that cannot be used is logged, counted and left out of `places`. `lufs` as for `AudioFiles`.
+    Clips that cannot be used are logged, counted and left out of `places`. For `lufs` see `AudioFiles`.
 
     Raises:
-        DataError: more than the share `max_unusable` of the clips cannot be used.
+        DataError: more than the fraction `max_unusable` of the clips cannot be used.
     """
     index_path, samples_path = cache / "index.json", cache / "samples.int16"
     fingerprint = _fingerprint(clips, sampling_rate, lufs)
@@ -214,14 +209,18 @@ def decode(
         )
         with atomic_write(index_path) as file:
             file.write(json.dumps(index).encode())
-    places = {clips[number]: Place(*facts) for number, *facts in index["places"]}
+    places = {clips[number]: Place(*values) for number, *values in index["places"]}
     return DecodedAudio(np.memmap(samples_path, dtype=np.int16, mode="r"), places, sampling_rate)
 
 
 def _decode_into(
-    path: Path, clips: Sequence[Clip], sampling_rate: int, max_unusable: float, divisor: Callable[[Samples], float]
+    path: Path,
+    clips: Sequence[TrainingClip],
+    sampling_rate: int,
+    max_unusable: float,
+    divisor: Callable[[Samples], float],
 ) -> dict[str, list]:
-    """Write the samples; the index entries `places` (clip number, start, length, divisor) and `unusable`."""
+    """Write the samples, and return the index: `places` (clip number, start, length, divisor) and `unusable`."""
     places, unusable, position = [], [], 0
     with ThreadPoolExecutor() as pool, atomic_write(path) as file:
         pending = pool.map(lambda clip: _decoded(clip, sampling_rate, divisor), clips)
@@ -242,8 +241,10 @@ def _decode_into(
     return {"places": places, "unusable": unusable}
 
 
-def _decoded(clip: Clip, sampling_rate: int, divisor: Callable[[Samples], float]) -> tuple[np.ndarray, float] | str:
-    """Samples (T,) int16 with their level divisor, or the reason why the clip is not usable."""
+def _decoded(
+    clip: TrainingClip, sampling_rate: int, divisor: Callable[[Samples], float]
+) -> tuple[np.ndarray, float] | str:
+    """Samples (T,) int16 with their level divisor, or the reason why the clip cannot be used."""
     try:
         audio = read_clip(clip, sampling_rate)
     except (AudioError, OSError) as error:
@@ -256,11 +257,11 @@ def _to_float(samples: np.ndarray) -> Samples:
     return samples.astype(np.float32) / 32768
 
 
-def _fingerprint(clips: Sequence[Clip], sampling_rate: int, lufs: float | None) -> str:
-    """Changes with any clip, any file's size or time, the rate, and the level rule."""
+def _fingerprint(clips: Sequence[TrainingClip], sampling_rate: int, lufs: float | None) -> str:
+    """Digest over the clips, sizes and times of their files, the rate and the level rule."""
     digest = hashlib.sha256((f"{sampling_rate}" if lufs is None else f"{sampling_rate} {lufs}").encode())
     for clip in clips:
         path = Path(clip.path)
-        facts = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
-        digest.update(f"{clip} {facts}\n".encode())
+        version = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+        digest.update(f"{astuple(clip)} {version}\n".encode())
     return digest.hexdigest()

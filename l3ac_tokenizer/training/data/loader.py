@@ -1,4 +1,4 @@
-"""What a training process is fed with: the micro-batches of one update after the other."""
+"""`BatchLoader`: the micro-batches of each update for one training process."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from itertools import count, islice
 
 from accelerate import Accelerator
 
+from ...listing.errors import DataError
 from ..config import TrainingConfig
 from ..state import Position
-from .corpus import DataError
-from .sampler import Batch, BatchStream, Request, batches
+from .sampler import Batch, CropSampler, Request, batches
 
 logger = logging.getLogger(__name__)
 
 FEW_UNUSABLE = 10
-"""Unusable files that never stop a run."""
+"""Number of unusable files that never stops a run."""
 
 
-class Feed:
-    """Asks the stream for what this process needs, and watches what could not be read.
+class BatchLoader:
+    """Loads the items that this process needs, and counts the files that cannot be used.
 
     Args:
-        stream: Gives the items.
+        sampler: Draws the items.
         config: Phases, accumulation, workers.
         sampling_rate: In Hz.
-        accelerator: Knows how many processes share an update, and which one this is.
+        accelerator: Number of processes that share an update, and the index of this one.
     """
 
-    def __init__(self, stream: BatchStream, config: TrainingConfig, sampling_rate: int, accelerator: Accelerator):
-        self.stream = stream
+    def __init__(self, sampler: CropSampler, config: TrainingConfig, sampling_rate: int, accelerator: Accelerator):
+        self.sampler = sampler
         self.config = config
         self.sampling_rate = sampling_rate
         self.accelerator = accelerator
 
     def groups(self, position: Position, progress_at: Callable[[int], float]) -> Generator[list[Batch], None, None]:
-        """The micro-batches of each update from `position` on, without end; close it to stop the workers.
+        """The micro-batches of each update from `position` on, endlessly; close the generator to stop the workers.
 
-        `progress_at` gives the share of the run, 0 to 1, that is over after so many updates.
+        `progress_at` gives the fraction of the run, 0 to 1, that is over after a number of updates.
 
         Raises:
             DataError: too many files are unusable.
         """
         on_gpu = self.accelerator.device.type == "cuda"
         requests = self._requests(position.step, position.items, progress_at)
-        read = 0  # by this process, as what is skipped
+        read = 0  # items of this process alone, as are those skipped
         skipped: set[str] = set()
-        # Closed here: an error would keep it, and with it the workers, for as long as someone holds the error.
-        with closing(batches(self.stream, requests, workers=self.config.workers, pin=on_gpu)) as stream:
+        # Closed here: an error would keep it alive, and with it the workers, for as long as the error is held.
+        with closing(batches(self.sampler, requests, workers=self.config.workers, pin=on_gpu)) as loaded:
             for step in count(position.step):
-                group = list(islice(stream, self._micro_batches(step)))
+                group = list(islice(loaded, self._micro_batches(step)))
                 for reason in {reason for batch in group for reason in batch.unusable} - skipped:
                     logger.warning("skipped: %s", reason)
                     skipped.add(reason)
@@ -63,7 +63,7 @@ class Feed:
                 yield group
 
     def _requests(self, step: int, items: int, progress_at: Callable[[int], float]) -> Iterator[Request]:
-        """What this process asks of the stream, some updates ahead of the training."""
+        """Requests of this process to the sampler; the loader takes them some updates ahead of the training."""
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         while True:
             progress = progress_at(step)
@@ -76,7 +76,7 @@ class Feed:
             step += 1
 
     def _micro_batches(self, step: int) -> int:
-        """Micro-batches of an update: the discriminator's come first where it has its own."""
+        """Number of micro-batches of an update; those of a discriminator with batches of its own come first."""
         options = self.config.discriminator
         own = options is not None and options.own_batches and options.is_due(step)
         return self.config.accumulation * (2 if own else 1)

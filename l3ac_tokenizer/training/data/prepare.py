@@ -1,4 +1,4 @@
-"""From what the user names to what the loop reads: clips to train on, clips to choose by, and their reader."""
+"""`prepare_audio`: the training clips, the held-out clips and their audio, from the paths that a user gives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config import TrainingConfig
 from ..validation import HeldOut, held_out_clips
-from .corpus import AudioFiles, Clip, Corpus, decode, split
+from .corpus import AudioFiles, Corpus, TrainingClip, decode, split
 from .readers import find_clips
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ def prepare_audio(
     held_out: Sequence[str | Path],
     cache: Path,
     sampling_rate: int,
-) -> tuple[Corpus, list[Clip], list[HeldOut]]:
-    """The corpus, its clips to train on, and the held-out audio.
+) -> tuple[Corpus, list[TrainingClip], list[HeldOut]]:
+    """The corpus, the clips to train on, and the held-out audio.
 
-    Held out are the clips of `sources` that match `config.holdout`, and the parts to choose by of `held_out`; no file
-    of either is trained on, however its path is spelt.
+    Held out are the clips of `sources` that match `config.holdout`, and the validation parts of `held_out`. No file
+    of either is trained on, however its path is written.
 
     Raises:
         DataError: a source is missing, empty or mostly unusable.
@@ -36,7 +36,7 @@ def prepare_audio(
     find = partial(find_clips, domains=list(config.domains), default_domain=config.default_domain)
     train, held = split(find(sources), config.holdout)
     held += find(held_out, training=False)
-    real = functools.cache(os.path.realpath)  # many clips may be pieces of one file
+    real = functools.cache(os.path.realpath)  # many clips may be segments of one file
     held_files = {real(clip.path) for clip in held}
     train = [clip for clip in train if real(clip.path) not in held_files]
     corpus: Corpus = AudioFiles(sampling_rate, config.augment.lufs)
@@ -49,8 +49,8 @@ def prepare_audio(
     return corpus, train, held_out_clips(corpus, held, config.max_held_out)
 
 
-def _gigabytes_within(clips: Sequence[Clip], most: float) -> bool:
-    """Whether the clips' files take at most so many gigabytes; looks at no more files than needed."""
+def _gigabytes_within(clips: Sequence[TrainingClip], most: float) -> bool:
+    """Whether the clips' files have at most `most` gigabytes; stops looking at files when they have more."""
     left = most * 1e9
     for path in {clip.path for clip in clips}:
         file = Path(path)

@@ -1,54 +1,56 @@
-"""Which clips there are: LibriSpeech, Common Voice, MTG-Jamendo and FSD50K by their layouts, manifests, any folder.
+"""Dataset readers: training clips of LibriSpeech, Common Voice, MTG-Jamendo, FSD50K, manifests and any folder.
 
-Nothing is decoded here, and no file but the data sets' own tables is opened.
+No audio file is opened here; only the tables of the datasets are.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...audio import AUDIO_SUFFIXES
 from ...files import files_below
-from .corpus import Clip, DataError
+from ...listing.errors import DataError
+from ...listing.layouts import common_voice_clips
+from ...listing.manifest import load_manifest
+from ...listing.table import TABLE_SUFFIXES, read_table
+from .corpus import TrainingClip
 
 logger = logging.getLogger(__name__)
 
-JAMENDO_PIECE = 25.0
-"""Seconds of the pieces into which the published training cuts the tracks of MTG-Jamendo."""
+JAMENDO_SECONDS = 25.0
+"""Length of the segments into which the published training cuts the tracks of MTG-Jamendo."""
 
-Reader = Callable[[Path, bool], "list[Clip] | None"]
-"""Clips of a data set's root, for training (True) or for choosing (False); None if it is not that data set."""
+Reader = Callable[[Path, bool], "list[TrainingClip] | None"]
+"""Clips below a dataset's root, to train on (True) or to validate with (False); None if it is another dataset."""
 
 
-def librispeech(root: Path, training: bool) -> list[Clip] | None:
-    """`train-clean-100` and `train-clean-360` as published; `dev-clean` to choose. Other parts: name their folder."""
+def librispeech(root: Path, training: bool) -> list[TrainingClip] | None:
+    """`train-clean-100` and `train-clean-360`, as published; `dev-clean` to validate. Give other parts as folders."""
     train, dev = ("train-clean-100", "train-clean-360"), ("dev-clean",)
     if not any((root / name).is_dir() for name in train + dev):
         return None
     paths = [path for name in (train if training else dev) for path in _below(root / name, {".flac"})]
-    return [Clip(path.as_posix(), "librispeech") for path in paths]
+    return [TrainingClip(path.as_posix(), "librispeech") for path in paths]
 
 
-def common_voice(root: Path, training: bool) -> list[Clip] | None:
-    """The clips that `train.tsv` (to choose: `dev.tsv`) lists in its column `path`, in `clips/`."""
+def common_voice(root: Path, training: bool) -> list[TrainingClip] | None:
+    """The clips that `train.tsv` (to validate: `dev.tsv`) lists."""
     tables = [root / "dev.tsv", root / "train.tsv"]
     if not (root / "clips").is_dir() or not any(table.is_file() for table in tables):
         return None
-    names = (row["path"] for row in table_rows(tables[training], "path"))
-    return [Clip((root / "clips" / name).as_posix(), "common_voice") for name in names]
+    return [
+        TrainingClip((root / clip.path).as_posix(), "common_voice") for clip in common_voice_clips(tables[training])
+    ]
 
 
-def mtg_jamendo(root: Path, training: bool) -> list[Clip] | None:
-    """Tracks of split 0's `autotagging-train.tsv` (to choose: `-validation`) in pieces of 25 s, the last one shorter.
+def mtg_jamendo(root: Path, training: bool) -> list[TrainingClip] | None:
+    """Tracks of split 0's `autotagging-train.tsv` (to validate: `-validation`) in segments of 25 s or less at the end.
 
-    The table lies in `root` or where the data set's repository has it (`data/splits/split-0`); the audio, folders
-    `00` to `99`, in `root` or a folder of it. A track is `00/1234.mp3` or, low-rate, `00/1234.low.mp3`.
+    The table lies in `root` or in `data/splits/split-0`, as in the dataset's repository; the audio, folders `00` to
+    `99`, in `root` or a folder of it. A track is `00/1234.mp3`, or `00/1234.low.mp3` in the low-rate version.
     """
     names = ["autotagging-validation.tsv", "autotagging-train.tsv"]
     homes = [root, root / "splits/split-0", root / "data/splits/split-0"]
@@ -60,85 +62,83 @@ def mtg_jamendo(root: Path, training: bool) -> list[Clip] | None:
         raise DataError(f"{root} has MTG-Jamendo's tables but no folder 00 with audio: unpack the audio into it.")
     low = any((places[0] / "00").glob("*.low.mp3"))
     clips = []
-    for row in table_rows(home / names[training], "PATH", "DURATION"):
+    for _, row in read_table(home / names[training], "PATH", "DURATION"):
         track = places[0] / row["PATH"]
         path = (track.with_suffix(".low.mp3") if low else track).as_posix()
-        starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_PIECE))))
-        clips += [Clip(path, "mtg_jamendo", start * JAMENDO_PIECE, JAMENDO_PIECE) for start in starts]
+        starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_SECONDS))))
+        clips += [TrainingClip(path, "mtg_jamendo", start * JAMENDO_SECONDS, JAMENDO_SECONDS) for start in starts]
     return clips
 
 
-def fsd50k(root: Path, training: bool) -> list[Clip] | None:
-    """The part `train` of `FSD50K.dev_audio` (to choose: `val`), as `FSD50K.ground_truth/dev.csv` splits it.
+def fsd50k(root: Path, training: bool) -> list[TrainingClip] | None:
+    """The part `train` of `FSD50K.dev_audio` (to validate: `val`), according to `FSD50K.ground_truth/dev.csv`.
 
-    Without that table all of it is trained on, as published. `FSD50K.eval_audio` is the test split and not taken.
+    Without that table all of it is trained on, as published. `FSD50K.eval_audio` is the test split and is not used.
     """
     audio, table = root / "FSD50K.dev_audio", root / "FSD50K.ground_truth" / "dev.csv"
     if not audio.is_dir():
         return [] if (root / "FSD50K.eval_audio").is_dir() else None
     if table.is_file():
         wanted = "train" if training else "val"
-        rows = table_rows(table, "fname", "split")
-        paths = [audio / f"{row['fname']}.wav" for row in rows if row["split"] == wanted]
+        rows = read_table(table, "fname", "split")
+        paths = [audio / f"{row['fname']}.wav" for _, row in rows if row["split"] == wanted]
     elif training:
         paths = sorted(audio.glob("*.wav"))
     else:
-        raise DataError(f"{table} is missing, which says what of FSD50K is to choose by: put it there.")
-    return [Clip(path.as_posix(), "fsd50k") for path in paths]
+        raise DataError(f"{table} is missing, which states the validation part of FSD50K: put it there.")
+    return [TrainingClip(path.as_posix(), "fsd50k") for path in paths]
 
 
-def manifest(file: Path, training: bool) -> list[Clip] | None:
-    """Rows of a CSV, TSV or JSON-lines file: `path` (relative to it), and if wanted `start`, `seconds`, `domain`."""
-    if file.suffix not in (".csv", ".tsv", ".jsonl"):
+def manifest(file: Path, training: bool) -> list[TrainingClip] | None:
+    """Rows of a manifest (see `listing.manifest`); a column `domain` states the domain of each."""
+    if file.suffix.lower() not in TABLE_SUFFIXES or file.is_dir():
         return None
-    clips = []
-    for line, row in _json_rows(file) if file.suffix == ".jsonl" else _numbered_rows(file, "path"):
-        try:
-            start, seconds = float(row.get("start") or 0), float(row["seconds"]) if row.get("seconds") else None
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{file}, line {line}: start and seconds must be numbers ({error}).") from error
-        path = file.absolute().parent / row["path"]
-        clips.append(Clip(path.as_posix(), row.get("domain") or file.stem, start, seconds))
-    return clips
+    listed = load_manifest(file)
+    root = Path(listed.root).absolute()
+    return [
+        TrainingClip((root / row.path).as_posix(), row.values.get("domain") or file.stem, row.start, row.seconds)
+        for row in listed.rows
+    ]
 
 
-def folder(root: Path, training: bool) -> list[Clip] | None:
-    """Every audio file below a folder; the data set bears the folder's name."""
+def folder(root: Path, training: bool) -> list[TrainingClip] | None:
+    """Every audio file below a folder; the dataset has the folder's name."""
     if not root.is_dir():
         return None
     name = root.absolute().name
-    return [Clip(path.as_posix(), name) for path in _below(root, AUDIO_SUFFIXES)]
+    return [TrainingClip(path.as_posix(), name) for path in _below(root, AUDIO_SUFFIXES)]
 
 
 READERS: tuple[Reader, ...] = (librispeech, common_voice, mtg_jamendo, fsd50k, manifest, folder)
-"""In the order in which they are asked; the last ones take what no other knows."""
+"""Tried in this order; the last one takes any folder."""
 
 
 def find_clips(
     sources: Sequence[str | Path], *, domains: Sequence[str], default_domain: str, training: bool = True
-) -> list[Clip]:
+) -> list[TrainingClip]:
     """The clips of all sources, each read by the first of `READERS` that knows its layout.
 
     Args:
-        sources: Roots of data sets, folders, manifests.
-        domains: Where given, a clip belongs to the innermost folder of its path that bears one of these names,
-            else to its data set if that is one of them, else to `default_domain`. Without any it belongs to its
-            data set.
-        default_domain: See there.
-        training: The data sets' training parts; else those to choose by.
+        sources: Roots of datasets, folders, manifests.
+        domains: Names of domains. A clip is of the innermost folder in its path that has one of these names, else of
+            its dataset if that is one of them, else of `default_domain`. If empty, every clip is of its dataset.
+        default_domain: See `domains`.
+        training: Take the datasets' training parts; False: their validation parts.
 
     Raises:
         DataError: a source is missing or holds no audio.
     """
-    clips: dict[Clip, None] = {}  # in order, each once
+    clips: dict[TrainingClip, None] = {}  # in order, each once
     for source in map(Path, sources):
         read = ((reader, reader(source, training)) for reader in READERS) if source.exists() else iter(())
         reader, found = next(((reader, found) for reader, found in read if found is not None), (None, None))
         if reader is None or found is None:
-            raise DataError(f"{source} is neither a folder nor a manifest (.csv, .tsv, .jsonl): give one of them.")
+            raise DataError(
+                f"{source} is neither a folder nor a manifest ({', '.join(TABLE_SUFFIXES)}): give one of them."
+            )
         name = reader.__name__
         if not found:
-            part = "to train on" if training else "to choose by"
+            part = "to train on" if training else "to validate with"
             raise DataError(f"{source}, read as {name}, has no audio {part}: name the folder that has it.")
         logger.info("%s: read as %s, %d clips", source, name, len(found))
         for clip in found:
@@ -146,7 +146,7 @@ def find_clips(
     return list(clips)
 
 
-def _domain(clip: Clip, domains: Sequence[str], default: str) -> str:
+def _domain(clip: TrainingClip, domains: Sequence[str], default: str) -> str:
     if not domains:
         return clip.domain
     folders = reversed(Path(clip.path).parts[:-1])
@@ -155,39 +155,3 @@ def _domain(clip: Clip, domains: Sequence[str], default: str) -> str:
 
 def _below(root: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(map(Path, files_below(root, suffixes)))
-
-
-def table_rows(table: Path, *needed: str) -> Iterator[dict[str, Any]]:
-    """Values of a TSV (which quotes nothing) or CSV, as its header names the columns."""
-    return (row for _, row in _numbered_rows(table, *needed))
-
-
-def _numbered_rows(table: Path, *needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same with the number of each line."""
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        if table.suffix == ".tsv":
-            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        else:
-            rows = csv.DictReader(file)
-        missing = [name for name in needed if name not in (rows.fieldnames or [])]
-        if missing:
-            raise DataError(f"{table} has no column {missing[0]!r}; its header is {rows.fieldnames}.")
-        for row in rows:
-            if empty := [name for name in needed if not row[name]]:
-                raise DataError(f"{table}, line {rows.line_num}, has no {empty[0]}: give it one, or remove the line.")
-            yield rows.line_num, row
-
-
-def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same of JSON lines, each with a path; blank ones are passed over."""
-    with open(file, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file}, line {number}, is not JSON ({error.msg}): repair or remove it.") from error
-            if not (isinstance(row, dict) and isinstance(row.get("path"), str) and row["path"]):
-                raise DataError(f"{file}, line {number}, has no path: give it one, or remove the line.")
-            yield number, row

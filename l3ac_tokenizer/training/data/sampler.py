@@ -1,6 +1,6 @@
-"""The endless stream of training items, and the batches that worker processes make of it.
+"""`CropSampler`: an endless sequence of random crops, and batches of them from worker processes.
 
-Item i is a function of (seed, i) alone: a resumed run, and one on more processes, sees what any other would have seen.
+Item i is a function of (seed, i) alone, so a resumed run, or one with more processes, sees the same items.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...audio import AudioError
+from ...listing.errors import DataError
 from ..config import Augment
 from . import augment
 from .augment import Samples
-from .corpus import Clip, Corpus, DataError
+from .corpus import Corpus, TrainingClip
 
 ATTEMPTS = 8
-"""Other clips of the domain that are tried in the place of one that cannot be used."""
+"""Number of other clips of the domain that are tried instead of one that cannot be used."""
 
 SHORTEST_CYCLE = 60
-"""Items after which the turns of the domains may begin anew."""
+"""Smallest number of items after which the turns of the domains repeat."""
 LONGEST_CYCLE = 100_000
 SHARE_TOLERANCE = 1 / 8
-"""How far, as a part of its share, a domain's turns in a cycle may be off it."""
+"""Relative tolerance of a domain's sampling share in a cycle."""
 
 SECONDS_TO_SAVE = 15
-"""How long workers outlive a SIGTERM."""
+"""Time that workers outlive a SIGTERM."""
 
 
 class WorkerDied(DataError):
@@ -39,7 +40,7 @@ class WorkerDied(DataError):
 
 
 class Request(NamedTuple):
-    """What the stream is asked for: the items of one micro-batch of one process."""
+    """Request for the items of one micro-batch of one process."""
 
     phase: int
     first: int
@@ -55,27 +56,29 @@ class Batch(NamedTuple):
     samples: Tensor
     """(B, 1, T) float32 in [-1, 1]."""
     unusable: list[str]
-    """Why clips were skipped on the way."""
+    """Reasons why clips were skipped."""
 
 
-class BatchStream:
+class CropSampler:
     """Random crops whose domains take turns in fixed shares.
 
-    Within a domain every clip comes once before any comes again. Clips shorter than a crop are padded with zeros to it;
-    the published training pads to the longest item of the batch.
+    Within a domain every clip comes once before any comes again. Clips shorter than a crop are zero-padded to its
+    length; the published training pads to the longest item of the batch.
 
     Args:
         corpus: Reads the clips.
-        clips: All that may be drawn.
-        shares: Share of each domain; empty: equal shares of all domains that there are.
+        clips: Clips to draw from.
+        shares: Share of each domain; empty: equal shares of all domains of the clips.
         options: Augmentation.
-        seed: Of the order, the crops and the augmentation.
+        seed: Determines the order, the crops and the augmentation.
 
     Raises:
-        DataError: a domain with a share has no clip, or too small a share for a turn; no domain has one.
+        DataError: a domain with a share has no clips or too small a share, or no domain has a share.
     """
 
-    def __init__(self, corpus: Corpus, clips: Sequence[Clip], shares: Mapping[str, float], options: Augment, seed: int):
+    def __init__(
+        self, corpus: Corpus, clips: Sequence[TrainingClip], shares: Mapping[str, float], options: Augment, seed: int
+    ):
         self.corpus = corpus
         self.options = options
         self.seed = seed
@@ -83,7 +86,7 @@ class BatchStream:
         self.domains = [name for name, share in shares.items() if share > 0]
         if not self.domains:
             raise DataError("No audio is left to train on: hold out less of it, or give a domain a share above 0.")
-        by_domain: dict[str, list[Clip]] = {name: [] for name in self.domains}
+        by_domain: dict[str, list[TrainingClip]] = {name: [] for name in self.domains}
         for clip in clips:
             if clip.domain in by_domain:
                 by_domain[clip.domain].append(clip)
@@ -100,7 +103,7 @@ class BatchStream:
         self._order = functools.lru_cache(maxsize=2 * len(self.domains))(self._permutation)
 
     def __getitem__(self, request: Request) -> Batch:
-        """The batch of a request: a map from requests to batches is what PyTorch's loader wants."""
+        """The batch of a request; a mapping from requests to batches is a dataset for PyTorch's DataLoader."""
         unusable: list[str] = []
         items = [
             self.item(index, request.length, unusable) for index in range(request.first, request.first + request.size)
@@ -108,12 +111,12 @@ class BatchStream:
         return Batch(request, torch.from_numpy(np.stack(items)[:, None]), unusable)
 
     def item(self, index: int, length: int, unusable: list[str]) -> Samples:
-        """Item `index` of the stream, (length,) float32 in [-1, 1]; why clips were skipped goes to `unusable`."""
+        """Item `index`, (length,) float32 in [-1, 1]; reasons why clips were skipped are appended to `unusable`."""
         rng = np.random.default_rng((self.seed, index))
         audio = self._crop(self.clip(index), length, rng, unusable)
         options = self.options
         if options.equalise_db:
-            audio = augment.equalise(audio, options.equalise_db, rng)
+            audio = augment.equalize(audio, options.equalise_db, rng)
         if options.mix_probability and rng.random() < options.mix_probability:
             others = self.clips[rng.integers(len(self.clips))]
             other = self._crop(others[rng.integers(len(others))], length, rng, unusable)
@@ -124,7 +127,7 @@ class BatchStream:
         """The domain of item `index`."""
         return self.domains[self._turns[index % len(self._turns)]]
 
-    def clip(self, index: int) -> Clip:
+    def clip(self, index: int) -> TrainingClip:
         """The clip of item `index`."""
         cycle, turn = divmod(index, len(self._turns))
         domain = int(self._turns[turn])
@@ -135,13 +138,13 @@ class BatchStream:
     def _permutation(self, domain: int, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, domain, epoch)).permutation(len(self.clips[domain]))
 
-    def _crop(self, clip: Clip, length: int, rng: np.random.Generator, unusable: list[str]) -> Samples:
-        """A levelled random crop of exactly `length` samples, its speed changed, of the clip or one in its place."""
+    def _crop(self, clip: TrainingClip, length: int, rng: np.random.Generator, unusable: list[str]) -> Samples:
+        """A leveled random crop of exactly `length` samples, its speed changed, of the clip or of a substitute."""
         speed = augment.draw_speed(self.options, rng)
         others = self.clips[self.domains.index(clip.domain)]
         for _ in range(1 + ATTEMPTS):
             try:
-                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, levelled=self.options.levelled)
+                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, leveled=self.options.levelled)
             except (AudioError, OSError) as error:
                 unusable.append(str(error).rstrip(". "))
                 clip = others[rng.integers(len(others))]
@@ -153,13 +156,14 @@ class BatchStream:
 
 
 def _turns(shares: Mapping[str, float]) -> np.ndarray:
-    """Domain of each place in a cycle, as evenly spread as the shares allow (smooth weighted round-robin).
+    """Domain of each position in a cycle, as evenly spread as the shares allow (smooth weighted round-robin).
 
-    The cycle is a multiple of the number of domains, which gives equal shares exactly, and long enough for all shares.
+    The length of the cycle is a multiple of the number of domains, so that equal shares are exact, and large enough
+    for the smallest share.
     """
     wanted = np.array(list(shares.values()), dtype=np.float64)
     wanted /= wanted.sum()
-    credit = np.zeros_like(wanted)  # turns that a domain should have had, less those that it had
+    credit = np.zeros_like(wanted)  # turns due to a domain, minus those it has had
     turns: list[int] = []
     while (
         len(turns) < SHORTEST_CYCLE
@@ -179,41 +183,42 @@ def _turns(shares: Mapping[str, float]) -> np.ndarray:
 
 
 def batches(
-    stream: BatchStream, requests: Iterable[Request], *, workers: int, pin: bool
+    sampler: CropSampler, requests: Iterable[Request], *, workers: int, pin: bool
 ) -> Generator[Batch, None, None]:
-    """The batches of endless `requests`, in order; with workers some of them are made ahead.
+    """The batches of endless `requests`, in order; workers prepare some of them in advance.
 
     Raises:
-        WorkerDied: a worker died; DataError: one was raised in it; neither before the next batch is asked for.
+        WorkerDied: a worker died; raised when the next batch is taken.
+        DataError: it was raised in a worker; the same.
     """
     loader: DataLoader[Any] = DataLoader(
-        stream,  # type: ignore[arg-type]  # a map without length
+        sampler,  # type: ignore[arg-type]  # a mapping without length
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]  # gets a whole batch
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # receives a whole batch
         pin_memory=pin,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    made = iter(loader)
-    # The loader's handler raises wherever this process is when a worker dies, inside an update or the garbage collector
-    # too. Without it the death is noticed when batches run out.
+    loaded = iter(loader)
+    # The loader's handler raises wherever this process is when a worker dies, even inside an update or the garbage
+    # collector. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     failure: DataError | None = None
     try:
-        yield from made
+        yield from loaded
     except DataError as error:
         failure = error.with_traceback(None)
     except (ConnectionError, EOFError, RuntimeError) as error:
-        # The first two: it died while it handed over a batch, and does not yet count as dead.
+        # The first two: a worker died while it handed over a batch, and does not yet count as dead.
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         reason = str(error).strip().rstrip(".") or type(error).__name__
         failure = WorkerDied(f"A process that reads audio died ({reason})")
     finally:
-        del made  # ends the workers, and must be before that handler is back
+        del loaded  # ends the workers, which must happen before the handler is restored
         signal.signal(signal.SIGCHLD, handler)
-    if failure is not None:  # not in the clauses above: the frames of an error keep the workers while it is held
+    if failure is not None:  # not in the clauses above: the frames of an error keep the workers alive while it is held
         raise failure
 
 
@@ -223,6 +228,6 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A batch system signals every process of a job: the main one still needs its workers until it has saved.
+    # A batch system signals every process of a job, but the main one needs its workers until it has saved.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a forked process has the handlers of its parent
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from l3ac_tokenizer.listing.layouts import ljspeech_transcripts
 from l3ac_tokenizer.speechbrain.manifests import (
     Utterance,
     audio_by_id,
@@ -75,11 +76,8 @@ def read_corpus(data_folder: str) -> Iterator[tuple[str, Path | None, str, str]]
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: give the folder of LJSpeech-1.1 as --data_folder.")
     audio = audio_by_id(wavs)
-    for line in metadata.read_text("utf-8").splitlines():
-        name, _, rest = line.partition("|")
-        if name:
-            texts = [text.strip() for text in rest.split("|")]
-            yield name, audio.get(name), Path(data_folder).resolve().name, texts[-1] or texts[0]
+    for name, text in ljspeech_transcripts(Path(data_folder)).items():
+        yield name, audio.get(name), Path(data_folder).resolve().name, (text or "").strip()
 
 
 def split_rows(rows: Sequence[Utterance], split: str, split_ratio: Sequence[float], seed: int) -> list[list[Utterance]]:

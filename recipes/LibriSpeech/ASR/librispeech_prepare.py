@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from l3ac_tokenizer.listing.layouts import librispeech_speaker, librispeech_transcripts
 from l3ac_tokenizer.speechbrain.manifests import (
     Utterance,
     audio_by_id,
@@ -66,15 +67,13 @@ def read_split(data_folder: str, split: str) -> Iterator[tuple[str, Path | None,
     Raises:
         FileNotFoundError: The subset is missing.
     """
-    transcripts = sorted(Path(data_folder, split).glob("*/*/*.trans.txt"))
-    if not transcripts:
+    chapters = sorted({transcript.parent for transcript in Path(data_folder, split).glob("*/*/*.trans.txt")})
+    if not chapters:
         raise FileNotFoundError(
             f"{Path(data_folder, split)} has no SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: give the folder that holds "
             f"the subset {split} of LibriSpeech as --data_folder, or other subsets."
         )
-    for transcript in transcripts:
-        audio = audio_by_id(transcript.parent)
-        for line in transcript.read_text("utf-8").splitlines():
-            name, _, text = line.partition(" ")
-            if name:
-                yield name, audio.get(name), name.partition("-")[0], text.strip().upper()
+    for chapter in chapters:
+        audio = audio_by_id(chapter)
+        for name, text in librispeech_transcripts(chapter).items():
+            yield name, audio.get(name), librispeech_speaker(name), text.strip().upper()

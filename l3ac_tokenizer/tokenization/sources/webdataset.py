@@ -1,7 +1,7 @@
-"""WebDataset shards: tar files whose members of one name are one sample.
+"""WebDataset shards: tar files in which members with the same name form one sample.
 
-Nothing is extracted: one pass over the headers notes where each member's bytes lie, and these are read from there.
-Names of members are labels only, never paths of this machine; links and devices are passed over.
+Nothing is extracted: one pass over the headers notes the position of each member's bytes, which are later read from
+there. Names of members are labels only, never paths on this machine; links and devices are skipped.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ..audio import AUDIO_SUFFIXES
-from .errors import CorpusError
-from .sources import Record, renamed
+from ...audio import AUDIO_SUFFIXES
+from ...listing.columns import renamed
+from ...listing.errors import DataError
+from .base import Record
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
 
 
 class TarSource:
-    """Samples of tar files, from an index of them (see `open_tars`).
+    """Samples of tar files, from an index made by `open_tars`.
 
-    Columns: `text`, `speaker` and `language`, from `.txt` and `.json` members.
+    Its columns are `text`, `speaker` and `language`, taken from `.txt` and `.json` members.
     """
 
     kind = "WebDataset"
-    columns = {name: pa.string() for name in _KNOWN}  # noqa: RUF012 - never changed
+    columns = {name: pa.string() for name in _KNOWN}  # noqa: RUF012 - constant
 
     def __init__(self, files: Sequence[str], index: pa.Table) -> None:
         self.files = [os.path.abspath(file) for file in files]
@@ -40,7 +41,7 @@ class TarSource:
         return self._index.num_rows
 
     def digest(self) -> str:
-        """SHA-256 over the names and sizes of the files and the places of their members."""
+        """SHA-256 over the names and sizes of the files and the positions of their members."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(json.dumps([os.path.basename(file), os.path.getsize(file)]).encode())
@@ -49,7 +50,7 @@ class TarSource:
         return digest.hexdigest()
 
     def records(self, start: int, stop: int) -> Iterator[Record]:
-        """The samples from `start` up to `stop`, counted over all files."""
+        """The samples from `start` up to, not including, `stop`, counted over all files."""
         opened: tuple[int, BinaryIO] | None = None
         try:
             for row in self._index.slice(start, stop - start).to_pylist():
@@ -73,15 +74,20 @@ class TarSource:
             if row["text"] is not None:
                 columns["text"] = _bytes(file, row["text"]).decode("utf-8").strip()
         except ValueError as error:
-            return Record(row["key"], b"", path, error=f"{path} has texts that cannot be read ({error}): repair them.")
+            return Record(
+                row["key"],
+                b"",
+                path,
+                error=f"{path} has a text or JSON member that cannot be read ({error}): repair it.",
+            )
         return Record(row["key"], _bytes(file, row["audio"]), path, columns)
 
 
 def open_tars(files: Sequence[str]) -> TarSource:
-    """The samples of tar files, in their order; a damaged file gives what lies before the damage and one failure.
+    """The samples of tar files, in order; a damaged file gives the samples before the damage and one failure.
 
     Raises:
-        CorpusError: there are no samples with audio.
+        DataError: there are no samples with audio.
         OSError: a file cannot be read.
     """
     member = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
@@ -98,12 +104,12 @@ def open_tars(files: Sequence[str]) -> TarSource:
     rows = [row for number, file in enumerate(files) for row in _samples(number, file)]
     if not any(row.get("audio") for row in rows):
         reason = next((f" ({row['error']})" for row in rows if row.get("error")), "")
-        raise CorpusError(f"{files[0]} and those after it hold no audio{reason}: check what is in them.")
+        raise DataError(f"{files[0]} and the tar files after it hold no audio{reason}: check their contents.")
     return TarSource(files, pa.Table.from_pylist(rows, schema=schema))
 
 
 def _samples(number: int, path: str) -> Iterator[dict[str, Any]]:
-    """One row of the index for each sample of a file; consecutive members of one name are one sample."""
+    """One row of the index for each sample of a file, that is, for consecutive members with the same name."""
     sample: dict[str, Any] = {}
     damage = None
     try:
@@ -124,10 +130,10 @@ def _samples(number: int, path: str) -> Iterator[dict[str, Any]]:
             if sample.get("audio"):
                 yield sample
             if not _ends_well(path, tar.offset):
-                damage = "it breaks off, or is overwritten, after that"
+                damage = "it ends there without an end mark, or is overwritten"
     except tarfile.TarError as error:
         if sample.get("audio"):
-            yield sample  # its bytes may be cut off; reading the audio tells
+            yield sample  # its bytes may be cut off, which reading the audio will show
         damage = str(error)
     if damage is not None:
         after = f"after {sample['key']}" if "key" in sample else "at its beginning"
@@ -136,14 +142,14 @@ def _samples(number: int, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _slot(kind: str) -> str | None:
-    """What a member with this suffix is to us."""
+    """Column of the index for a member with this suffix; None: unused."""
     if f".{kind.rpartition('.')[2]}" in AUDIO_SUFFIXES:
         return "audio"
     return "text" if kind in _TEXT_SUFFIXES else "json" if kind == "json" else None
 
 
 def _ends_well(path: str, offset: int) -> bool:
-    """Whether the block at which reading ended is the zeros that end an archive; tarfile does not tell."""
+    """Whether reading ended at the block of zeros that ends an archive, which tarfile does not check."""
     with open(path, "rb") as file:
         file.seek(offset - tarfile.BLOCKSIZE if offset >= os.path.getsize(path) else offset)
         block = file.read(tarfile.BLOCKSIZE)

@@ -1,8 +1,8 @@
-"""The output folder: one run at a time, shards that are whole or not there, and a manifest of what is done.
+"""Output folder of a job: locked by one run at a time, with complete shards only, and a manifest of the finished ones.
 
-`manifest.jsonl` has the job in its first line and one line for each finished shard. A shard is written under a
-temporary name, renamed, and only then noted, each step forced to disk: whatever moment a run is killed at, what the
-manifest says is there is there, and what it does not say is made again.
+`manifest.jsonl` has the job in its first line and then a line for each finished shard. A shard is written under a
+temporary name, renamed, and only then entered in the manifest, each step forced to disk. So whenever a run is killed,
+every shard in the manifest exists, and every other one is made again.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import atomic_write
+from ..files import atomic_write, explained, make_folder
+from .arrow import shard_schema
 from .errors import CorpusError
-from .job import Job, file_name
-from .table import shard_schema
+from .spec import Job, shard_name
 
 MANIFEST, SUMMARY, FAILURES, LOCK = "manifest.jsonl", "summary.json", "failures.jsonl", ".lock"
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """A line of the manifest: one finished shard.
+    """A finished shard: one line of the manifest.
 
     Attributes:
         shard: its number.
-        rows: clips in it.
-        num_samples: their samples in all.
-        num_ids: their ids in all.
+        rows: number of its clips.
+        num_samples: total number of their samples.
+        num_ids: total number of their ids.
         bytes: size of its file.
-        sha256: of its file.
-        seconds: time from the shard before it to this one.
-        failures: id, path and reason of each clip that is missing.
+        sha256: hexadecimal digest of its file.
+        seconds: time since the previous shard.
+        failures: id, path and reason of each clip that could not be encoded.
     """
 
     shard: int
@@ -57,17 +57,13 @@ class ShardEntry:
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process; the system lets go of it however the process ends.
+    """Lock a folder, created if necessary, for this process; the system unlocks it however the process ends.
 
     Raises:
-        CorpusError: another run holds it.
-        OSError: it cannot be made.
+        CorpusError: another run has locked it.
+        OSError: it cannot be created.
     """
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise type(error)(f"cannot make the folder {folder}: {reason}; choose another output.") from error
+    make_folder(folder)
     lock = filelock.FileLock(os.path.join(folder, LOCK))
     try:
         lock.acquire(timeout=0)
@@ -79,13 +75,13 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         lock.release()
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> tuple[Job | None, dict[int, ShardEntry]]:
-    """The job and the finished shards of a folder; None where no run has begun in it.
+def read_shard_manifest(folder: str | os.PathLike[str]) -> tuple[Job | None, dict[int, ShardEntry]]:
+    """The job and the finished shards of a folder; None where no run has started in it.
 
-    A last line without an end, which a killed run may leave, counts for nothing.
+    An unfinished last line, which a killed run may leave, is ignored.
 
     Raises:
-        CorpusError: the manifest is damaged, or of something else.
+        CorpusError: the manifest is damaged, or the file is something else.
     """
     path = Path(folder) / MANIFEST
     if not path.exists():
@@ -105,22 +101,22 @@ def read_manifest(folder: str | os.PathLike[str]) -> tuple[Job | None, dict[int,
 
 
 class OutputFolder:
-    """A folder that a job's shards are written to, under its lock.
+    """Folder to which a job's shards are written; the caller holds its lock.
 
     Attributes:
         path: of the folder.
-        job: what is written.
-        entries: finished shards.
+        job: being written.
+        entries: finished shards by number.
     """
 
     def __init__(self, path: str | os.PathLike[str], job: Job, columns: Mapping[str, pa.DataType]) -> None:
         self.path = Path(path)
         self.job = job
         self.entries: dict[int, ShardEntry] = {}
-        self._schema = shard_schema(columns, job.facts)
+        self._schema = shard_schema(columns, job.metadata)
 
     def prepare(self) -> None:
-        """Find out what is done, and clear away what a killed run left.
+        """Find the finished shards, and remove the remains of a killed run.
 
         Raises:
             CorpusError: the folder holds another job, or shards without a manifest.
@@ -129,41 +125,41 @@ class OutputFolder:
         for name in os.listdir(self.path):
             if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name):
                 (self.path / name).unlink()
-        begun, entries = read_manifest(self.path)
-        if begun is None:
+        previous, entries = read_shard_manifest(self.path)
+        if previous is None:
             if any(self.path.glob("shard-*.parquet")):
                 raise CorpusError(f"{self.path} holds shards and no {MANIFEST}: choose another output.")
             with atomic_write(self.path / MANIFEST) as file:
                 file.write(self.job.to_json().encode() + b"\n")
                 _to_disk(file)
             return
-        differences = begun.differences(self.job)
+        differences = previous.differences(self.job)
         if differences:
             raise CorpusError(
-                f"{self.path} was begun with something else: {'; '.join(differences)}; give what it was begun with, "
+                f"{self.path} was started with other values: {'; '.join(differences)}; use those it was started with, "
                 "or choose another output."
             )
-        _cut_torn_line(self.path / MANIFEST)
-        self.entries = {shard: entry for shard, entry in entries.items() if self._is_there(entry)}
+        _cut_unfinished_line(self.path / MANIFEST)
+        self.entries = {shard: entry for shard, entry in entries.items() if self._exists(entry)}
 
     def pending(self) -> list[int]:
-        """Shards that are not done."""
+        """Numbers of the shards that are not finished."""
         return [shard for shard in self.job.shards() if shard not in self.entries]
 
     def commit(self, shard: int, table: pa.Table, seconds: float) -> None:
-        """Write a shard from its rows in order, failed ones included, and note it.
+        """Write a shard from its rows in order, failed ones included, and enter it in the manifest.
 
         Raises:
-            OSError: the disk is full, or cannot be written otherwise; nothing is noted.
+            OSError: the disk is full, or cannot be written for another reason; the manifest is unchanged.
         """
         failed = table.filter(table["error"].is_valid()).select(["id", "path", "error"]).to_pylist()
         kept = table.filter(table["error"].is_null()).select(self._schema.names)
         kept = pa.Table.from_arrays(kept.columns, schema=self._schema)
-        target = self.path / file_name(shard)
+        target = self.path / shard_name(shard)
         with self._resumable(), atomic_write(target) as file:
             pq.write_table(kept, file, compression="zstd")
             _to_disk(file)
-        self._note(
+        self._enter(
             ShardEntry(
                 shard=shard,
                 rows=kept.num_rows,
@@ -177,12 +173,12 @@ class OutputFolder:
         )
 
     def adopt(self, shard: Path, entry: ShardEntry) -> None:
-        """Take over a finished shard of another folder, as a link where the disk is the same, and note it.
+        """Link a finished shard of another folder, or copy it from another disk, and enter it in the manifest.
 
         Raises:
-            OSError: the disk is full, or cannot be written otherwise; nothing is noted.
+            OSError: the disk is full, or cannot be written for another reason; the manifest is unchanged.
         """
-        target = self.path / file_name(entry.shard)
+        target = self.path / shard_name(entry.shard)
         with self._resumable():
             target.unlink(missing_ok=True)
             try:
@@ -191,19 +187,19 @@ class OutputFolder:
                 with atomic_write(target) as file, open(shard, "rb") as source:
                     shutil.copyfileobj(source, file)
                     _to_disk(file)
-        self._note(entry)
+        self._enter(entry)
 
-    def _note(self, entry: ShardEntry) -> None:
+    def _enter(self, entry: ShardEntry) -> None:
         with self._resumable():
             _append_line(self.path / MANIFEST, json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
         self.entries[entry.shard] = entry
 
     def failures(self) -> list[dict[str, str]]:
-        """Clips that are missing from the finished shards, in the order of the source."""
+        """Clips of the finished shards that could not be encoded, in the order of the source."""
         return [failure for _, entry in sorted(self.entries.items()) for failure in entry.failures]
 
     def write_summary(self) -> dict[str, Any]:
-        """Write `summary.json` and `failures.jsonl` about what is done, and return the summary.
+        """Write `summary.json` and `failures.jsonl` of the finished shards, and return the summary.
 
         Raises:
             OSError: they cannot be written.
@@ -218,26 +214,26 @@ class OutputFolder:
                     file.write("".join(f"{line}\n" for line in lines).encode())
         return summary
 
-    def _is_there(self, entry: ShardEntry) -> bool:
-        path = self.path / file_name(entry.shard)
+    def _exists(self, entry: ShardEntry) -> bool:
+        path = self.path / shard_name(entry.shard)
         return path.exists() and path.stat().st_size == entry.bytes
 
     @contextlib.contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Say of a failed write that nothing finished is lost."""
+        """Add to the error of a failed write that no finished shard is lost."""
         try:
             yield
         except OSError as error:
             done = f"{len(self.entries)} of {len(self.job.shards())} shards are done"
-            raise type(error)(f"{error} {done}; the same command goes on from there.") from error
+            raise type(error)(f"{error} {done}; the same command resumes from there.") from error
 
 
 def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
-    """What `summary.json` says of a job's finished shards."""
+    """Summary of a job's finished shards, as in `summary.json`."""
     num_samples = sum(entry.num_samples for entry in entries.values())
     num_ids = sum(entry.num_ids for entry in entries.values())
     seconds = sum(entry.seconds for entry in entries.values())
-    audio = num_samples / job.facts.sampling_rate
+    audio = num_samples / job.metadata.sampling_rate
     return {
         "complete": len(entries) == len(job.shards()),
         "clips": sum(entry.rows for entry in entries.values()),
@@ -249,13 +245,13 @@ def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
         "seconds": seconds,
         "shards": len(entries),
         "corpus": {"kind": job.kind, "clips": job.source_rows, "digest": job.source_digest},
-        **asdict(job.facts),
-        "levels": list(job.facts.levels),
+        **asdict(job.metadata),
+        "levels": list(job.metadata.levels),
     }
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -264,22 +260,21 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def _append_line(path: Path, line: bytes) -> None:
-    """Add a line and force it to disk, or leave the file as it was."""
-    with open(path, "ab", buffering=0) as file:
+    """Append a line and force it to disk, or leave the file as it was."""
+    with explained(f"cannot write {path}", "free some space"), open(path, "ab", buffering=0) as file:
         end = file.tell()
         try:
             while line:
                 line = line[file.write(line) :]
             _to_disk(file)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 file.truncate(end)
-            reason = (error.strerror or str(error)).lower()
-            raise type(error)(f"cannot write {path}: {reason}; free some place.") from error
+            raise
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Remove a last line without an end, which a run killed in the middle of it left."""
+def _cut_unfinished_line(path: Path) -> None:
+    """Remove an unfinished last line, which a run left that was killed while writing it."""
     with open(path, "r+b") as file:
         file.truncate(file.read().rfind(b"\n") + 1)
 

@@ -1,7 +1,7 @@
 """Rows of a tokenized corpus as Arrow tables.
 
-Between workers and the writer a table has one row for each record of the source, failed ones included, with the
-columns `row` (its number there) and `error`; a shard on disk has neither.
+On the way from workers to the writer a table has one row for each record of the source, failed ones included, with the
+columns `row` (its number in the source) and `error`. A shard on disk has neither.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from .encoding import ClipEncoder, EncodedClip
-from .job import METADATA_KEY, Facts
-from .sources import Record, Source
+from ..inference import EncodedClip
+from .encoding import ClipEncoder
+from .sources.base import Record
+from .spec import METADATA_KEY, CorpusMetadata
 
 
 def ids_type(split: int) -> pa.DataType:
@@ -22,43 +23,28 @@ def ids_type(split: int) -> pa.DataType:
     return pa.list_(pa.int32() if split == 1 else pa.list_(pa.int32(), split))
 
 
-def shard_schema(columns: Mapping[str, pa.DataType], facts: Facts) -> pa.Schema:
-    """The schema of a shard: our columns, then those carried along; the facts as metadata."""
+def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -> pa.Schema:
+    """The schema of a shard: our columns, those carried along, and the corpus' metadata."""
     return pa.schema(
         [
             ("id", pa.string()),
-            ("ids", ids_type(facts.split)),
+            ("ids", ids_type(metadata.split)),
             ("num_samples", pa.int64()),
             ("sampling_rate", pa.int32()),
             ("path", pa.string()),
             *columns.items(),
         ],
-        metadata={METADATA_KEY: facts.to_json()},
+        metadata={METADATA_KEY: metadata.to_json()},
     )
-
-
-class WindowEncoder:
-    """Encodes ranges of a source: the whole work of a worker, and all that is sent to it."""
-
-    def __init__(self, source: Source, encoder: ClipEncoder) -> None:
-        self.source = source
-        self.encoder = encoder
-
-    def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
-        """The records `start` … `stop` as a table between workers and the writer."""
-        records = list(self.source.records(start, stop))
-        table = encode_records(records, self.source.columns, self.encoder, rank)
-        return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
 
 
 def encode_records(
     records: Sequence[Record], columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
 ) -> pa.Table:
-    """One row for each record: our columns, those carried along, and `error`."""
+    """A table with one row for each record: our columns, those carried along, and `error`."""
     sound = [record for record in records if record.error is None]
     encoded = iter(encoder([record.audio for record in sound], [record.path for record in sound], rank))
-    failed = np.empty(0, dtype=np.int32)
-    clips = [next(encoded) if record.error is None else EncodedClip(failed, 0, record.error) for record in records]
+    clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
     rate = encoder.model.config.sampling_rate
     return pa.table(
         {
@@ -79,7 +65,9 @@ def encode_records(
 def ids_array(all_ids: Sequence[np.ndarray], split: int) -> pa.ListArray:
     """The ids (N,) or (N, split) of each clip as an Arrow array of `ids_type`."""
     offsets = np.cumsum([0, *map(len, all_ids)], dtype=np.int32)
-    values: pa.Array = pa.array(np.concatenate([np.empty(0, np.int32), *(ids.reshape(-1) for ids in all_ids)]))
+    values: pa.Array = pa.array(
+        np.concatenate([np.empty(0, np.int32), *(ids.reshape(-1).astype(np.int32) for ids in all_ids)])
+    )
     if split > 1:
         values = pa.FixedSizeListArray.from_arrays(values, split)
     return pa.ListArray.from_arrays(offsets, values)

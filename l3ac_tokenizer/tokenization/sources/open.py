@@ -1,42 +1,46 @@
-"""From a path or a name to its source."""
+"""`open_source`: the source that a path or a dataset name stands for."""
 
 from __future__ import annotations
 
 import os
 
-from ..files import files_below
-from .errors import CorpusError
-from .hub_dataset import open_hub
-from .layouts import open_layout
-from .manifests import open_manifest
+from ...files import files_below
+from ...listing.errors import DataError
+from ...listing.table import TABLE_SUFFIXES
+from .audio_folder import open_audio_folder
+from .base import Source
+from .datasets import open_hub
+from .manifest import open_manifest
 from .parquet import ParquetSource
-from .sources import Source
 from .webdataset import open_tars
 
 
 def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "train") -> Source:
-    """The source that a path or a name stands for.
+    """Open audio to tokenize, recognized by its name and contents.
 
-    A folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognised), of Parquet files or of tar
-    shards; one such file; a manifest (`.jsonl`, `.csv`, `.tsv`); or else the name of a dataset on the hub, with the
-    configuration and split to take of it.
+    Args:
+        corpus: a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognized), of Parquet files or of
+            tar shards; one such file; a manifest (`.json`, `.jsonl`, `.ndjson`, `.csv`, `.tsv`); or else the name of a
+            dataset on the hub.
+        hub_config: configuration of a hub dataset.
+        hub_split: its split.
 
     Raises:
-        CorpusError: it is none of these, or holds nothing to read.
+        DataError: it is none of these, or holds no audio.
         OSError: it cannot be read.
     """
     if os.path.isdir(corpus):
         return _open_folder(corpus)
     suffix = os.path.splitext(corpus)[1].lower()
     if os.path.exists(corpus):
-        if suffix in (".jsonl", ".ndjson", ".csv", ".tsv"):
+        if suffix in TABLE_SUFFIXES:
             return open_manifest(corpus)
         if suffix == ".parquet":
             return ParquetSource([corpus])
         if suffix == ".tar":
             return open_tars([corpus])
-        raise CorpusError(
-            f"{corpus} is no corpus that is known by its name: give a folder, a .jsonl, .csv or .tsv manifest, a "
+        raise DataError(
+            f"{corpus} has a suffix that is not known: give a folder, a manifest (.jsonl, .json, .csv or .tsv), a "
             ".parquet file or a .tar shard."
         )
     if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
@@ -51,4 +55,4 @@ def _open_folder(folder: str) -> Source:
             return ParquetSource(files)
         if files:
             return open_tars(files)
-    return open_layout(folder)
+    return open_audio_folder(folder)

@@ -1,4 +1,4 @@
-"""What is done with a tokenized corpus: merging, the array to memory-map, statistics."""
+"""Finished corpora: merging, the array to memory-map, reading, statistics."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 from l3ac_tokenizer.codebook_usage import usage
 from l3ac_tokenizer.quantization import join_ids, split_ids
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
-from l3ac_tokenizer.tokenization.corpus import TokenizedCorpus
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.job import Options
 from l3ac_tokenizer.tokenization.merge import merge_corpora
 from l3ac_tokenizer.tokenization.npy_index import write_npy_index
+from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 from l3ac_tokenizer.tokenization.statistics import corpus_statistics, count_ids
 
 from .corpora import LENGTHS, rows_of
@@ -27,18 +27,18 @@ from .test_faults import dying_at, in_child
 
 @pytest.fixture
 def whole(tiny_model, corpus, tmp_path):
-    """What one job writes."""
+    """The output of one job."""
     (corpus / "004.flac").write_text("a failure")
-    tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "whole", Options(shard_rows=2))
+    tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "whole", TokenizationOptions(shard_rows=2))
     return tmp_path / "whole"
 
 
 @pytest.fixture
 def parts(tiny_model, corpus, whole, tmp_path):
-    """What three jobs write."""
+    """The outputs of three jobs."""
     folders = [tmp_path / f"part-{index}" for index in range(3)]
     for index, folder in enumerate(folders):
-        options = Options(shard_rows=2, num_shards=3, shard_index=index)
+        options = TokenizationOptions(shard_rows=2, num_shards=3, shard_index=index)
         tokenize_corpus(open_source(str(corpus)), tiny_model, folder, options)
     return folders
 
@@ -59,8 +59,10 @@ def test_merged_jobs_are_byte_for_byte_what_one_job_writes(tiny_model, corpus, w
     summary = merge_corpora(parts[::-1], tmp_path / "merged")
     assert summary["complete"] and summary["clips"] == 9 and summary["failures"] == 1
     assert_equal_corpora(tmp_path / "merged", whole)
-    # one may go on with the merged folder as with any other
-    assert tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "merged", Options(shard_rows=2))["complete"]
+    # the merged folder can be resumed like any other
+    assert tokenize_corpus(
+        open_source(str(corpus)), tiny_model, tmp_path / "merged", TokenizationOptions(shard_rows=2)
+    )["complete"]
 
 
 def test_a_disk_without_links_gets_copies(whole, parts, tmp_path, monkeypatch):
@@ -72,7 +74,7 @@ def test_a_disk_without_links_gets_copies(whole, parts, tmp_path, monkeypatch):
     assert_equal_corpora(tmp_path / "merged", whole)
 
 
-def test_a_killed_merge_goes_on(whole, parts, tmp_path):
+def test_a_killed_merge_is_resumed(whole, parts, tmp_path):
     for call in range(3, 100, 3):
         out = tmp_path / f"merged-{call}"
 
@@ -89,7 +91,7 @@ def test_a_killed_merge_goes_on(whole, parts, tmp_path):
     assert code == 0 and call > 6
 
 
-def test_parts_that_do_not_make_a_whole_are_refused(tiny_model, corpus, parts, whole, tmp_path):
+def test_incomplete_or_mismatched_parts_are_refused(tiny_model, corpus, parts, whole, tmp_path):
     with pytest.raises(CorpusError, match="of 3 jobs, number 1 is missing"):
         merge_corpora([parts[0], parts[2]], tmp_path / "merged")
     with pytest.raises(CorpusError, match="part-1 are both job 1"):
@@ -102,14 +104,14 @@ def test_parts_that_do_not_make_a_whole_are_refused(tiny_model, corpus, parts, w
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(CorpusError, match=r"shard-00004\.parquet is not what was written"):
+    with pytest.raises(CorpusError, match=r"shard-00004\.parquet has changed since it was written"):
         merge_corpora(parts, tmp_path / "merged")
     shard.unlink()
     with pytest.raises(CorpusError, match=r"shard-00004\.parquet is missing"):
         merge_corpora(parts, tmp_path / "merged")
     manifest = parts[1] / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(CorpusError, match="part-1 is not done, it lacks shard 4"):
+    with pytest.raises(CorpusError, match="part-1 is not finished and lacks shard 4"):
         merge_corpora(parts, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -117,7 +119,7 @@ def test_parts_that_do_not_make_a_whole_are_refused(tiny_model, corpus, parts, w
 @pytest.mark.parametrize("split", [1, 3])
 def test_the_array_and_its_index_hold_the_rows(tiny_model, corpus, tmp_path, split):
     out = tmp_path / "out"
-    tokenize_corpus(open_source(str(corpus)), tiny_model, out, Options(split=split, shard_rows=3))
+    tokenize_corpus(open_source(str(corpus)), tiny_model, out, TokenizationOptions(split=split, shard_rows=3))
     write_npy_index(out)
     ids, index = np.load(out / "ids.npy", mmap_mode="r"), np.load(out / "index.npy")
     assert isinstance(ids, np.memmap) and ids.dtype == np.int32
@@ -129,7 +131,7 @@ def test_the_array_and_its_index_hold_the_rows(tiny_model, corpus, tmp_path, spl
 
 def test_split_ids_join_to_those_of_another_run(tiny_model, corpus, tmp_path):
     for split in (1, 2):
-        options = Options(split=split)
+        options = TokenizationOptions(split=split)
         tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / str(split), options)
     whole, split = TokenizedCorpus(tmp_path / "1"), TokenizedCorpus(tmp_path / "2")
     for one, two, row in zip(
@@ -142,7 +144,7 @@ def test_split_ids_join_to_those_of_another_run(tiny_model, corpus, tmp_path):
 
 
 def test_statistics_are_those_of_all_ids(tiny_model, corpus, tmp_path):
-    tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "out", Options(shard_rows=3))
+    tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "out", TokenizationOptions(shard_rows=3))
     ids = np.concatenate([row["ids"] for row in rows_of(tmp_path / "out")])
     corpus = TokenizedCorpus(tmp_path / "out")
     counts = count_ids(corpus)
@@ -164,29 +166,29 @@ def test_statistics_are_those_of_all_ids(tiny_model, corpus, tmp_path):
     assert sum(each["share"] for each in most) <= 1
 
 
-def test_streams_of_six_digits_have_their_own_entropies(tmp_path):
-    """Two streams of three digits and three of two, on ids written by hand."""
+def test_groups_of_six_digits_have_entropies_of_their_own(tmp_path):
+    """Two groups of three digits and three of two, on ids written by hand."""
     import pyarrow as pa
 
-    from l3ac_tokenizer.tokenization.job import Facts
-    from l3ac_tokenizer.tokenization.table import ids_array, shard_schema
+    from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
+    from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
-    facts = Facts("m", "0" * 64, (3, 3, 3, 3, 5, 5), 10, 100, {"split": 1, "max_seconds": None})
+    metadata = CorpusMetadata("m", "0" * 64, (3, 3, 3, 3, 5, 5), 10, 100, {"split": 1, "max_seconds": None})
     ids = np.random.default_rng(0).integers(0, 2025, 3000).astype(np.int32)
     columns = [["a"], ids_array([ids], 1), [30_000], [100], ["a.wav"]]
     table = pa.table(columns, names=["id", "ids", "num_samples", "sampling_rate", "path"])
-    pq.write_table(table.cast(shard_schema({}, facts)), tmp_path / "a.parquet")
+    pq.write_table(table.cast(shard_schema({}, metadata)), tmp_path / "a.parquet")
     corpus = TokenizedCorpus(tmp_path / "a.parquet")
     found = corpus_statistics(corpus, count_ids(corpus))
     assert sorted(found["splits"]) == [2, 3]
     for groups, sizes in ((2, [27, 75]), (3, [9, 9, 25])):
-        streams = split_ids(ids, facts.levels, groups)
+        symbols = split_ids(ids, metadata.levels, groups)
         for number, size in enumerate(sizes):
             assert found["splits"][groups][number]["size"] == size
-            assert found["splits"][groups][number]["entropy"] == pytest.approx(usage(streams[:, number], size).entropy)
+            assert found["splits"][groups][number]["entropy"] == pytest.approx(usage(symbols[:, number], size).entropy)
 
 
-def test_what_is_no_corpus_of_one_model_is_refused(tiny_model, corpus, tmp_path):
+def test_files_that_are_not_a_corpus_of_one_model_are_refused(tiny_model, corpus, tmp_path):
     from l3ac_tokenizer import L3ACModel
 
     with pytest.raises(FileNotFoundError, match="no file or folder"):
@@ -197,7 +199,7 @@ def test_what_is_no_corpus_of_one_model_is_refused(tiny_model, corpus, tmp_path)
     tokenize_corpus(source, tiny_model, tmp_path / "out")
     tokenize_corpus(source, L3ACModel(tiny_model.config).eval(), tmp_path / "other")
     (tmp_path / "other" / "shard-00000.parquet").rename(tmp_path / "out" / "shard-00001.parquet")
-    with pytest.raises(CorpusError, match="keep them apart"):
+    with pytest.raises(CorpusError, match="give them as two corpora"):
         TokenizedCorpus(tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "shard-00000.parquet")
     pq.write_table(table.replace_schema_metadata({}), tmp_path / "out" / "shard-00000.parquet")

@@ -1,4 +1,4 @@
-"""What a tokenized corpus is made of: the facts that decide its rows, and how its shards are numbered."""
+"""Specification of a tokenized corpus: metadata of its ids, and the division of a source into shards and jobs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..id_metadata import IdMetadata
 from ..version import __version__
 from .errors import CorpusError
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
-    from .sources import Source
+    from .sources.base import Source
 
 METADATA_KEY = b"l3ac"
-"""Where the Parquet metadata holds the facts, as JSON."""
+"""Key in the Parquet metadata under which `CorpusMetadata` is stored as JSON."""
 
 SHARD_ROWS = 1000
 WINDOW_ROWS = 64
-"""Rows that are encoded together, from a shard's first one on: what a worker takes, and within which clips of similar
-length meet. A constant, so that a resumed run makes the batches of an uninterrupted one."""
+"""Rows that are encoded together, counted from a shard's first row: a worker's unit of work, within which clips of
+similar length are batched. A constant, so that a resumed run makes the same batches as an uninterrupted one."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What decides the rows beside the model and the corpus.
+class TokenizationOptions:
+    """Options that determine the rows of a tokenized corpus, beside the model and the source.
 
     Attributes:
         split: groups of digits an id is written as; 1: the id itself.
         max_seconds: longer clips are failures; None: no limit.
-        shard_rows: rows of the corpus in one shard, failures included.
-        num_shards: jobs that the corpus is spread over.
-        shard_index: which of them this is.
+        shard_rows: rows of the source in one shard, failures included.
+        num_shards: jobs that the source is divided over.
+        shard_index: number of this job, from 0.
 
     Raises:
         ValueError: a number out of range, by its name.
@@ -56,8 +57,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The metadata of a tokenized corpus; ids of two `weights_digest` are never mixed.
+class CorpusMetadata:
+    """Metadata of a tokenized corpus; ids of two `weights_digest` are never mixed.
 
     Attributes:
         model: preset, or name of the model's directory.
@@ -65,7 +66,7 @@ class Facts:
         levels: levels of each FSQ dimension.
         hop_length: samples an id.
         sampling_rate: in Hz.
-        options: `split` and `max_seconds`, see `Options`.
+        options: `split` and `max_seconds`, see `TokenizationOptions`.
         version: of this library.
     """
 
@@ -78,8 +79,8 @@ class Facts:
     version: str = __version__
 
     @classmethod
-    def of(cls, model: CodecModel, split: int, max_seconds: float | None) -> Facts:
-        """The facts of a model's ids."""
+    def of(cls, model: CodecModel, split: int, max_seconds: float | None) -> CorpusMetadata:
+        """The metadata of a model's ids."""
         config = model.config
         return cls(
             model=os.path.basename(os.path.abspath(model.name_or_path)) if model.name_or_path else "unnamed",
@@ -95,16 +96,21 @@ class Facts:
         """Groups of digits that an id is written as."""
         return int(self.options["split"])
 
+    @property
+    def made_by(self) -> IdMetadata:
+        """The model that made the ids."""
+        return IdMetadata(self.weights_digest, tuple(self.levels))
+
     def to_json(self) -> str:
-        """As the Parquet metadata holds it."""
+        """The metadata as it stands in a Parquet file."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> Facts:
-        """The inverse of `to_json`.
+    def from_json(cls, text: str | bytes, where: str) -> CorpusMetadata:
+        """The inverse of `to_json`; `where` is the file, for messages.
 
         Raises:
-            CorpusError: `where` holds something else.
+            CorpusError: the text is something else.
         """
         try:
             values = json.loads(text)
@@ -115,17 +121,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Job:
-    """One run, or one of `num_shards` runs, over a corpus.
+    """A run over a source, or one of `num_shards` runs that divide it.
 
     Attributes:
-        facts: what its ids are.
-        shard_rows, num_shards, shard_index: see `Options`.
+        metadata: of the ids.
+        shard_rows, num_shards, shard_index: see `TokenizationOptions`.
         kind: of the source, in words.
-        source_digest: of the source's list.
+        source_digest: digest of the source's list of records.
         source_rows: number of its records.
     """
 
-    facts: Facts
+    metadata: CorpusMetadata
     shard_rows: int
     num_shards: int
     shard_index: int
@@ -134,10 +140,10 @@ class Job:
     source_rows: int
 
     @classmethod
-    def of(cls, source: Source, model: CodecModel, options: Options) -> Job:
+    def of(cls, source: Source, model: CodecModel, options: TokenizationOptions) -> Job:
         """The job of encoding a source."""
         return cls(
-            facts=Facts.of(model, options.split, options.max_seconds),
+            metadata=CorpusMetadata.of(model, options.split, options.max_seconds),
             shard_rows=options.shard_rows,
             num_shards=options.num_shards,
             shard_index=options.shard_index,
@@ -147,7 +153,7 @@ class Job:
         )
 
     def shards(self) -> list[int]:
-        """Numbers of this run's shards; shard k is rows k · shard_rows onwards, of job k mod num_shards."""
+        """Numbers of this job's shards; shard k holds rows from k · shard_rows on, and is of job k mod num_shards."""
         return list(range(self.shard_index, -(-self.source_rows // self.shard_rows), self.num_shards))
 
     def rows_of(self, shard: int) -> range:
@@ -155,37 +161,41 @@ class Job:
         return range(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.source_rows))
 
     def windows_of(self, shard: int) -> list[tuple[int, int]]:
-        """The pieces that a shard is encoded in."""
+        """Ranges (start, stop) of the records that are encoded together."""
         rows = self.rows_of(shard)
         return [(start, min(start + WINDOW_ROWS, rows.stop)) for start in range(rows.start, rows.stop, WINDOW_ROWS)]
 
     def to_json(self) -> str:
-        """As the first line of the manifest holds it."""
-        return json.dumps({"l3ac_manifest": 1, **asdict(self)})
+        """The job as it stands in the first line of the manifest."""
+        values = asdict(self)
+        return json.dumps({"l3ac_manifest": 1, "facts": values.pop("metadata"), **values})
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Job:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; `where` is the file, for messages.
 
         Raises:
-            CorpusError: `where` holds something else.
+            CorpusError: the text is something else.
         """
         try:
             values = json.loads(text)
             if values.pop("l3ac_manifest") != 1:
                 raise ValueError("another version")
-            facts = Facts.from_json(json.dumps(values.pop("facts")), where)
-            return cls(facts=facts, **values)
+            metadata = CorpusMetadata.from_json(json.dumps(values.pop("facts")), where)
+            return cls(metadata=metadata, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorpusError(f"{where} is no manifest of a tokenized corpus ({error}): choose another.") from error
+            raise CorpusError(
+                f"{where} is not the manifest of a tokenized corpus ({error}): choose another folder."
+            ) from error
 
     def differences(self, other: Job) -> list[str]:
-        """What another job would do otherwise, both values named.
+        """Values in which another job differs, each as `NAME is OTHER and was OURS`.
 
         The library's version may differ, and so may the model's name where its weights are the same.
         """
         mine, others = self._named(), other._named()
-        harmless = {"version"} | ({"model"} if self.facts.weights_digest == other.facts.weights_digest else set())
+        same_weights = self.metadata.weights_digest == other.metadata.weights_digest
+        harmless = {"version"} | ({"model"} if same_weights else set())
         return [
             f"{name} is {others[name]} and was {mine[name]}"
             for name in mine
@@ -193,20 +203,20 @@ class Job:
         ]
 
     def _named(self) -> dict[str, Any]:
-        """All values, called as messages call them."""
-        facts = asdict(self.facts)
-        options = facts.pop("options")
+        """All values by their names in messages."""
+        metadata = asdict(self.metadata)
+        options = metadata.pop("options")
         for name in ("shard_rows", "num_shards", "shard_index"):
             options[name] = getattr(self, name)
         return {
-            **{name.replace("_", " "): value for name, value in facts.items()},
+            **{name.replace("_", " "): value for name, value in metadata.items()},
             **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
             "kind of corpus": self.kind,
             "number of clips": self.source_rows,
-            "digest of the corpus' list": self.source_digest,
+            "digest of the list of clips": self.source_digest,
         }
 
 
-def file_name(shard: int) -> str:
-    """What the file of a shard is called."""
+def shard_name(shard: int) -> str:
+    """Name of a shard's file."""
     return f"shard-{shard:05d}.parquet"

@@ -1,4 +1,4 @@
-"""Reading a tokenized corpus."""
+"""`TokenizedCorpus`: reading the shards of a tokenized corpus."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..quantization import join_ids
+from .arrow import ids_of
 from .errors import CorpusError
-from .job import METADATA_KEY, Facts
-from .table import ids_of
+from .spec import METADATA_KEY, CorpusMetadata
 
 ROWS_AT_ONCE = 1024
 
 
 class TokenizedCorpus:
-    """Parquet files of ids of one model.
+    """Parquet files with ids of one model.
 
     Attributes:
-        files: of the shards, in order.
-        facts: what the ids are.
+        files: paths of the shards, in order.
+        metadata: of the ids.
 
     Args:
         path: folder with the shards, or one file.
 
     Raises:
-        CorpusError: there are no shards, one is not from tokenization, or two are of different models.
+        CorpusError: there are no shards, one was not made by tokenization, or two are of different models.
         OSError: a file cannot be read.
     """
 
@@ -40,14 +40,14 @@ class TokenizedCorpus:
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.files:
             raise CorpusError(f"{path} holds no .parquet files: give the output of `l3ac tokenize`.")
-        self.facts = _facts(self.files[0])
+        self.metadata = _metadata_of(self.files[0])
         for file in self.files[1:]:
-            other = _facts(file)
-            if other.weights_digest != self.facts.weights_digest or other.split != self.facts.split:
+            other = _metadata_of(file)
+            if other.weights_digest != self.metadata.weights_digest or other.split != self.metadata.split:
                 raise CorpusError(
                     f"{file} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
-                    f"{self.files[0]} of {self.facts.model} (weights {self.facts.weights_digest[:12]}…, split "
-                    f"{self.facts.split}): keep them apart."
+                    f"{self.files[0]} of {self.metadata.model} (weights {self.metadata.weights_digest[:12]}…, split "
+                    f"{self.metadata.split}): give them as two corpora."
                 )
 
     def __len__(self) -> int:
@@ -55,32 +55,34 @@ class TokenizedCorpus:
         return sum(pq.read_metadata(file).num_rows for file in self.files)
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The rows, some at a time; None: all columns."""
+        """Tables of consecutive rows; `columns` None: all columns."""
         for file in self.files:
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
                     yield pa.Table.from_batches([batch])
 
     def stored_ids(self, table: pa.Table) -> list[np.ndarray]:
-        """The ids of each clip of a table of `tables` as they are stored, (N,) or (N, split) int32."""
-        return ids_of(table["ids"], self.facts.split)
+        """The ids of each clip in a table of `tables` as they are stored, (N,) or (N, split) int32."""
+        return ids_of(table["ids"], self.metadata.split)
 
     def whole_ids(self, table: pa.Table) -> list[np.ndarray]:
-        """The ids (N,) int64 of each clip of a table of `tables`, joined where they were split.
+        """The ids (N,) int64 of each clip in a table of `tables`, joined where they were split.
 
         Raises:
             ValueError: an id is out of range.
         """
-        levels, split = self.facts.levels, self.facts.split
+        levels, split = self.metadata.levels, self.metadata.split
         stored = self.stored_ids(table)
         return [join_ids(ids if split > 1 else ids[:, None], levels, split) for ids in stored]
 
 
-def _facts(file: Path) -> Facts:
+def _metadata_of(file: Path) -> CorpusMetadata:
     try:
         metadata = pq.read_schema(file).metadata or {}
     except pa.ArrowInvalid as error:
-        raise CorpusError(f"{file} is no whole Parquet file ({error}): copy or make it again.") from error
+        raise CorpusError(f"{file} is not a complete Parquet file ({error}): copy or make it again.") from error
     if METADATA_KEY not in metadata:
-        raise CorpusError(f"{file} has no `l3ac` metadata, so what its ids mean is not known: tokenize it again.")
-    return Facts.from_json(metadata[METADATA_KEY], str(file))
+        raise CorpusError(
+            f"{file} has no `l3ac` metadata, without which its ids have no meaning: tokenize the audio again."
+        )
+    return CorpusMetadata.from_json(metadata[METADATA_KEY], str(file))

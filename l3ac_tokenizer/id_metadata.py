@@ -1,0 +1,68 @@
+"""`IdMetadata`: the weights and codebook that made ids, and the check that a model can read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .modeling import CodecModel
+
+
+class ModelMismatchError(ValueError):
+    """Ids of one model were given to another."""
+
+
+@dataclass(frozen=True)
+class IdMetadata:
+    """The model that made ids.
+
+    Attributes:
+        weights_digest: `CodecModel.weights_digest()`.
+        levels: levels of each FSQ dimension.
+    """
+
+    weights_digest: str
+    levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: CodecModel) -> IdMetadata:
+        """The metadata of a model's ids."""
+        return cls(model.weights_digest(), tuple(model.config.frame_levels))
+
+    @classmethod
+    def from_json(cls, text: str) -> IdMetadata:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        return cls(values["weights_digest"], tuple(values["levels"]))
+
+    def to_json(self) -> str:
+        """The metadata as a JSON object."""
+        return json.dumps(asdict(self))
+
+    def require(
+        self, model: CodecModel, name: str, what: str, remedy: str, digests: Sequence[str] | None = None
+    ) -> None:
+        """Refuse a model whose ids have another meaning.
+
+        Args:
+            model: the model that is to read the ids.
+            name: of the model, in the message.
+            what: beginning of the message, up to the weights or levels: "x.l3ac holds ids of l3ac-1k with".
+            remedy: end of the message.
+            digests: `model.id_digests()`, where they are at hand; they take time to compute.
+
+        Raises:
+            ModelMismatchError: the model has other levels, or reads the ids of other weights.
+        """
+        levels = tuple(model.config.frame_levels)
+        if self.levels != levels:
+            ours, others = (",".join(map(str, each)) for each in (self.levels, levels))
+            raise ModelMismatchError(f"{what} the levels {ours} and the codec {name} has {others}: {remedy}.")
+        digests = model.id_digests() if digests is None else digests
+        if self.weights_digest not in digests:
+            raise ModelMismatchError(
+                f"{what} the weights {self.weights_digest[:12]}… and the codec {name} has {digests[0][:12]}…: {remedy}."
+            )

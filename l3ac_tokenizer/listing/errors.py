@@ -1,0 +1,5 @@
+"""The error of everything that lists or reads audio data."""
+
+
+class DataError(ValueError):
+    """Audio data that cannot be used as given; one sentence names it, says why, and what to do."""

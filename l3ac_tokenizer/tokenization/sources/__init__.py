@@ -1,0 +1,1 @@
+"""Sources of audio for tokenization: folders, manifests, Parquet, WebDataset and `datasets`."""

@@ -1,0 +1,105 @@
+"""`FileSource`: a list of audio files or segments of them; a folder of audio as such a list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ...audio import AudioSegment
+from ...listing.errors import DataError
+from ...listing.layouts import read_layout
+from .base import Record
+
+
+class FileSource:
+    """Audio files, or segments of them, with what is known about each.
+
+    The list is kept as an Arrow table: compact, and shared between workers where they can share memory.
+
+    Args:
+        kind: kind of source, in words.
+        root: folder that relative paths begin in.
+        rows: of each clip at least `id` and `path`; `size` (bytes) only enters the digest; `start` and `seconds`
+            (float) make it a segment of its file.
+        types: types of further columns; columns without one are strings.
+
+    Raises:
+        DataError: there are no rows, or two have the same id.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        root: str,
+        rows: Sequence[Mapping[str, Any]],
+        types: Mapping[str, pa.DataType] | None = None,
+    ) -> None:
+        if not rows:
+            raise DataError(f"{root} holds no audio files: check the path.")
+        twice = next((name for name, count in Counter(row["id"] for row in rows).items() if count > 1), None)
+        if twice is not None:
+            paths = [row["path"] for row in rows if row["id"] == twice]
+            raise DataError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
+        self.kind = kind
+        self.root = os.path.abspath(root)
+        types = {"start": pa.float64(), "seconds": pa.float64(), **(types or {})}
+        names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+        self._table = pa.table(
+            {
+                name: pa.array([row.get(name) for row in rows], type=types.get(name, pa.string()))
+                for name in names
+                if name != "size"
+            }
+        )
+        self.columns = {column.name: column.type for column in self._table.schema if column.name not in ("id", "path")}
+        sizes = [row.get("size") for row in rows]
+        self._digest = hashlib.sha256(
+            "\n".join(
+                json.dumps([size, row], ensure_ascii=False, default=str)
+                for size, row in zip(sizes, self._table.to_pylist(), strict=True)
+            ).encode(errors="surrogateescape")
+        ).hexdigest()
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def digest(self) -> str:
+        """SHA-256 over the rows and sizes, not over the audio."""
+        return self._digest
+
+    def records(self, start: int, stop: int) -> Iterator[Record]:
+        """The clips from `start` up to, not including, `stop`."""
+        for row in self._table.slice(start, stop - start).to_pylist():
+            name, path = row.pop("id"), row.pop("path")
+            file = os.path.join(self.root, path)
+            begin, seconds = row.get("start") or 0.0, row.get("seconds")
+            is_whole = begin == 0 and seconds is None
+            yield Record(name, file if is_whole else AudioSegment(file, begin, seconds), path, row)
+
+
+def open_audio_folder(root: str) -> FileSource:
+    """The audio below a folder, sorted by path, with text and speaker where its layout is a known one.
+
+    Raises:
+        DataError: there is no audio, or two files have the same id.
+        OSError: a file of transcripts cannot be read.
+    """
+    kind, files = read_layout(root)
+    rows = [
+        {
+            "id": file.id,
+            "text": file.text,
+            "speaker": file.speaker,
+            "language": file.language,
+            "path": file.path,
+            "size": os.path.getsize(os.path.join(root, file.path)),
+        }
+        for file in files
+    ]
+    return FileSource(kind, root, rows)

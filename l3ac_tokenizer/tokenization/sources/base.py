@@ -1,0 +1,62 @@
+"""`Source`: the interface between tokenization and folders, manifests, archives and datasets.
+
+A source is a list of records in a fixed order. Any process that holds a copy can read any range of it, so workers need
+not talk to each other, and lost work can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESERVED = ("ids", "num_samples", "sampling_rate", "row", "error")
+"""Columns that tokenization writes; columns of a source with these names are left out."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One clip before it is encoded.
+
+    Attributes:
+        id: its name, unique in the source.
+        audio: the clip in a form of `l3ac_tokenizer.audio.open_clip`.
+        path: its origin, as the tokenized corpus states it.
+        columns: further values, by the names of `Source.columns`.
+        error: why there is no audio, if the source itself is damaged here.
+    """
+
+    id: str
+    audio: Any
+    path: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Source(Protocol):
+    """Records in a fixed order."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of source, in words."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """Types of the columns that are carried along beside id and path."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of records, readable or not."""
+        ...
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the list of records; another list has another digest."""
+        ...
+
+    def records(self, start: int, stop: int) -> Iterator[Record]:
+        """The records from `start` up to, not including, `stop`."""
+        ...

@@ -1,0 +1,146 @@
+"""Datasets of the `datasets` library: their rows as records, and a dataset of the hub as a source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from datasets import Audio, Dataset, Features, IterableDataset
+
+from ...listing.columns import COLUMN_NAMES, renamed
+from ...listing.errors import DataError
+from .base import RESERVED, Record
+
+_Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
+
+
+def undecoded(dataset: _Dataset) -> tuple[_Dataset, Features]:
+    """The dataset with audio left undecoded, and its features.
+
+    Raises:
+        DataError: an iterable dataset has no rows.
+    """
+    if dataset.features is None:
+        dataset = dataset._resolve_features()  # reads the first rows of an iterable dataset
+    if dataset.features is None:
+        raise DataError("the dataset has no rows, so its columns are not known: give one with audio.")
+    for column, kind in dataset.features.items():
+        if isinstance(kind, Audio):
+            dataset = dataset.cast_column(column, Audio(decode=False))
+    assert dataset.features is not None
+    return dataset, dataset.features
+
+
+class DatasetRows:
+    """Turns rows of a dataset into records, by the names and types of its columns.
+
+    Attributes:
+        columns: types of the columns that are carried along.
+
+    Args:
+        features: of the dataset, from `undecoded`.
+        audio_column: of the feature `Audio`, of paths, of file bytes, of {bytes, path} or {array, sampling_rate}, or
+            of samples beside a column `sampling_rate`; None: the first of the feature `Audio`, or `audio`.
+        name: of the dataset in messages.
+
+    Raises:
+        DataError: there is no such column, or samples have no rate.
+    """
+
+    def __init__(self, features: Features, audio_column: str | None, name: str) -> None:
+        if audio_column is None:
+            audio_column = next((column for column, kind in features.items() if isinstance(kind, Audio)), "audio")
+        if audio_column not in features:
+            raise DataError(f"{name} has no column {audio_column!r} of audio; it has {', '.join(features)}.")
+        schema = features.arrow_schema
+        self._features = features
+        self._audio = audio_column
+        self._is_samples = pa.types.is_list(schema.field(audio_column).type)
+        if self._is_samples and "sampling_rate" not in features:
+            raise DataError(
+                f"{name} has samples in {audio_column!r} and no column `sampling_rate`: add it, in Hz, "
+                "without which the samples cannot be resampled."
+            )
+        self._names = renamed((column for column in features if column != audio_column), RESERVED)
+        self.columns: Mapping[str, pa.DataType] = {
+            ours: pa.string() if ours in COLUMN_NAMES else schema.field(column).type
+            for column, ours in self._names.items()
+            if ours not in ("id", "path")
+        }
+
+    def record(self, row: Mapping[str, Any], number: int) -> Record:
+        """A row as a record; its id is `number` where the dataset has no column of ids."""
+        columns = {ours: self._value(column, row[column]) for column, ours in self._names.items()}
+        audio = row[self._audio]
+        if self._is_samples and audio is not None:
+            audio = {"array": audio, "sampling_rate": row["sampling_rate"]}
+        inner = audio.get("path") if isinstance(audio, dict) else audio if isinstance(audio, str) else None
+        name = columns.pop("id", None)
+        path = columns.pop("path", None) or inner or f"row {number}"
+        missing = audio is None or (isinstance(audio, dict) and not any(value is not None for value in audio.values()))
+        error = f"{path} has no audio: it is null." if missing else None
+        return Record(str(number) if name is None else name, audio, path, columns, error)
+
+    def _value(self, column: str, value: Any) -> Any:
+        if self._names[column] not in COLUMN_NAMES or value is None:
+            return value
+        feature = self._features[column]
+        return feature.int2str(value) if hasattr(feature, "int2str") else str(value)
+
+
+class HubSource:
+    """Rows of a `datasets.Dataset`, whose audio is read by us, not decoded by `datasets`.
+
+    Args:
+        dataset: with a column of audio, see `DatasetRows`.
+        name: of the dataset in messages.
+
+    Raises:
+        DataError: it has no column of audio.
+    """
+
+    kind = "hub dataset"
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        self._dataset, features = undecoded(dataset)
+        self._rows = DatasetRows(features, None, name)
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """Types of the columns that are carried along."""
+        return self._rows.columns
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def digest(self) -> str:
+        """SHA-256 over the dataset's own fingerprint, split and size."""
+        identity = [self._dataset._fingerprint, str(self._dataset.split), len(self._dataset)]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def records(self, start: int, stop: int) -> Iterator[Record]:
+        """The rows from `start` up to, not including, `stop`."""
+        for number in range(start, stop):
+            yield self._rows.record(self._dataset[number], number)
+
+
+def open_hub(name: str, config: str | None, split: str) -> HubSource:
+    """A split of a dataset by its name on the hub, downloaded or from the cache.
+
+    Raises:
+        DataError: it cannot be loaded, for instance because the download stalled, or it has no audio.
+    """
+    from datasets import load_dataset
+
+    try:
+        dataset = load_dataset(name, config, split=split)
+    except Exception as error:  # hub, network and dataset builder each raise their own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"there is no file or folder {name}, and no dataset of that name could be loaded ({reason}): check the "
+            "name, the configuration and the split."
+        ) from error
+    return HubSource(dataset, name)
