@@ -1,9 +1,9 @@
 # make demo [AUDIO=path]  hear and measure what one stream of ids keeps of a recording; results in demo/
 # make test               the suite without its slow part
 # make lint               ruff and mypy
-# make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
-# make latency            what ids and samples must wait for, every preset, into docs/latency.md; half an hour
-# make report             quality of the bundled weights beside anchors and the papers, into docs/results.md; needs L3AC_SHARED
+# make bench              speed and memory beside other codecs, into docs/reports/speed.md; takes hours, on a quiet machine
+# make latency            what ids and samples must wait for, every preset, into docs/reports/latency.md; half an hour
+# make report             quality of the bundled weights beside anchors and the papers, into docs/reports/results.md; needs L3AC_SHARED
 # make env                .venv with every extra (demo and test make .venv with what they need themselves)
 
 PYTHON ?= python3
@@ -67,8 +67,8 @@ bench: $(VENV)/test.stamp
 latency: export HF_HUB_OFFLINE = 1
 latency: $(VENV)/test.stamp
 	$(BIN)/l3ac analyze --random l3ac-1k l3ac-0k75 l3ac-1k5 l3ac-3k sqcodec-0k75 sqcodec-1k5 sqcodec-3k sqcodec-6k \
-		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/latency.md
-	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/latency-l3ac-1k.md)
+		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/reports/latency.md
+	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/reports/latency-l3ac-1k.md)
 
 # Rows are kept in results/: what a run that was stopped has left, and what other weights do not change, is not made again.
 report: export OMP_NUM_THREADS = 1

@@ -1,4 +1,4 @@
-"""`docs/results.md`: what was measured, beside what the papers print, and where it is worse first."""
+"""`docs/reports/results.md`: what was measured, beside what the papers print, and where it is worse first."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _ids(signal: Summary) -> str:
     return (
         f"{rate_table(signal)}\n\nG MAC: encoding + decoding, all products and convolutions by torch's counter. The "
         "L3AC paper prints 2.03 for l3ac-1k, from a counter that skips weight-normed layers. Times and memory beside "
-        f"other codecs: `make bench` (docs/speed.md).\n\n{id_table(signal)}"
+        f"other codecs: `make bench` ([speed.md](speed.md)).\n\n{id_table(signal)}"
     )
 
 
