@@ -37,6 +37,7 @@ PEERS = [
     "neuphonic/neucodec",
 ]
 COMMAND = "make report"
+PAGE = Path("docs/reports/results.md")
 DATA_SETS = ["speech", "music", "general"]
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = Options(consistency=False, asr="faster-whisper", speaker="resemblyzer", opinions=("distillmos",))
@@ -46,7 +47,7 @@ def main() -> None:
     """Write the manifests, measure, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, metavar="FOLDER", help="what L3AC_SHARED names")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/reports/results.md"), help="default: %(default)s")
+    parser.add_argument("-o", "--output", type=Path, default=PAGE, help="default: %(default)s")
     parser.add_argument("--rows", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument(
         "--models", nargs="+", default=bundled_presets(), metavar="NAME_OR_DIRECTORY", help="default: all bundled ones"
