@@ -83,8 +83,8 @@ def markdown(bins: Sequence[LengthBin], title: str) -> str:
         ]
         rows.append([f"{one.seconds:g} s", str(one.clips), *cells])
     return (
-        f"## Clips of different lengths, {title}\n\nThe same audio cut into clips of each length, every clip coded "
-        f"separately; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
+        f"## Clips of different length, {title}\n\nThe same audio cut into clips of each length, every clip coded "
+        f"alone; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""`docs/reports/results.md`: what was measured, beside what the papers print, and where it is worse first."""
+"""`docs/results.md`: what was measured, beside what the papers print, and where it is worse first."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _introduction(signal: Summary, models: Sequence[str], command: str) -> str:
     named = ", ".join(f"`{model}` (weights digest `{_codec(signal, model)['digest']}`)" for model in models)
     return (
         f"{named} on {data}; no reader, album or source of them was trained on. Every figure is a mean over clips with "
-        f"its 95 % bootstrap interval. Made by `{command}`, which rewrites this page."
+        f"its 95 % bootstrap interval. Made by `{command}`, which writes this page anew."
     )
 
 
@@ -140,9 +140,9 @@ def _applications(applications: Summary) -> str:
         if name in sources
     )
     return (
-        f"On the {clips} clips of speech with a transcript (four per reader): {named}. EER is over all pairs of "
-        "decoded clips of these few readers: it ranks codecs and is not comparable with figures on VoxCeleb. The "
-        "recognizer and the speaker encoder are small models that run without a hub.\n\n"
+        f"On the {clips} clips of speech with a transcript (four a reader): {named}. EER is over all "
+        "pairs of decoded clips of these few readers: it tells codecs apart, and is no figure of VoxCeleb. The "
+        "recogniser and the voice encoder are small models that need no hub.\n\n"
         + quality_table(applications, "speech", metrics=_of_applications(applications))
     )
 
@@ -151,7 +151,7 @@ def _ids(signal: Summary) -> str:
     return (
         f"{rate_table(signal)}\n\nG MAC: encoding + decoding, all products and convolutions by torch's counter. The "
         "L3AC paper prints 2.03 for l3ac-1k, from a counter that skips weight-normed layers. Times and memory beside "
-        f"other codecs: `make bench` ([speed.md](speed.md)).\n\n{id_table(signal)}"
+        f"other codecs: `make bench` (docs/speed.md).\n\n{id_table(signal)}"
     )
 
 
@@ -191,8 +191,8 @@ def _papers(signal: Summary, models: Sequence[str]) -> str:
         for codec in ours
     ]
     return (
-        "The papers' figures are on their data, with weights trained on thousands of hours: they are **not "
-        f"comparable** with ours in the last rows.\n\n{table(first)}\n\n{table(second)}"
+        "Theirs are on their data, with weights trained on thousands of hours: **not comparable** with ours in the "
+        f"last rows, which say how far there is to go.\n\n{table(first)}\n\n{table(second)}"
     )
 
 
@@ -211,9 +211,9 @@ def _method(signal: Summary, applications: Summary) -> str:
     rows += [[metric["title"], metric["source"]] for metric in metrics.values()]
     return (
         "Everything is compared at 16 kHz: clips are resampled to each codec's rate and back with soxr (VHQ), and cut "
-        "or padded with silence to the original's length. Opus is libsndfile's, its bits those of the audio packets; "
-        "Codec 2 is Debian's, with its delay compensated. STOI and PESQ are computed on speech only. Undefined values "
-        "are counted in the last column. Ids changed: by white noise 60 dB below the clip, by one sample and by one "
-        f"hop of silence before it (ids shifted by one), by a gain of −6 dB.\n\n{table(rows)}\n\n"
+        "or filled with silence to the original's length. Opus is libsndfile's, its bits those of the audio packets; "
+        "Codec 2 is Debian's, with its delay taken back. STOI and PESQ are of speech only. What has no value is "
+        "counted in the last column. Ids changed: by white noise 60 dB below the clip, by one sample and by one hop "
+        f"of silence before it (ids moved by one), by a gain of −6 dB.\n\n{table(rows)}\n\n"
         f"Machine: {signal['machine']}. {versions}."
     )
