@@ -178,8 +178,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"Made by `python -m benchmarks.precision FOLDER --clips {result['clips']}` on "
         f"{machine_line(result['machine'])}\n\n"
         f"{PRESET} (weights {result['digest'][:8]}…) on {result['clips']} clips of speech, {result['seconds']:.0f} s, "
-        f"{result['ids']:,} ids. × float32: time of encoding plus decoding relative to the first row. Losses are "
-        "mean differences from the first row, with 95 % bootstrap intervals; every variant decodes its own ids.\n\n"
+        f"{result['ids']:,} ids. × float32: time of encoding plus decoding as a multiple of the first row's. Losses "
+        "are mean differences to the first row, with 95 % bootstrap intervals; every variant decodes its own ids.\n\n"
         f"{table(cells)}\n"
     )
 

@@ -158,21 +158,21 @@ def markdown(result: dict[str, Any]) -> str:
     rows = result["rows"]
     lengths = sorted({(row["seconds"], row["batch"]) for row in rows})
     parts = [
-        "## Comparison of codecs\n",
+        "## Codecs beside each other\n",
         f"Made by `python -m benchmarks.speed` on {machine_line(result['machine'])}\n",
-        "Real-time factor (RTF): wall time per second of audio, over all clips of a batch; CPU: processor time of all "
-        "threads per second of audio. × columns: time of encoding plus decoding relative to ours and to the published "
-        "code. Memory: peak above the level before the call (libraries, weights, input), in MiB. Every codec gets "
-        "noise at its own sampling rate; all but ours have random weights. The mel features of X-Codec2 and NeuCodec "
-        "are not counted. A row without times gives the reason.\n",
+        "Real-time factor (RTF): seconds of computing for a second of audio, of all clips of a batch together; CPU: "
+        "the same in seconds of all threads. × columns: time of encoding plus decoding as a multiple of ours and of "
+        "the published code's. Memory: peak above what stood there before (libraries, weights, input), in MiB. Every "
+        "codec gets noise of its own sampling rate; all but ours have random weights. X-Codec2 and NeuCodec get their "
+        "mel features for nothing. A row without times says why.\n",
     ]
     for seconds, batch in lengths:
         of_length = [row for row in rows if (row["seconds"], row["batch"]) == (seconds, batch)]
         parts += [f"### {seconds:g} s, batch {batch}\n", table(_timing_rows(of_length)) + "\n"]
     parts += [
         "### Growth with length\n",
-        "Exponents x of cost ∝ length^x, fitted from 10 s on at the smallest batch; 1 is linear. Memory is the peak "
-        "above the level before the call.\n",
+        "Exponents x of cost ∝ length^x, fitted from 10 s on at the smallest batch; 1 is linear. Memory is that above "
+        "what stood there before.\n",
         table(_growth_rows(result["growth"])) + "\n",
         "### Matrix products\n",
         f"At {result['products_seconds']:g} s and batch 1. Peak of this machine in the same run: "
@@ -181,7 +181,8 @@ def markdown(result: dict[str, Any]) -> str:
         "gives to products and convolutions.\n",
         table(_product_rows(result)) + "\n",
         "### Profile\n",
-        "Most expensive torch operations of the same calls, with their share of the time under the profiler.\n",
+        "What the same calls spend most time on: operations of torch and their share of the time of the call, under "
+        "the profiler.\n",
         table(_profile_rows(result)) + "\n",
     ]
     return "\n".join(parts)

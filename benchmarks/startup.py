@@ -58,7 +58,7 @@ def markdown(result: dict[str, Any]) -> str:
     return (
         "## Start-up\n\n"
         f"Made by `python -m benchmarks.startup` on {machine_line(result['machine'])}\n\n"
-        f"Total run time of a fresh Python process, median of {result['rounds']}, with files in the disk cache.\n\n"
+        f"Whole life of a fresh Python process, median of {result['rounds']}, files in the system's cache.\n\n"
         f"{table([['program', 'time'], *rows])}\n"
     )
 

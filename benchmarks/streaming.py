@@ -83,9 +83,9 @@ def markdown(result: dict[str, Any]) -> str:
     return (
         "## Streaming\n\n"
         f"Made by `python -m benchmarks.streaming` on {machine_line(result['machine'])}\n\n"
-        f"{PRESET}, {result['seconds']:g} s of noise in pushes of each size. RTF: wall time per second of audio. "
-        f"The look-ahead of the network comes on top: {result['encoder_lookahead_ms']:.0f} ms after an id's own "
-        f"samples, {result['decoder_lookahead_ms']:.0f} ms behind the ids.\n\n{table(cells)}\n"
+        f"{PRESET}, {result['seconds']:g} s of noise in pushes of each size. RTF: seconds of computing for a second of "
+        f"audio. What the network must wait for comes on top: {result['encoder_lookahead_ms']:.0f} ms after an id's "
+        f"own samples, {result['decoder_lookahead_ms']:.0f} ms behind the ids.\n\n{table(cells)}\n"
     )
 
 

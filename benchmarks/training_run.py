@@ -109,7 +109,7 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a section of a page."""
-    rows = [["", "audio per second, s", "slowest, fastest", "updates per second", "largest process, GiB"]]
+    rows = [["", "audio a second, s", "slowest, fastest", "updates a second", "largest process, GiB"]]
     for name, found in result["settings"].items():
         rows.append(
             [
@@ -123,7 +123,7 @@ def markdown(result: dict[str, Any]) -> str:
     return (
         "## Training with the recipe\n\n"
         f"Made by `python -m benchmarks.training_run` on {machine_line(result['machine'])}\n\n"
-        f"Runs of {result['steps']} updates each, one after the other, on one thread unless stated otherwise; medians "
+        f"Runs of {result['steps']} updates each, one after the other, on one thread unless it says otherwise; medians "
         f"over every {EVERY} updates, without the first 20.\n\n{table(rows)}\n"
     )
 

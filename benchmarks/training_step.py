@@ -110,7 +110,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a section of a page."""
     first = next(iter(result["step_s"].values()))
     audio = result["batch"] * result["seconds"]
-    rows = [["", "time per step", "steps per second", "audio per second", "speed-up"]]
+    rows = [["", "a step", "steps a second", "audio a second", "× the first"]]
     for name, seconds in result["step_s"].items():
         rows.append(
             [

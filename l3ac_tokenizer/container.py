@@ -1,6 +1,6 @@
 """`.l3ac` files: the ids of one clip, with all that is needed to know what they mean.
 
-The byte layout is documented in `docs/reference/l3ac-format.md`, with a reader that needs nothing but Python. In short:
+The byte layout is documented in `docs/l3ac-format.md`, with a reader that needs nothing but Python. In short:
 a header with its own checksum, then blocks of up to 1024 ids, each with a checksum that also covers the
 checksum before it, so that no byte can change, go missing, move or be added unnoticed. Everything up to the
 first bad byte can still be read (`salvage_l3ac`).

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="bundled name or checkpoint directory")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the two files")
     parser.add_argument(
-        "--int8", action="store_true", help="weights of matrix products in int8: smaller, other ids (docs/reports)"
+        "--int8", action="store_true", help="weights of matrix products in int8: smaller, other ids (docs/speed.md)"
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,10 +1,10 @@
-"""Make docs/reports/results.md: the bundled weights and anchors on the evaluation audio, beside the papers' figures.
+"""Make docs/results.md: the bundled weights and anchors on the evaluation audio, beside the papers' figures.
 
 L3AC_SHARED=… make report
 
 or, with the folder that holds `audio/eval` (speech, music, general; `eval/transcripts.csv`) and `audio/manifest.csv`:
 
-python recipes/report.py "$L3AC_SHARED" -o docs/reports/results.md
+python recipes/report.py "$L3AC_SHARED" -o docs/results.md
 
 Rows are kept in `results/`, so a run that was stopped goes on, and other weights are all that is measured anew. Signal
 metrics and ids are of all clips, applications of the clips of speech that have a transcript.
@@ -37,7 +37,6 @@ PEERS = [
     "neuphonic/neucodec",
 ]
 COMMAND = "make report"
-PAGE = Path("docs/reports/results.md")
 DATA_SETS = ["speech", "music", "general"]
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = Options(consistency=False, asr="faster-whisper", speaker="resemblyzer", opinions=("distillmos",))
@@ -47,7 +46,7 @@ def main() -> None:
     """Write the manifests, measure, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, metavar="FOLDER", help="what L3AC_SHARED names")
-    parser.add_argument("-o", "--output", type=Path, default=PAGE, help="default: %(default)s")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
     parser.add_argument("--rows", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument(
         "--models", nargs="+", default=bundled_presets(), metavar="NAME_OR_DIRECTORY", help="default: all bundled ones"

@@ -3,7 +3,7 @@
     python recipes/tokenize_corpus.py CORPUS -o OUT
 
 CORPUS is a folder of audio, a manifest, Parquet, WebDataset shards or the name of a hub dataset. The same command goes
-on after any stop. `docs/guides/tokenizing.md` says when to use which engine.
+on after any stop. `recipes/tokenizing.md` says when to use which engine.
 """
 
 from __future__ import annotations

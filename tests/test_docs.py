@@ -22,7 +22,8 @@ from l3ac_tokenizer.hub import bundled_presets
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "l3ac_tokenizer"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-FOLDERS = ("docs", "recipes", "benchmarks", "l3ac_tokenizer")
+CODE = ("benchmarks", "examples", "hf_integration", "l3ac_tokenizer", "recipes")
+FOLDERS = ("docs", *CODE)
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 
 
@@ -103,6 +104,17 @@ def test_links_between_pages_resolve(page):
         assert linked.exists(), f"{page_id(page)} links to {target}, which does not exist"
         if anchor:
             assert anchor in anchors(linked), f"{page_id(page)} links to {target}, and no heading has that anchor"
+
+
+def test_documents_that_code_names_exist():
+    sources = [ROOT / "Makefile", *(path for folder in CODE for path in (ROOT / folder).rglob("*.*"))]
+    named = {
+        (name, path.relative_to(ROOT).as_posix())
+        for path in sources
+        if path.suffix in ("", ".py", ".yaml", ".md", ".html")
+        for name in re.findall(r"\b(?:docs|recipes)/[\w./-]+\.(?:md|svg|png|json)", path.read_text("utf-8"))
+    }
+    assert not {(name, path) for name, path in named if not (ROOT / name).exists()}
 
 
 @pytest.mark.parametrize("folder", ["guides", "reports", "reference"])
