@@ -1,10 +1,13 @@
-# make demo [AUDIO=path]  hear and measure what one stream of ids keeps of a recording; results in demo/
-# make test               the suite without its slow part
+# make demo [AUDIO=path]  a recording to ids and back, measured; results in demo/ (the default)
+# make test               the suite without its slow tests
+# make test-all           the whole suite
+# make test-transformers  the model, configuration and feature-extractor tests of transformers
 # make lint               ruff and mypy
-# make bench              speed and memory beside other codecs, into docs/speed.md; takes hours, on a quiet machine
-# make latency            what ids and samples must wait for, every preset, into docs/latency.md; half an hour
-# make report             quality of the bundled weights beside anchors and the papers, into docs/results.md; needs L3AC_SHARED
-# make env                .venv with every extra (demo and test make .venv with what they need themselves)
+# make bench              speed and memory beside other codecs, into docs/reports/speed.md; hours, on a quiet machine
+# make latency            look-ahead and latency of every preset, into docs/reports/latency.md; half an hour
+# make report             quality of the bundled weights, into docs/reports/results.md; needs L3AC_SHARED
+# make env                .venv with every extra (the other targets install what they need themselves)
+# make help               this list
 
 PYTHON ?= python3
 AUDIO ?=
@@ -17,19 +20,19 @@ DEMO_REQUIREMENTS := --editable . torchmetrics pystoi matplotlib
 TEST_REQUIREMENTS := --editable .[dev,data,eval,train,onnx]
 ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx]
 
-# Real audio and golden numbers, where they lie beside the checkout; without them, the tests that need them skip.
+# Real audio and golden numbers, if they are beside the checkout; tests that need them are skipped otherwise.
 L3AC_SHARED ?= $(patsubst %/reference,%,$(abspath $(wildcard ../shared/reference)))
 ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers lint bench latency report env
+.PHONY: demo test test-all test-transformers lint bench latency report env help
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
 
 test test-all test-transformers: export HF_HUB_OFFLINE = 1
-# Tests run side by side, each on one thread.
+# Tests run in parallel, each on one thread.
 test test-all test-transformers: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test.stamp
@@ -38,8 +41,7 @@ test: $(VENV)/test.stamp
 test-all: $(VENV)/test.stamp
 	$(BIN)/pytest -n auto
 
-# transformers' own tests of a model, a configuration and a feature extractor, from the source distribution of the
-# installed version.
+# These tests come from the source distribution of the installed version of transformers.
 test-transformers: $(VENV)/test.stamp
 	@version=$$($(BIN)/python -c "import importlib.metadata as m; print(m.version('transformers'))"); \
 	sources=transformers-$$version; \
@@ -53,8 +55,8 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The clips for the loss of quality lie where L3AC_SHARED says. BENCH_SPEED="--durations 1 10 60 --batches 1 --rounds 3"
-# is a quarter of an hour's worth.
+# The loss of quality is measured on clips from L3AC_SHARED. BENCH_SPEED="--durations 1 10 60 --batches 1 --rounds 3"
+# shortens the last benchmark to a quarter of an hour.
 bench: export HF_HUB_OFFLINE = 1
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.startup
@@ -67,16 +69,19 @@ bench: $(VENV)/test.stamp
 latency: export HF_HUB_OFFLINE = 1
 latency: $(VENV)/test.stamp
 	$(BIN)/l3ac analyze --random l3ac-1k l3ac-0k75 l3ac-1k5 l3ac-3k sqcodec-0k75 sqcodec-1k5 sqcodec-3k sqcodec-6k \
-		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/latency.md
-	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/latency-l3ac-1k.md)
+		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/reports/latency.md
+	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/reports/latency-l3ac-1k.md)
 
-# Rows are kept in results/: what a run that was stopped has left, and what other weights do not change, is not made again.
+# Rows are kept in results/: a stopped run resumes, and only new weights are measured again.
 report: export OMP_NUM_THREADS = 1
 report: $(VENV)/env.stamp
 	@test -d "$(L3AC_SHARED)/audio/eval" || { echo "make report: L3AC_SHARED must name a folder with audio/eval"; exit 1; }
 	$(BIN)/python recipes/report.py "$(L3AC_SHARED)"
 
 env: $(VENV)/env.stamp
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -90,9 +95,9 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL_SPEECHBRAIN)
 	touch $@ $(VENV)/demo.stamp
 
-# speechbrain needs torchaudio, of which PyPI has only builds that link to CUDA: on a machine without it, importing
-# torchaudio fails, and with it speechbrain and even transformers.PreTrainedModel. There, speechbrain gets its other
-# requirements by hand, and of torchaudio the Python part, which is all that speechbrain uses.
+# speechbrain needs torchaudio, whose only builds link to CUDA. Without CUDA, importing torchaudio fails, and with it
+# speechbrain and even transformers.PreTrainedModel. Then the other requirements of speechbrain are listed here, and
+# only the Python part of torchaudio stays, which is all that speechbrain uses.
 ifneq ($(shell command -v nvidia-smi),)
 INSTALL_SPEECHBRAIN := $(INSTALL) --editable .[speechbrain]
 else

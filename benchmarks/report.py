@@ -17,7 +17,7 @@ import torch
 from l3ac_tokenizer.evaluation.timing import cpu_name
 from l3ac_tokenizer.files import atomic_write
 
-PAGE = Path("docs/speed.md")
+PAGE = Path("docs/reports/speed.md")
 SECTIONS = ("speed", "streaming", "precision", "training_step", "training_run", "startup")
 """Modules of this folder with a function `markdown(result)`, in the order of the page."""
 

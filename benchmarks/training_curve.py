@@ -1,6 +1,6 @@
 """Plot of a training run from its log.
 
-python -m benchmarks.training_curve RUN/log.jsonl -o docs/training.png
+python -m benchmarks.training_curve RUN/log.jsonl -o docs/reports/training.png
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ def test_unwritable_paths_are_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def documented_reader():
-    text = (Path(__file__).parents[1] / "docs" / "l3ac-format.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "reference" / "l3ac-format.md").read_text(encoding="utf-8")
     listings = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(listings) == 2
     for listing in listings:
@@ -290,7 +290,7 @@ def documented_reader():
         assert "numpy" not in listing and "torch" not in listing
     namespace: dict = {}
     for listing in listings:
-        exec(compile(listing, "docs/l3ac-format.md", "exec"), namespace)
+        exec(compile(listing, "docs/reference/l3ac-format.md", "exec"), namespace)
     return namespace["read_l3ac"]
 
 

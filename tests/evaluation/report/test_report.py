@@ -158,9 +158,10 @@ def test_the_page_holds_everything_it_needs(summary):
 
 def test_what_is_worse_comes_first(summary):
     summaries = {"signal": summary, "applications": summary}
-    contents = results_page(summaries, ["ours", "Opus 6 kb/s"], Path("docs/results.md"), "make report")
-    assert set(contents) == {Path("docs/results.md"), Path("docs/results.png"), Path("docs/results.svg")}
-    text = contents[Path("docs/results.md")].decode()
+    page = Path("docs/reports/results.md")
+    contents = results_page(summaries, ["ours", "Opus 6 kb/s"], page, "make report")
+    assert set(contents) == {page, page.with_suffix(".png"), page.with_suffix(".svg")}
+    text = contents[page].decode()
     worse = text.partition("## Where ours is worse")[2].partition("## ")[0].strip().splitlines()
     verdicts = ["Better:" in line for line in worse]
     assert verdicts == sorted(verdicts, reverse=True) and verdicts[0] and not verdicts[-1]
