@@ -111,7 +111,7 @@ def model_card(
     """
     changes = ", ".join(f"{name} = {value}" for name, value in config.model.items())
     start = f"from `{config.init_from}`, as far as its tensors fit" if config.init_from else "from random weights"
-    if config.frozen_encoder:
+    if config.stage == "decode":
         start = f"from `{config.init_from}`, whose encoder it kept: the ids are the same, the decoder alone was trained"
     return f"""---
 library_name: l3ac_tokenizer

@@ -38,12 +38,17 @@ class LossWeights:
     stft: float = 1.0
     cosine: float = 0.0
     """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
+    mel: float = 0.0
+    """L1 of both log-mels of the spectral head, and half of that of the first one's differences over time."""
+    distillation: float = 0.0
+    """Distance of features and latents to those of the teacher."""
     spectral: float = 0.0
     """Not of the papers: log magnitudes, log-mels and spectral convergence at five resolutions."""
     stft_l1: float = 0.0
     """TAAE's spectrogram loss: one STFT, magnitudes only."""
     perceptual_relative: float = 0.0
-    """TAAE's perceptual loss: relative L1 over all layers of the speech encoder; no clamp."""
+    """TAAE's perceptual loss: relative L1 over all layers of the speech encoder; no clamp. Of the audio, or, in stages
+    without a waveform, of the spectral head's log-mel, for which it must be a Whisper."""
     perceptual_max: float = 5.0
     """Clamp of the perceptual loss, whose weight is 1 below it; `.inf` for no clamp, 0 leaves the loss out."""
     adversarial_max: float = 10.0
@@ -141,9 +146,11 @@ class TrainingConfig:
     """Fields of the preset's configuration, `L3ACConfig` or `TAAEConfig`, that differ from it."""
     init_from: str | None = None
     """Bundled name or checkpoint directory whose fitting tensors are the start."""
-    frozen_encoder: bool = False
-    """Train the decoder alone: every clip keeps the ids that `init_from` gives it, and what was made of such ids its
-    use. `whiten_latents` and the noise in rounding, which are there for the encoder, are left out."""
+    stage: str = "joint"
+    """`tokens`, `distill`, `encode`, `decode` or `joint` (published: end to end), see `network.STAGES`. In `decode`
+    every clip keeps the ids that `init_from` gives it, and what was made of such ids its use."""
+    teacher: str | None = None
+    """Checkpoint of a finished `tokens` run, for stage `distill`."""
     seed: int = 0
 
     max_steps: int | None = 262_500
@@ -233,8 +240,12 @@ class TrainingConfig:
             raise ConfigError(f"reconstruction_decay is {self.reconstruction_decay}; it must be in (0, 1].")
         if self.max_steps is None and self.max_minutes is None:
             raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
-        if self.frozen_encoder and self.init_from is None:
-            raise ConfigError("frozen_encoder needs init_from: the codec whose ids are to stay as they are.")
+        if self.stage not in ("tokens", "distill", "encode", "decode", "joint"):
+            raise ConfigError(f"stage is {self.stage!r}; it must be tokens, distill, encode, decode or joint.")
+        if self.stage == "decode" and self.init_from is None:
+            raise ConfigError("stage decode needs init_from: the codec whose ids are to stay as they are.")
+        if (self.teacher is None) == (self.stage == "distill"):
+            raise ConfigError("teacher and stage distill belong together: the finished tokens run to learn from.")
         if not self.phases or self.phases[-1].until < 1.0:
             raise ConfigError("phases must end with one whose `until` is 1.0.")
         if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):

@@ -229,7 +229,9 @@ class Run:
     @torch.no_grad()
     def _without_noise(self, x: Tensor) -> Tensor:
         """The codec's output for (B, T) audio, rounded, as the discriminator is trained on it."""
-        return self.codec(x.unsqueeze(1))[0].float()
+        audio = self.codec(x.unsqueeze(1)).audio
+        assert audio is not None
+        return audio.float()
 
     def _update_codec(
         self, audio: list[Tensor], firsts: list[int], forward: Callable, objective: Callable, figures: Figures
@@ -251,12 +253,12 @@ class Run:
         checked = []
         for samples, first in zip(audio, firsts, strict=True):
             torch.manual_seed(hash((config.seed, first)))  # of the quantizer's noise
-            y, ids, latents = forward(samples)
+            prediction = forward(samples)
             x = samples.squeeze(1)
-            loss, terms = objective(y.float(), x)
+            loss, terms = objective(prediction, x)
             norm = self.optimizer.add(loss / len(audio))
             figures.add(loss=loss, **terms, lr=point.lr, gradient_norm=norm)
-            figures.add_signals(x, y, ids, latents)
+            figures.add_prediction(x, prediction)
             checked += [loss.detach(), norm] if self.accelerator.scaler is None else [loss.detach()]
         self._require_finite(torch.stack(checked))
         self.optimizer.step()
@@ -329,7 +331,7 @@ class Run:
                     raise
                 raise TrainingError(
                     f"The state in {self.folder / 'state'} is of other networks than the configuration's: resume with "
-                    "the values of preset, model, whiten_latents, frozen_encoder and discriminator that it began "
+                    "the values of preset, model, stage, whiten_latents and discriminator that it began "
                     "with, or name another --run."
                 ) from error
             logger.info("resumed at step %d", self.position.step)
@@ -339,7 +341,7 @@ class Run:
     def _take_up(self, state: dict[str, Any]) -> None:
         self.codec.load_state_dict(state["codec"])
         network = self.codec.model
-        if self.config.frozen_encoder and network.encoder_digest() != network.config.encoder_digest:
+        if self.config.stage == "decode" and network.encoder_digest() != network.config.encoder_digest:
             raise TrainingError(
                 f"{self.config.init_from} has another encoder than when the run in {self.folder} began: name the one "
                 "that it began with, or another --run."

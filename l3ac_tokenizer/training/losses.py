@@ -87,6 +87,16 @@ def stft_l1_loss(y: Tensor, x: Tensor) -> Tensor:
     return (modulus_y - modulus_x).abs().mean()
 
 
+def mel_loss(predicted: Tensor, target: Tensor, bands: int = 80) -> Tensor:
+    """L1 of log-mels (B, J, M), each of the two spectrograms' means, and half of that of the differences over time.
+
+    Of the differences, those of the first spectrogram alone, of `bands` bands.
+    """
+    error = predicted - target
+    first, second = error[..., :bands], error[..., bands:]
+    return first.abs().mean() + second.abs().mean() + 0.5 * first.diff(dim=1).abs().mean()
+
+
 SPECTRAL_RESOLUTIONS = ((11, 160, 1e-2), (10, 120, 1e-2), (9, 80, 1e-2), (8, 40, 5e-3), (7, 16, 5e-3))
 """Window lengths 2^i, mel bands and magnitude floors of the multi-resolution spectral loss."""
 

@@ -5,35 +5,87 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..configuration import L3ACConfig
 from ..families import preset_config
+from ..modeling import CodecModel
+from ..modeling.l3ac.spectral import LogMels
+from ..modeling.span import WholeSpan
 from .adversary import Adversary
 from .config import ConfigError, LossWeights, TrainingConfig
-from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, spectral_loss, stft_l1_loss
-from .perceptual import SAMPLING_RATE, perceptual_loss, relative_perceptual_loss, speech_features
+from .losses import (
+    clamp_max,
+    cosine_loss,
+    l1_loss,
+    mel_loss,
+    multi_scale_stft_loss,
+    spectral_loss,
+    stft_l1_loss,
+)
+from .network import Prediction
+from .perceptual import (
+    SAMPLING_RATE,
+    WHISPER_BANDS,
+    perceptual_loss,
+    relative_layer_distance,
+    relative_perceptual_loss,
+    speech_features,
+    whisper_mel,
+)
 
 
 class Objective(nn.Module):
-    """Weighted sum of the reconstruction losses, in float32 whatever the autocast state.
+    """Weighted sum of the losses, in float32 whatever the autocast state.
 
     The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
     Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
     weight for it.
 
     Raises:
-        ConfigError: the codec's audio has not the speech encoder's sampling rate.
-        SpeechEncoderError: the speech encoder cannot be loaded.
+        ConfigError: The codec's audio has not the speech encoder's sampling rate.
+        SpeechEncoderError: The speech encoder cannot be loaded.
     """
 
     def __init__(self, config: TrainingConfig):
         super().__init__()
         self.scales, self.floor = config.stft_scales, config.stft_floor
         self.features = _features(config)
-        self.sampling_rate = preset_config(config.preset, **config.model).sampling_rate
+        network = preset_config(config.preset, **config.model)
+        self.sampling_rate = network.sampling_rate
+        self.fine_hop = getattr(network, "fine_hop", network.hop_length)
+        self.log_mels = LogMels(network) if isinstance(network, L3ACConfig) else None  # type: ignore[arg-type]
+        self.teacher = Teacher(config.teacher) if config.teacher is not None else None
 
     def forward(
-        self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
+        self, prediction: Prediction, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Generated `y` and reference `x` (B, T) to the sum and the raw terms."""
+        """What the codec gave for reference audio `x` (B, T) to the sum and the raw terms."""
+        if prediction.audio is not None:
+            terms, weighted = self._of_audio(prediction.audio.float(), x, weights, adversary)
+        elif prediction.log_mels is not None:
+            terms, weighted = self._of_mels(prediction.log_mels.float(), x, weights)
+        else:
+            assert self.teacher is not None and prediction.features is not None
+            terms = {"distillation": self.teacher.distance(prediction.features.float(), prediction.latents.float(), x)}
+            weighted = [weights.distillation * terms["distillation"]]
+        return torch.stack(weighted).sum(), terms
+
+    def _of_mels(self, predicted: Tensor, x: Tensor, weights: LossWeights) -> tuple[dict[str, Tensor], list[Tensor]]:
+        assert self.log_mels is not None
+        target = self.log_mels(x[..., None], WholeSpan())
+        terms = {"mel": mel_loss(predicted, target)}
+        weighted = [weights.mel * terms["mel"]]
+        if weights.perceptual_relative and self.features is not None:
+            of_y, of_x = (
+                self.features.layers_of_mel(whisper_mel(mels[..., :WHISPER_BANDS], self.fine_hop, self.sampling_rate))
+                for mels in (predicted, target)
+            )
+            terms["perceptual_relative"] = relative_layer_distance(of_y, of_x)
+            weighted.append(weights.perceptual_relative * terms["perceptual_relative"])
+        return terms, weighted
+
+    def _of_audio(
+        self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         terms = {"l1": l1_loss(y, x)}
         weighted = [weights.l1 * terms["l1"]]
         if weights.stft:
@@ -58,7 +110,30 @@ class Objective(nn.Module):
             judged, parts = adversary.generator_loss(y, x)
             terms |= parts
             weighted.append(clamp_max(judged, weights.adversarial_max))
-        return torch.stack(weighted).sum(), terms
+        return terms, weighted
+
+
+class Teacher(nn.Module):
+    """A finished `tokens` run, whose features and latents a convolutional encoder learns.
+
+    Args:
+        source: Checkpoint directory or bundled name of a codec with spectral analysis.
+    """
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.model = CodecModel.from_pretrained(source).eval().requires_grad_(False)
+
+    def distance(self, features: Tensor, latents: Tensor, x: Tensor) -> Tensor:
+        """Squared errors of features (B, J, D) and latents (B, N, L) of x (B, T) over the teacher's variances."""
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            encoder = self.model.encoder
+            span = WholeSpan()
+            wanted = encoder.front_end(x[..., None], span)
+            wanted_latents = self.model.quantizer.project_in(encoder.transformer(wanted, span))
+        errors = [(features - wanted).square().mean() / wanted.var()]
+        errors.append((latents - wanted_latents).square().mean() / wanted_latents.var())
+        return torch.stack(errors).sum()
 
 
 def _features(config: TrainingConfig) -> nn.Module | None:

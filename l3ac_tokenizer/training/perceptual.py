@@ -6,6 +6,7 @@ The published code uses the encoder of Whisper tiny.en; any speech encoder of tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,5 +191,9 @@ def relative_perceptual_loss(features: nn.Module, y: Tensor, x: Tensor) -> Tenso
     """
     with torch.no_grad():
         references = features.layers(x)  # type: ignore[operator]
-    pairs = zip(features.layers(y), references, strict=True)  # type: ignore[operator]
-    return torch.stack([relative_distance(of_y, of_x) for of_y, of_x in pairs]).mean()
+    return relative_layer_distance(features.layers(y), references)  # type: ignore[operator]
+
+
+def relative_layer_distance(of_y: Sequence[Tensor], of_x: Sequence[Tensor]) -> Tensor:
+    """Mean over the layers of the relative L1 distance of layer outputs (B, positions, width)."""
+    return torch.stack([relative_distance(y, x) for y, x in zip(of_y, of_x, strict=True)]).mean()

@@ -18,6 +18,7 @@ from ..codebook_usage import usage
 from ..files import atomic_write
 from ..plots import spectrogram_image
 from ..quantization import ids_to_digits
+from .network import Prediction
 
 
 def keep_settings(path: Path, config: Mapping[str, Any], audio: Mapping[str, Any]) -> list[str]:
@@ -78,14 +79,13 @@ class Figures:
         for name, value in values.items():
             self.values.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
 
-    def add_signals(self, x: Tensor, y: Tensor, ids: Tensor, latents: Tensor) -> None:
-        """Level of reference and output (B, T), spread of the latents (B, N, L), ids (B, N)."""
-        self.add(
-            input_rms=x.square().mean().sqrt(),
-            output_rms=y.detach().float().square().mean().sqrt(),
-            latents_std=latents.detach().float().flatten(0, 1).std(0).mean(),
-        )
-        self.ids.append(ids.flatten())
+    def add_prediction(self, x: Tensor, prediction: Prediction) -> None:
+        """Level of reference (B, T) and output, spread of the latents, ids."""
+        latents = prediction.latents.detach().float().flatten(0, 1)
+        self.add(input_rms=x.square().mean().sqrt(), latents_std=latents.std(0).mean())
+        if prediction.audio is not None:
+            self.add(output_rms=prediction.audio.detach().float().square().mean().sqrt())
+        self.ids.append(prediction.ids.flatten())
 
     def take(self, accelerator: Accelerator, audio_seconds: float) -> dict[str, float]:
         """Averages over micro-batches and processes, the use of the codebook, and the speed; starts anew.
