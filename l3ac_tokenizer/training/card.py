@@ -43,6 +43,12 @@ def _of_phase(config: TrainingConfig, weights: LossWeights) -> Iterator[str]:
     if weights.stft:
         scales = ", ".join(map(str, config.stft_scales))
         yield f"multi-scale STFT (windows 2^i, i = {scales}) x {weights.stft:g}{decay}"
+    if weights.mel:
+        yield f"log-mels of the spectral head x {weights.mel:g}"
+    if weights.distillation:
+        yield f"distance to the features and latents of `{config.teacher}` x {weights.distillation:g}"
+    if weights.spectral:
+        yield f"log magnitudes, log-mels and spectral convergence at five resolutions x {weights.spectral:g}"
     if weights.stft_l1:
         yield f"L1 of one STFT's magnitudes x {weights.stft_l1:g}{decay}"
     if config.perceptual_encoder and weights.perceptual_max:
@@ -52,7 +58,9 @@ def _of_phase(config: TrainingConfig, weights: LossWeights) -> Iterator[str]:
     if weights.cosine:
         yield f"1 - cosine x {weights.cosine:g}"
     if config.discriminator and weights.adversarial_max:
-        matching = "relative" if config.discriminator.kind == "taae" else "adversarial + 2 x"
+        matching = {"taae": "relative", "small": "0.5 x adversarial + 5 x relative"}.get(
+            config.discriminator.kind, "adversarial + 2 x"
+        )
         yield f"{matching} feature matching {_clamp(weights.adversarial_max)}"
 
 
@@ -65,13 +73,13 @@ def _clamp(most: float) -> str:
     return "without clamp" if math.isinf(most) else f"clamped at {most:g}"
 
 
-def _adversary(config: TrainingConfig) -> str:
+def _discriminator(config: TrainingConfig) -> str:
     judge = config.discriminator
     if judge is None or not any((phase.weights or config.weights).adversarial_max for phase in config.phases):
         return "No discriminator."
     sizes = (
         f"STFTs of {judge.fft_sizes} samples, {judge.channels} channels"
-        if judge.kind == "taae"
+        if judge.kind != "l3ac"
         else f"periods {judge.periods}, STFT windows {judge.windows}"
     )
     return (
@@ -137,7 +145,7 @@ model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name
 
 {training} It began {start}.
 
-{_losses(config)} {_adversary(config)}{FROZEN if network.model_type == "l3ac" else ""}
+{_losses(config)} {_discriminator(config)}{FROZEN if network.model_type == "l3ac" else ""}
 
 ## Training audio
 

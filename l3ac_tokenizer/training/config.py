@@ -53,7 +53,8 @@ class LossWeights:
     """Clamp of the perceptual loss, whose weight is 1 below it; `.inf` for no clamp, 0 leaves the loss out."""
     adversarial_max: float = 10.0
     """The same for the discriminator's verdict, clamped as one: adversarial + 2 x feature matching for `kind: l3ac`,
-    relative feature matching alone for `kind: taae`."""
+    relative feature matching alone for `kind: taae`, 0.5 x adversarial + 5 x relative feature matching for
+    `kind: small`."""
 
     def with_reconstruction(self, factor: float) -> LossWeights:
         """The same with the element-wise and the spectrogram terms at a factor."""
@@ -103,7 +104,8 @@ class DiscriminatorOptions:
     """Size and training of the discriminator; the defaults are those of the published l3ac-1k."""
 
     kind: str = "l3ac"
-    """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge."""
+    """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge; `small`: the
+    same network with few STFTs and channels, adversarial and relative feature matching loss."""
     every: int = 22
     """Updates of the codec to one of the discriminator."""
     own_batches: bool = False
@@ -120,13 +122,15 @@ class DiscriminatorOptions:
     windows: list[int] = field(default_factory=lambda: list(WINDOWS))
     """Of the multi-band STFT part, in samples."""
     fft_sizes: list[int] = field(default_factory=lambda: list(FFT_SIZES))
-    """Of `kind: taae`, in samples."""
+    """Of `kind: taae` and `small`, in samples."""
     channels: int = CHANNELS
-    """Of `kind: taae`."""
+    """Of `kind: taae` and `small`."""
+    samples: int | None = None
+    """Length of the stretch of each item that is judged; null for all of it."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("l3ac", "taae"):
-            raise ConfigError(f"discriminator.kind is {self.kind!r}; it must be l3ac or taae.")
+        if self.kind not in ("l3ac", "taae", "small"):
+            raise ConfigError(f"discriminator.kind is {self.kind!r}; it must be l3ac, taae or small.")
         if self.schedule not in ("constant", "one_cycle"):
             raise ConfigError(f"discriminator.schedule is {self.schedule!r}; it must be constant or one_cycle.")
         if self.every < 1:

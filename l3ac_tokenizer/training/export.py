@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from ..feature_extraction import CodecFeatureExtractor
 from ..modeling import CodecModel
 from ..modeling.pretrained import ENCODER
-from .network import TrainableCodec
+from .network import HEAD_FILE, SpectralHead, TrainableCodec
 
 
 def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> CodecModel:
@@ -36,11 +37,12 @@ def recover_export(folder: Path) -> None:
         shutil.rmtree(workplace)
 
 
-def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
+def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: SpectralHead | None = None) -> None:
     """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
 
     Stored statistics stay float32, and so does what float16 would change in an encoder whose ids are those of other
-    weights (`ids_of`). `config.json` says float32, and `card` becomes its README.md.
+    weights (`ids_of`). `config.json` says float32, and `card` becomes its README.md. The spectral head of a stage
+    without a waveform lies beside it, for the stages that go on from there.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,8 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str) -> None:
         model.save_pretrained(new, state_dict=state)
         CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
         (new / "README.md").write_text(card)
+        if head is not None:
+            save_file(head.state_dict(), new / HEAD_FILE)
         for file in new.iterdir():
             file.chmod(0o644)
         if folder.exists():

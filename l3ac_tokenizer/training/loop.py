@@ -25,25 +25,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
 from ..listing.errors import DataError
-from .adversary import Adversary
 from .card import source_table
 from .config import ConfigError, TrainingConfig
 from .data.loader import BatchLoader
 from .data.prepare import prepare_audio
-from .data.sampler import Batch, CropSampler, WorkerDied
+from .data.sampler import Batch, CropSampler, Request, WorkerDied
+from .discriminator_trainer import DiscriminatorTrainer
 from .ema import AveragedWeights
 from .export import recover_export
-from .network import TrainableCodec, build_codec
+from .network import WITH_WAVEFORM, TrainableCodec, build_codec
 from .objective import Objective
 from .optimizer import Optimizer
 from .schedule import CONSTANT_BETA, RESOLUTION, CyclePoint, one_cycle
-from .snapshot import Snapshots
+from .snapshot import STATISTICS_CLIPS, STATISTICS_SECONDS, Snapshots
 from .state import Position, load_state, remove_unfinished, save_state, saved_states
 from .tracking import Figures, RunLog, keep_settings, plain_settings
 
@@ -104,9 +105,14 @@ class Run:
             clip_norm=config.clip_norm,
             muon=config.muon,
         )
-        self.adversary = (
-            Adversary(config.discriminator, self.accelerator, config.seed) if config.discriminator is not None else None
+        self.discriminator = (
+            DiscriminatorTrainer(config.discriminator, self.accelerator, config.seed)
+            if config.discriminator is not None
+            else None
         )
+        if config.init_from is None:
+            request = Request(0, 0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate))
+            self.codec.standardize(self._whole_frames(self.stream[request].samples).to(self.accelerator.device))
         self.average = AveragedWeights(self.codec, config.ema_decay)
         self.position = Position()
         self.log = RunLog(self.accelerator, self.folder)
@@ -116,7 +122,8 @@ class Run:
             changed = keep_settings(self.folder / "config.yaml", values, audio)
             if changed and self.position.step:
                 logger.warning("resumed with other values than before: %s", ", ".join(changed))
-        self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log)
+        teacher = None if self.objective.teacher is None else self.objective.teacher.model
+        self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log, teacher)
         self.forward = self.accelerator.prepare_model(self.codec)
         self.compiled_forward = torch.compile(self.forward, dynamic=False)
         self.accelerator.init_trackers("l3ac", config=plain_settings(audio | values))
@@ -210,14 +217,15 @@ class Run:
         weights = (phase.weights or self.config.weights).with_reconstruction(decayed)
         audio = [batch.samples.to(self.accelerator.device, non_blocking=True) for batch in group]
         count = self.config.accumulation
-        adversary = self.adversary if weights.adversarial_max else None
-        if adversary is not None and not adversary.active(progress):
-            adversary = None
-        if adversary is not None and adversary.options.is_due(position.step):
+        discriminator = self.discriminator if weights.adversarial_max else None
+        if discriminator is not None and not discriminator.active(progress):
+            discriminator = None
+        if discriminator is not None and discriminator.options.is_due(position.step):
             self.codec.eval()
+            torch.manual_seed(hash((self.config.seed, group[0].request.first, 1)))  # of the stretches judged
             references = [samples.squeeze(1) for samples in audio[:count]]
-            figures.add(**adversary.update(references, self._without_noise, progress))
-        objective = partial(self.objective, weights=weights, adversary=adversary)
+            figures.add(**discriminator.update(references, self._without_noise, progress))
+        objective = partial(self.objective, weights=weights, discriminator=discriminator)
         forward = self.compiled_forward if phase.compile else self.forward
         firsts = [batch.request.first for batch in group[-count:]]
         self._update_codec(audio[-count:], firsts, forward, objective, figures)
@@ -253,6 +261,8 @@ class Run:
         checked = []
         for samples, first in zip(audio, firsts, strict=True):
             torch.manual_seed(hash((config.seed, first)))  # of the quantizer's noise
+            if config.stage not in WITH_WAVEFORM:
+                samples = self._whole_frames(samples)
             prediction = forward(samples)
             x = samples.squeeze(1)
             loss, terms = objective(prediction, x)
@@ -287,8 +297,8 @@ class Run:
     def _evaluate(self, export_as: str | None = None) -> None:
         """Score the averaged weights; export them if they are the best so far, and under `export_as`."""
         position = self.position
-        model = self.snapshots.averaged(self.codec, self.average)
-        scores = self.snapshots.score(position.step, model)
+        candidate = self.snapshots.averaged(self.codec, self.average)
+        scores = self.snapshots.score(position.step, candidate)
         if scores:
             self._log({f"held_out/{name}": value for name, value in scores.items()})
         self._agree()
@@ -301,7 +311,7 @@ class Run:
             "averaged weights."
         )
         for name in names:
-            self.snapshots.write(self.folder / name, model, scores, training, self.sources)
+            self.snapshots.write(self.folder / name, candidate, scores, training, self.sources)
         if better:
             position.best = scores["score"]
             self._save()  # or what is resumed would take worse ones for better
@@ -315,8 +325,8 @@ class Run:
                 "average": self.average.state_dict(),
                 "position": dataclasses.asdict(self.position),
             }
-            if self.adversary is not None:
-                state["discriminator"] = self.adversary.state_dict()
+            if self.discriminator is not None:
+                state["discriminator"] = self.discriminator.state_dict()
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             save_state(self.folder / "state", self.position.step, state)
@@ -349,9 +359,9 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
-        if self.adversary is not None:
+        if self.discriminator is not None:
             if "discriminator" in state:
-                self.adversary.load_state_dict(state["discriminator"])
+                self.discriminator.load_state_dict(state["discriminator"])
             else:
                 logger.warning("the state has no discriminator: it starts with fresh weights")
         if self.accelerator.scaler is not None and "scaler" in state:
@@ -363,6 +373,10 @@ class Run:
         self.log.write(position.step, where | record)
 
     # ---------------------------------------------------------------------------------------------- helpers
+
+    def _whole_frames(self, samples: Tensor) -> Tensor:
+        """(B, 1, T) with zeros up to a whole number of ids."""
+        return F.pad(samples, (0, -samples.shape[-1] % self.codec.model.config.hop_length))
 
     def _clear_up(self) -> None:
         """Remove or mend what a killed session left half done."""
@@ -378,8 +392,8 @@ class Run:
         freeing the last wrapper, waited for them.
         """
         del self.forward, self.compiled_forward
-        if self.adversary is not None:
-            del self.adversary.wrapped
+        if self.discriminator is not None:
+            del self.discriminator.wrapped
         self.accelerator.free_memory()
         self.accelerator.end_training()
 

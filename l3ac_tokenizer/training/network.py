@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from ..families import preset_config
 from ..modeling import CodecModel, L3ACModel
-from ..modeling.l3ac.spectral import MEL_BANDS
+from ..modeling.l3ac.spectral import MEL_BANDS, SpectralAnalysis
 from ..modeling.span import WholeSpan
 from .config import ConfigError, TrainingConfig, network_fields
 from .whitening import Whitened
@@ -41,6 +41,8 @@ STAGES = {
 
 MEL_STAGES = ("tokens", "encode")
 """With a spectral head."""
+
+WITH_WAVEFORM = ("decode", "joint")
 
 KEEPS_LATENTS = ("decode", "distill")
 """Stages in which the latents' scale is given."""
@@ -141,6 +143,15 @@ class TrainableCodec(nn.Module):
         )
         assert self.head is not None
         return Prediction(ids, latents, log_mels=self.head(decoded))
+
+    @torch.no_grad()
+    def standardize(self, samples: Tensor) -> None:
+        """Take the means and deviations of the spectral analysis, where there is one, over audio (B, 1, T)."""
+        front_end = getattr(self.model.encoder, "front_end", None)
+        if isinstance(front_end, SpectralAnalysis):
+            mels = front_end.log_mels(samples.transpose(1, 2), WholeSpan()).flatten(0, 1)
+            front_end.mean.copy_(mels.mean(0))
+            front_end.std.copy_(mels.std(0).clamp_min(1e-3))
 
     def plain_state(self) -> dict[str, Tensor]:
         """State of the published network: weight norm and whitening folded in, float32."""

@@ -10,8 +10,8 @@ from ..families import preset_config
 from ..modeling import CodecModel
 from ..modeling.l3ac.spectral import LogMels
 from ..modeling.span import WholeSpan
-from .adversary import Adversary
 from .config import ConfigError, LossWeights, TrainingConfig
+from .discriminator_trainer import DiscriminatorTrainer
 from .losses import (
     clamp_max,
     cosine_loss,
@@ -56,11 +56,11 @@ class Objective(nn.Module):
         self.teacher = Teacher(config.teacher) if config.teacher is not None else None
 
     def forward(
-        self, prediction: Prediction, x: Tensor, weights: LossWeights, adversary: Adversary | None = None
+        self, prediction: Prediction, x: Tensor, weights: LossWeights, discriminator: DiscriminatorTrainer | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What the codec gave for reference audio `x` (B, T) to the sum and the raw terms."""
         if prediction.audio is not None:
-            terms, weighted = self._of_audio(prediction.audio.float(), x, weights, adversary)
+            terms, weighted = self._of_audio(prediction.audio.float(), x, weights, discriminator)
         elif prediction.log_mels is not None:
             terms, weighted = self._of_mels(prediction.log_mels.float(), x, weights)
         else:
@@ -84,7 +84,7 @@ class Objective(nn.Module):
         return terms, weighted
 
     def _of_audio(
-        self, y: Tensor, x: Tensor, weights: LossWeights, adversary: Adversary | None
+        self, y: Tensor, x: Tensor, weights: LossWeights, discriminator: DiscriminatorTrainer | None
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         terms = {"l1": l1_loss(y, x)}
         weighted = [weights.l1 * terms["l1"]]
@@ -106,8 +106,8 @@ class Objective(nn.Module):
         if weights.perceptual_max and self.features is not None:
             terms["perceptual"] = perceptual_loss(self.features, y, x)
             weighted.append(clamp_max(terms["perceptual"], weights.perceptual_max))
-        if weights.adversarial_max and adversary is not None:
-            judged, parts = adversary.generator_loss(y, x)
+        if weights.adversarial_max and discriminator is not None:
+            judged, parts = discriminator.generator_loss(y, x)
             terms |= parts
             weighted.append(clamp_max(judged, weights.adversarial_max))
         return terms, weighted

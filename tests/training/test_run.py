@@ -251,7 +251,7 @@ def test_codec_and_discriminator_learn_from_their_own_losses_alone(corpus_folder
     run = Run(tiny(discriminator=JUDGE), [corpus_folder], tmp_path)
 
     def weights() -> tuple[torch.Tensor, torch.Tensor]:
-        networks = (run.codec, run.adversary.discriminator)
+        networks = (run.codec, run.discriminator.network)
         return tuple(torch.cat([p.detach().flatten() for p in network.parameters()]).clone() for network in networks)
 
     groups, figures, before = run.feed.groups(run.position, run._progress_at), Figures(LEVELS), weights()
@@ -441,4 +441,4 @@ def test_half_precision_trains_both_networks(corpus_folder, tmp_path, monkeypatc
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     assert all(np.isfinite(line["loss"]) and np.isfinite(line["adversarial"]) for line in records(tmp_path)[:2])
-    assert {p.dtype for p in [*run.codec.parameters(), *run.adversary.discriminator.parameters()]} == {torch.float32}
+    assert {p.dtype for p in [*run.codec.parameters(), *run.discriminator.network.parameters()]} == {torch.float32}

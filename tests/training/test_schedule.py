@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from accelerate import Accelerator
 
-from l3ac_tokenizer.training.adversary import Adversary
 from l3ac_tokenizer.training.config import DiscriminatorOptions
+from l3ac_tokenizer.training.discriminator_trainer import DiscriminatorTrainer
 from l3ac_tokenizer.training.schedule import RESOLUTION, one_cycle
 
 
@@ -29,6 +29,6 @@ def test_ends_are_the_factors_asked_for():
 @pytest.mark.parametrize(("schedule", "first", "last"), [("constant", 1e-3, 1e-3), ("one_cycle", 1e-4, 1e-5)])
 def test_schedule_of_the_discriminator_spans_its_share_of_the_run(schedule, first, last):
     options = DiscriminatorOptions(start=0.5, lr=1e-3, schedule=schedule, periods=[], windows=[126])
-    adversary = Adversary(options, Accelerator(), seed=0)
-    assert [adversary.active(progress) for progress in (0.0, 0.499, 0.5, 1.0)] == [False, False, True, True]
-    assert adversary._schedule(0.5).lr == pytest.approx(first) and adversary._schedule(1.0).lr == pytest.approx(last)
+    trainer = DiscriminatorTrainer(options, Accelerator(), seed=0)
+    assert [trainer.active(progress) for progress in (0.0, 0.499, 0.5, 1.0)] == [False, False, True, True]
+    assert trainer._schedule(0.5).lr == pytest.approx(first) and trainer._schedule(1.0).lr == pytest.approx(last)

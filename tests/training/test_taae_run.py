@@ -82,7 +82,7 @@ def test_a_discriminator_with_batches_of_its_own_sees_others_than_the_codec(corp
     options = DiscriminatorOptions(kind="taae", every=2, own_batches=True, lr=8e-4, fft_sizes=[78, 206], channels=4)
     run = Run(tiny(discriminator=options, max_steps=4, accumulation=2), [corpus_folder], tmp_path)
     seen: list[tuple[str, torch.Tensor]] = []
-    judge, update = run.adversary.update, run._update_codec
+    judge, update = run.discriminator.update, run._update_codec
 
     def judged(references, *others):
         seen.extend(("discriminator", x[:, None]) for x in references)
@@ -92,7 +92,7 @@ def test_a_discriminator_with_batches_of_its_own_sees_others_than_the_codec(corp
         seen.extend(("codec", x) for x in audio)
         update(audio, *others)
 
-    monkeypatch.setattr(run.adversary, "update", judged)
+    monkeypatch.setattr(run.discriminator, "update", judged)
     monkeypatch.setattr(run, "_update_codec", updated)
     run.train()
     two = {"d": ["discriminator"] * 2, "c": ["codec"] * 2}

@@ -15,6 +15,7 @@ from .losses import (
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
+    hinge_adversarial_loss,
     hinge_discriminator_loss,
     relative_feature_matching_loss,
 )
@@ -24,6 +25,9 @@ from .stft_discriminator import STFTDiscriminator
 
 FEATURE_MATCHING = 2.0
 """Weight of L3AC's feature matching beside the adversarial loss; the clamp takes both together."""
+
+SMALL_ADVERSARIAL, SMALL_FEATURE_MATCHING = 0.5, 5.0
+"""Weights of `kind: small`."""
 
 Verdict = tuple[Tensor, dict[str, Tensor]]
 """What a discriminator adds to the codec's loss, and its parts."""
@@ -39,7 +43,15 @@ def _of_taae(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
     return matching, {"feature_matching": matching}
 
 
-class Adversary:
+def _of_small(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+    parts = {
+        "adversarial": hinge_adversarial_loss(fake),
+        "feature_matching": relative_feature_matching_loss(fake, real),
+    }
+    return SMALL_ADVERSARIAL * parts["adversarial"] + SMALL_FEATURE_MATCHING * parts["feature_matching"], parts
+
+
+class DiscriminatorTrainer:
     """A discriminator with its optimizer.
 
     Args:
@@ -51,17 +63,17 @@ class Adversary:
     def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
         self.options = options
         torch.manual_seed(seed)
-        if options.kind == "taae":
+        if options.kind in ("taae", "small"):
             network: nn.Module = STFTDiscriminator(options.fft_sizes, options.channels)
-            self.loss, self.verdict = hinge_discriminator_loss, _of_taae
+            self.loss, self.verdict = hinge_discriminator_loss, _of_taae if options.kind == "taae" else _of_small
         else:
             network = Discriminator(options.periods, options.windows)
             self.loss, self.verdict = discriminator_loss, _of_l3ac
-        self.discriminator = network.to(accelerator.device)
+        self.network = network.to(accelerator.device)
         self.optimizer = Optimizer(
-            accelerator, self.discriminator, weight_decay=options.weight_decay, clip_norm=options.clip_norm
+            accelerator, self.network, weight_decay=options.weight_decay, clip_norm=options.clip_norm
         )
-        self.wrapped = accelerator.prepare_model(self.discriminator)
+        self.wrapped = accelerator.prepare_model(self.network)
 
     def active(self, progress: float) -> bool:
         """Whether the codec hears of the discriminator at this share of the run."""
@@ -77,7 +89,7 @@ class Adversary:
         self.optimizer.begin(self._schedule(progress))
         losses, norms = [], []
         for x in references:
-            y = generate(x)
+            y, x = self._crops(generate(x), x)
             # Items are judged one by one, so both halves can pass together.
             maps = self.wrapped(torch.cat([y, x]))
             fake = [[one[: len(y)] for one in of_one] for of_one in maps]
@@ -90,12 +102,21 @@ class Adversary:
 
     def generator_loss(self, y: Tensor, x: Tensor) -> Verdict:
         """What generated `y` and reference `x` (B, T) add to the codec's loss; the judge gets no gradient."""
-        self.discriminator.requires_grad_(False)
+        y, x = self._crops(y, x)
+        self.network.requires_grad_(False)
         with torch.no_grad():
-            real = self.discriminator(x)
-        fake = self.discriminator(y)
-        self.discriminator.requires_grad_(True)
+            real = self.network(x)
+        fake = self.network(y)
+        self.network.requires_grad_(True)
         return self.verdict(fake, real)
+
+    def _crops(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The stretch of both (B, T) that is judged, at a random place."""
+        length = self.options.samples
+        if length is None or x.shape[1] <= length:
+            return y, x
+        first = int(torch.randint(x.shape[1] - length + 1, ()))
+        return y[:, first : first + length], x[:, first : first + length]
 
     def _schedule(self, progress: float) -> CyclePoint:
         if self.options.schedule == "constant":
@@ -105,9 +126,9 @@ class Adversary:
 
     def state_dict(self) -> dict[str, Any]:
         """Network and optimizer."""
-        return {"network": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state of `state_dict`."""
-        self.discriminator.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
