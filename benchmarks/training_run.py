@@ -54,7 +54,7 @@ SETTINGS = {
     "batch": Setting("the same, 12 × 0.54 s", batch_size=12),
     "longer": Setting("the same, 3 × 1.08 s", crop_seconds=1.08, batch_size=3),
     "long": Setting("the same, eager, 1 × 9.72 s", crop_seconds=9.72, batch_size=1, compile=False),
-    "frozen": Setting("the same, the decoder alone", others=("--frozen-encoder", "true")),
+    "frozen": Setting("the same, the decoder alone", others=("--stage", "decode")),
     "threads": Setting("the same, two threads", threads=2),
     "processes": Setting("the same, two processes, each 6 × 0.54 s", processes=2),
     "perceptual": Setting(

@@ -42,14 +42,14 @@ def our_step() -> tuple[torch.nn.Module, Step]:
     from l3ac_tokenizer.training.network import TrainableCodec
 
     codec = TrainableCodec(L3ACModel(L3ACConfig.from_preset(PRESET)), whiten=False).train()
-    return codec, lambda audio: codec(audio[:, None])[0]
+    return codec, lambda audio: codec(audio[:, None]).audio
 
 
 def our_compiled_step() -> tuple[torch.nn.Module, Step]:
     """The same compiled, as by the recipe's `compile: true`."""
     codec, _ = our_step()
     compiled = torch.compile(codec, dynamic=False)
-    return codec, lambda audio: compiled(audio[:, None])[0]
+    return codec, lambda audio: compiled(audio[:, None]).audio
 
 
 def in_bfloat16(build: Callable[[], tuple[torch.nn.Module, Step]]) -> tuple[torch.nn.Module, Step]:

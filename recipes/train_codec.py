@@ -7,6 +7,11 @@ resumes a run that was stopped or killed. A run that takes minutes on two CPU co
 
     accelerate launch --cpu recipes/train_codec.py --config recipes/configs/l3ac-1k-cpu.yaml --data DIR... \
         --run RUN --max-minutes 20
+
+The light network, in stages, on CPU cores:
+
+    accelerate launch --cpu recipes/train_codec.py --config recipes/configs/l3ac-1k-light.yaml --data DIR... \
+        --run RUN --max-minutes 240
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import logging
 import os
 import sys
 
+from l3ac_tokenizer.training.chain import load_chain, train_chain
 from l3ac_tokenizer.training.config import load_config, parse_overrides
 from l3ac_tokenizer.training.loop import Run, TrainingError
 
@@ -39,12 +45,15 @@ def main() -> int:
         level=logging.INFO if is_main else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        config = load_config(arguments.config, parse_overrides(rest))
+        overrides = parse_overrides(rest)
+        stages = load_chain(arguments.config, overrides)
+        config = load_config(arguments.config, overrides) if stages is None else None
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        ended = Run(config, arguments.data, arguments.run, arguments.held_out).train()
+        audio = (arguments.data, arguments.run, arguments.held_out)
+        ended = Run(config, *audio).train() if config is not None else train_chain(stages or (), *audio)
     except (TrainingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

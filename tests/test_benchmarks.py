@@ -226,7 +226,7 @@ def test_every_setting_is_a_configuration_of_the_recipe(name):
     assert config.mixed_precision == setting.precision
     assert bool(config.weights.perceptual_max) == name.startswith("perceptual")
     assert (config.discriminator is not None) == (name == "discriminator")
-    assert config.frozen_encoder == (name == "frozen")
+    assert (config.stage == "decode") == (name == "frozen")
 
 
 def test_the_first_lines_of_a_log_are_compilers_compiling(monkeypatch):

@@ -246,10 +246,8 @@ class TrainingConfig:
             raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
         if self.stage not in ("tokens", "distill", "encode", "decode", "joint"):
             raise ConfigError(f"stage is {self.stage!r}; it must be tokens, distill, encode, decode or joint.")
-        if self.stage == "decode" and self.init_from is None:
-            raise ConfigError("stage decode needs init_from: the codec whose ids are to stay as they are.")
-        if (self.teacher is None) == (self.stage == "distill"):
-            raise ConfigError("teacher and stage distill belong together: the finished tokens run to learn from.")
+        if self.teacher is not None and self.stage != "distill":
+            raise ConfigError("teacher is for stage distill alone.")
         if not self.phases or self.phases[-1].until < 1.0:
             raise ConfigError("phases must end with one whose `until` is 1.0.")
         if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):
@@ -283,7 +281,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
     Raises:
         ConfigError: for an unknown key (naming the nearest) or a value of the wrong kind.
     """
-    values = _read_with_base(Path(path))
+    values = read_values(path)
     for key, value in (overrides or {}).items():
         for name in reversed(key.split(".")):
             value = {name: value}
@@ -308,14 +306,20 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def _read_with_base(path: Path) -> dict[str, Any]:
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, over those of the file that it names under `base:`.
+
+    Raises:
+        ConfigError: There is no such file, or it does not hold keys and values.
+    """
+    path = Path(path)
     if not path.is_file():
         raise ConfigError(f"No configuration file {path}.")
     values = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a mapping of keys to values.")
     base = values.pop("base", None)
-    return values if base is None else _merge(_read_with_base(path.parent / base), values)
+    return values if base is None else _merge(read_values(path.parent / base), values)
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -39,8 +39,8 @@ STAGES = {
 - `joint`: everything, end to end.
 """
 
-MEL_STAGES = ("tokens", "encode")
-"""With a spectral head."""
+MEL_STAGES = ("tokens", "distill", "encode")
+"""With a spectral head, which `distill` passes on as it is."""
 
 WITH_WAVEFORM = ("decode", "joint")
 
@@ -92,6 +92,8 @@ class TrainableCodec(nn.Module):
         self.stage = stage
         self.weight_norm = weight_norm
         self.head = SpectralHead(model.config.feature_dim) if stage in MEL_STAGES else None
+        if stage == "distill" and self.head is not None:
+            self.head.requires_grad_(False)  # goes on to the next stage as it is
         self._split_weights(model)
         if whiten and stage not in KEEPS_LATENTS:
             quantizer = model.quantizer
@@ -175,8 +177,8 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
     """The codec of `config` with fresh or given weights, seeded.
 
     Raises:
-        ConfigError: The stage is `decode`, but the encoder of `init_from` is another one; or the network has not the
-            parts that the stage is about.
+        ConfigError: The stage lacks what it starts from, the encoder of `init_from` is another one than that of a
+            decoder in training, or the network has not the parts that the stage is about.
     """
     torch.manual_seed(config.seed)
     model = AutoModel.from_config(preset_config(config.preset, **config.model))
@@ -184,6 +186,10 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
         raise ConfigError(f"stage {config.stage} is for networks of the L3AC family; {config.preset} is of another.")
     if config.stage == "tokens" and model.config.analysis != "spectral":
         raise ConfigError("stage tokens has no convolutional encoder: set model.analysis to spectral.")
+    if config.stage == "decode" and config.init_from is None:
+        raise ConfigError("stage decode needs init_from: the codec whose ids are to stay as they are.")
+    if config.stage == "distill" and config.teacher is None:
+        raise ConfigError("stage distill needs teacher: the checkpoint of a finished tokens run.")
     if config.init_from is not None:
         load_fitting(model, config.init_from)
         if config.stage == "decode":

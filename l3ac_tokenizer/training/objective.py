@@ -60,12 +60,12 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What the codec gave for reference audio `x` (B, T) to the sum and the raw terms."""
         if prediction.audio is not None:
-            terms, weighted = self._of_audio(prediction.audio.float(), x, weights, discriminator)
+            terms, weighted = self._of_audio(_wide(prediction.audio), x, weights, discriminator)
         elif prediction.log_mels is not None:
-            terms, weighted = self._of_mels(prediction.log_mels.float(), x, weights)
+            terms, weighted = self._of_mels(_wide(prediction.log_mels), x, weights)
         else:
             assert self.teacher is not None and prediction.features is not None
-            terms = {"distillation": self.teacher.distance(prediction.features.float(), prediction.latents.float(), x)}
+            terms = {"distillation": self.teacher.distance(_wide(prediction.features), _wide(prediction.latents), x)}
             weighted = [weights.distillation * terms["distillation"]]
         return torch.stack(weighted).sum(), terms
 
@@ -111,6 +111,10 @@ class Objective(nn.Module):
             terms |= parts
             weighted.append(clamp_max(judged, weights.adversarial_max))
         return terms, weighted
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Teacher(nn.Module):

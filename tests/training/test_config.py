@@ -123,7 +123,7 @@ def test_command_line_overrides(tmp_path):
         (["--discriminator.every", "0"], "discriminator.every is 0"),
         (["--discriminator.schedule", "cosine"], "it must be constant or one_cycle"),
         (["--max_steps", "null"], "set at least one"),
-        (["--frozen-encoder", "true"], "frozen_encoder needs init_from"),
+        (["--stage", "token"], "stage is .token.; it must be tokens, distill, encode, decode or joint"),
         (["--phases", "[{crop_seconds: 1, batch_size: 2, until: 0.5}]"], "`until` is 1.0"),
     ],
 )

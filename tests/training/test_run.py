@@ -381,7 +381,7 @@ def test_a_frozen_encoder_keeps_every_id(finished, corpus_folder, tmp_path):
     with torch.no_grad():
         next(given.encoder.parameters()).mul_(1.0001)  # not a number of float16
     given.save_pretrained(tmp_path / "given")
-    options = dict(init_from=str(tmp_path / "given"), frozen_encoder=True, discriminator=JUDGE)
+    options = dict(init_from=str(tmp_path / "given"), stage="decode", discriminator=JUDGE)
     for steps in (2, 4):  # and resumed
         Run(tiny(max_steps=steps, **options), [corpus_folder], tmp_path / "run").train()
     trained = L3ACModel.from_pretrained(tmp_path / "run" / "export")
@@ -400,21 +400,21 @@ def test_a_frozen_encoder_keeps_every_id(finished, corpus_folder, tmp_path):
 
 
 def test_a_frozen_encoder_gives_the_ids_of_evaluation_under_autocast(finished):
-    config = tiny(model=TINY, init_from=str(finished / "export"), frozen_encoder=True)
+    config = tiny(model=TINY, init_from=str(finished / "export"), stage="decode")
     codec, plain = build_codec(config).train(), L3ACModel.from_pretrained(finished / "export").eval()
     audio = 0.1 * torch.randn(2, 1, 16_000, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        decoded, ids, _ = codec(audio)
-    assert torch.equal(ids, plain.encode(audio).audio_codes[:, 0])
-    decoded.float().sum().backward()
+        prediction = codec(audio)
+    assert torch.equal(prediction.ids, plain.encode(audio).audio_codes[:, 0])
+    prediction.audio.float().sum().backward()
     graded = {name for name, parameter in codec.model.named_parameters() if parameter.grad is not None}
     assert graded and not any(name.startswith(ENCODER) for name in graded)
 
 
 @pytest.mark.parametrize(("field", "value"), [("levels", [5, 5, 5, 5, 5, 5]), ("attention_window", 20)])
 def test_a_frozen_encoder_is_refused_for_another_network(finished, field, value):
-    config = tiny(model=TINY | {field: value}, init_from=str(finished / "export"), frozen_encoder=True)
-    with pytest.raises(ConfigError, match=f"frozen_encoder: {field} is .* and that of .*; only the decoder can differ"):
+    config = tiny(model=TINY | {field: value}, init_from=str(finished / "export"), stage="decode")
+    with pytest.raises(ConfigError, match=f"stage decode: {field} is .* and that of .*; only the decoder can differ"):
         build_codec(config)
 
 

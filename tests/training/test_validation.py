@@ -13,7 +13,7 @@ from corpora import RATE
 from l3ac_tokenizer.training import validation
 from l3ac_tokenizer.training.data.corpus import AudioFiles
 from l3ac_tokenizer.training.data.readers import find_clips
-from l3ac_tokenizer.training.validation import HeldOut, held_out_clips, validate
+from l3ac_tokenizer.training.validation import Candidate, HeldOut, held_out_clips, validate
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_what_cannot_be_scored_is_left_out_and_counted(caplog):
     time = np.arange(3 * RATE) / RATE
     voice = (rng.standard_normal(len(time)) * np.clip(np.sin(4 * np.pi * time), 0, None) * 0.1).astype(np.float32)
     clips = [HeldOut("speech", voice), HeldOut("speech", voice[8000:10_000]), HeldOut("music", 0 * voice)]
-    scores = validate(Noisy(), clips, RATE, Accelerator())
-    alone = validate(Noisy(), clips[:1], RATE, Accelerator())
+    scores = validate(Candidate(Noisy()), clips, RATE, Accelerator())
+    alone = validate(Candidate(Noisy()), clips[:1], RATE, Accelerator())
     assert scores["unscored"] == 2 and alone["unscored"] == 0
     assert {name: scores[name] for name in ("speech/stoi", "speech/pesq_wb", "score")} == {
         name: alone[name] for name in ("speech/stoi", "speech/pesq_wb", "score")
@@ -69,5 +69,5 @@ def test_what_cannot_be_scored_is_left_out_and_counted(caplog):
 
 
 def test_weights_that_could_not_be_scored_at_all_are_never_the_best():
-    scores = validate(Noisy(), [HeldOut("music", np.zeros(8000, np.float32))], RATE, Accelerator())
+    scores = validate(Candidate(Noisy()), [HeldOut("music", np.zeros(8000, np.float32))], RATE, Accelerator())
     assert scores["score"] == -np.inf
