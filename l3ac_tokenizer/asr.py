@@ -19,6 +19,12 @@ import numpy as np
 ASR_RATE = 16_000
 """Sampling rate in Hz of the audio that recognizers take."""
 
+WHISPER_FRAMES = 3000
+"""Frames of Whisper's window of 30 s."""
+
+BEAM_SIZE, NO_SPEECH, LOW_LOG_PROBABILITY = 5, 0.6, -1.0
+"""As faster-whisper's `transcribe` has them: a window is silent where both thresholds are passed."""
+
 
 class Recognizer(Protocol):
     """Speech recognizer: audio to text.
@@ -84,6 +90,29 @@ class FasterWhisper:
         # By default it samples when it is unsure, and the same audio gives different words each time.
         segments, _ = self._model.transcribe(wave, language="en", condition_on_previous_text=False, temperature=0.0)
         return " ".join(segment.text.strip() for segment in segments)
+
+    def hear_mel(self, mel: np.ndarray) -> str:
+        """The English words in Whisper's input (bands, frames), normalized, a frame each 10 ms: no audio is needed.
+
+        Beam search at temperature 0, without timestamps, on at most 30 s.
+        """
+        from faster_whisper.tokenizer import Tokenizer
+
+        model = self._model
+        tokenizer = Tokenizer(model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language="en")
+        mel = np.asarray(mel, dtype=np.float32)[:, :WHISPER_FRAMES]
+        result = model.model.generate(
+            model.encode(np.pad(mel, ((0, 0), (0, WHISPER_FRAMES - mel.shape[1])))),
+            [[*tokenizer.sot_sequence, tokenizer.no_timestamps]],
+            beam_size=BEAM_SIZE,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+        ids = result.sequences_ids[0]
+        log_probability = result.scores[0] * len(ids) / (len(ids) + 1)  # the end of the text counts
+        if result.no_speech_prob > NO_SPEECH and log_probability < LOW_LOG_PROBABILITY:
+            return ""
+        return tokenizer.decode(ids).strip()
 
 
 class PocketSphinx:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState
+
 from .config import ConfigError, TrainingConfig, load_config, read_values
 from .loop import Run
 
@@ -83,11 +85,14 @@ def train_chain(
         folder = Path(run_folder) / stage.name
         if not (folder / "export").is_dir():
             logger.info("stage %s in %s", stage.config.stage, folder)
-            start = {} if weights is None else {"init_from": str(weights)}
-            teacher = {"teacher": str(tokens)} if stage.config.stage == "distill" and tokens is not None else {}
-            config = dataclasses.replace(stage.config, **start, **teacher)
+            config = stage.config
+            if weights is not None:
+                config = dataclasses.replace(config, init_from=str(weights))
+            if config.stage == "distill" and tokens is not None:
+                config = dataclasses.replace(config, teacher=str(tokens))
             if not Run(config, sources, folder, held_out).train():
                 return False
+            AcceleratorState._reset_state(reset_partial_state=True)  # the run has ended its processes' group
         weights = next(folder / name for name in ("best", "export") if (folder / name).is_dir())
         tokens = weights if stage.config.stage == "tokens" else tokens
     logger.info("the chain has ended: %s", weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class Objective(nn.Module):
         network = preset_config(config.preset, **config.model)
         self.sampling_rate = network.sampling_rate
         self.fine_hop = getattr(network, "fine_hop", network.hop_length)
-        self.log_mels = LogMels(network) if isinstance(network, L3ACConfig) else None  # type: ignore[arg-type]
+        self.log_mels = LogMels(network) if isinstance(network, L3ACConfig) else None
         self.teacher = Teacher(config.teacher) if config.teacher is not None else None
 
     def forward(
@@ -65,7 +67,7 @@ class Objective(nn.Module):
             terms, weighted = self._of_mels(_wide(prediction.log_mels), x, weights)
         else:
             assert self.teacher is not None and prediction.features is not None
-            terms = {"distillation": self.teacher.distance(_wide(prediction.features), _wide(prediction.latents), x)}
+            terms = {"distillation": self.teacher(_wide(prediction.features), _wide(prediction.latents), x)}
             weighted = [weights.distillation * terms["distillation"]]
         return torch.stack(weighted).sum(), terms
 
@@ -75,8 +77,9 @@ class Objective(nn.Module):
         terms = {"mel": mel_loss(predicted, target)}
         weighted = [weights.mel * terms["mel"]]
         if weights.perceptual_relative and self.features is not None:
+            layers: Any = self.features.layers_of_mel
             of_y, of_x = (
-                self.features.layers_of_mel(whisper_mel(mels[..., :WHISPER_BANDS], self.fine_hop, self.sampling_rate))
+                layers(whisper_mel(mels[..., :WHISPER_BANDS], self.fine_hop, self.sampling_rate))
                 for mels in (predicted, target)
             )
             terms["perceptual_relative"] = relative_layer_distance(of_y, of_x)
@@ -128,7 +131,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = CodecModel.from_pretrained(source).eval().requires_grad_(False)
 
-    def distance(self, features: Tensor, latents: Tensor, x: Tensor) -> Tensor:
+    def forward(self, features: Tensor, latents: Tensor, x: Tensor) -> Tensor:
         """Squared errors of features (B, J, D) and latents (B, N, L) of x (B, T) over the teacher's variances."""
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             encoder = self.model.encoder

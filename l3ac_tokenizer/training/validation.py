@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SECONDS = 6.0
 MAX_TRANSCRIBED = 40
+TRANSCRIBED_SECONDS = 30.0
+"""Window of Whisper; no utterance of LibriSpeech is longer than a few seconds more."""
 
 WITHOUT_WORDS = ("music", "general", "mtg_jamendo", "fsd50k")
 """Domains that are not scored as speech."""
@@ -78,7 +80,9 @@ def held_out_clips(corpus: Corpus, clips: Sequence[TrainingClip], most: int) -> 
     for clip in [*_spread([clip for clip in clips if clip not in texts], most), *_spread(list(texts), MAX_TRANSCRIBED)]:
         text = texts.get(clip)
         try:
-            held.append(HeldOut(clip.domain, corpus.beginning(clip, MAX_SECONDS if text is None else np.inf), text))
+            held.append(
+                HeldOut(clip.domain, corpus.beginning(clip, MAX_SECONDS if text is None else TRANSCRIBED_SECONDS), text)
+            )
         except (AudioError, OSError) as error:
             logger.warning("not scored: %s", error)
     return held
