@@ -219,7 +219,7 @@ def test_texts_of_which_the_alphabet_has_nothing_are_counted_and_skipped(tts_run
     with caplog.at_level(logging.WARNING):
         datasets = load(TTS / "train.py").dataio_prepare(hparams_of(TTS, arguments, tmp_path))
     assert len(datasets["train"]) == len(rows) - 1
-    assert f"1 of {len(rows)} texts are skipped: no character is in the alphabet" in caplog.text
+    assert f"skipped 1 of {len(rows)} texts without any character of the alphabet" in caplog.text
 
 
 def test_clips_that_are_looked_at_are_drawn_from_all():
