@@ -258,7 +258,7 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
     with torch.no_grad():
         codec.quantizer.project_in.bias.add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match="give --model the one that made it"):
+    with pytest.raises(ValueError, match="give the codec of the corpus as --model"):
         recipe.run_recipe(options_for(tmp_path))
 
 
@@ -268,7 +268,7 @@ def test_ids_of_weights_that_kept_the_encoder_are_read(recipe, codec, tmp_path):
     with torch.no_grad():
         next(codec.decoder.parameters()).add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match="beyond the 64 that the model is trained with"):  # which is asked after that
+    with pytest.raises(ValueError, match="exceed the context of 64 ids"):  # which is asked after that
         recipe.run_recipe(options_for(tmp_path, seconds=1.0))
 
 
@@ -284,7 +284,7 @@ def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"seconds": 1.0}, "beyond the 64 that the model is trained with"),
+        ({"seconds": 1.0}, "exceed the context of 64 ids"),
         ({"corpus": "nowhere"}, "no file or folder nowhere"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`l3ac convert`: published weights to a checkpoint directory.
+"""`l3ac convert`: convert published weights to a checkpoint directory.
 
 SOURCE is a folder. For L3AC and SQCodec it holds the five published files `encoder`, `quantizer`, `decoder`,
 `en_encoder` and `en_decoder`, each as `.pt` or `.pth` (no code in them is run) or `.safetensors`. For `taae-950m` it

@@ -149,7 +149,7 @@ def test_ids_are_read_by_weights_that_kept_the_encoder(manifest, codec, tmp_path
 
 
 def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no .*codec\.json.*: train it again"):
+    with pytest.raises(FileNotFoundError, match=r"codec\.json, .* does not exist: train the run again"):
         check_run(tmp_path / "run", codec)
     note_codec(tmp_path / "run", codec)
     note_codec(tmp_path / "run", codec)
@@ -165,7 +165,7 @@ def test_a_run_goes_on_with_the_ids_of_its_codec_only(codec, tmp_path):
             begin(tmp_path / "run", str(tmp_path / "levels"))
     (tmp_path / "run" / "CKPT+1").mkdir()
     (tmp_path / "run" / "codec.json").unlink()
-    with pytest.raises(FileNotFoundError, match="train it again"):  # nobody knows of what ids the checkpoint is
+    with pytest.raises(FileNotFoundError, match="train the run again"):  # nobody knows of what ids the checkpoint is
         note_codec(tmp_path / "run", codec)
 
 

@@ -40,9 +40,9 @@ def test_preparing_again_is_left_out_until_something_changed(librispeech, tmp_pa
 
 
 def test_a_wrong_folder_says_what_was_looked_for(librispeech, ljspeech, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"train-clean-100/SPEAKER/CHAPTER/.*trans\.txt.* --data_folder"):
+    with pytest.raises(FileNotFoundError, match=r"train-clean-100 has no SPEAKER/CHAPTER/.*trans\.txt.* --data_folder"):
         librispeech.prepare_librispeech(tmp_path, tmp_path / "csv", ["train-clean-100"], [], [])
-    with pytest.raises(FileNotFoundError, match=r"no .*metadata\.csv.* --data_folder"):
+    with pytest.raises(FileNotFoundError, match=r"metadata\.csv does not exist.* --data_folder"):
         ljspeech.prepare_ljspeech(tmp_path, tmp_path / "csv", "session", [90, 5, 5], 0)
     assert not (tmp_path / "csv").exists()
 

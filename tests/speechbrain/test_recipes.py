@@ -63,7 +63,7 @@ def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
 
 
 def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"hyperparams\.yaml: give the output_folder"):
+    with pytest.raises(FileNotFoundError, match=r"hyperparams\.yaml does not exist: give the output_folder"):
         TokenRecognizer(tmp_path)
     shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
@@ -219,7 +219,7 @@ def test_texts_of_which_the_alphabet_has_nothing_are_counted_and_skipped(tts_run
     with caplog.at_level(logging.WARNING):
         datasets = load(TTS / "train.py").dataio_prepare(hparams_of(TTS, arguments, tmp_path))
     assert len(datasets["train"]) == len(rows) - 1
-    assert f"1 of {len(rows)} texts are skipped: no character is in the alphabet" in caplog.text
+    assert f"skipped 1 of {len(rows)} texts without any character of the alphabet" in caplog.text
 
 
 def test_clips_that_are_looked_at_are_drawn_from_all():
@@ -232,5 +232,5 @@ def test_clips_that_are_looked_at_are_drawn_from_all():
 
 def test_too_few_clips_for_a_batch_are_said(tts_run, tmp_path):
     hparams = hparams_of(TTS, tts_arguments(*tts_run.values(), batch_size=1000), tmp_path)
-    with pytest.raises(ValueError, match=r"one step of all processes takes 1000: give more clips"):
+    with pytest.raises(ValueError, match=r"a step of all processes needs 1000: give more clips"):
         load(TTS / "train.py").dataio_prepare(hparams)

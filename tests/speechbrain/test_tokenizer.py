@@ -85,7 +85,7 @@ def test_what_one_codebook_cannot_do_is_refused(codec, batch):
     tokenizer = L3ACTokenizer(codec)
     with pytest.raises(ValueError, match="`num_codebooks` is 2; it must be 1 or None"):
         tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
-    with pytest.raises(ValueError, match="the codec has 45 ids"):
+    with pytest.raises(ValueError, match="`vocab_size` is 1024; it must be 45 or None"):
         tokenizer.get_pretrained_embeddings(vocab_size=1024)
     with pytest.raises(ValueError, match="works at 16000 Hz"):
         L3ACTokenizer(codec, sample_rate=24_000)
