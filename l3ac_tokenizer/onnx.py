@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="store the weights of matrix products in int8: smaller files, but different ids (docs/speed.md)",
+        help="store the weights of matrix products in int8: smaller files, but different ids (docs/reports/speed.md)",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,10 +1,10 @@
-"""Generate docs/results.md: the bundled weights and other codecs on the evaluation audio, beside the papers' results.
+"""Generate docs/reports/results.md: the bundled weights and other codecs on the evaluation audio, beside the papers' results.
 
     L3AC_SHARED=… make report
 
 or, with a folder that has `audio/eval` (speech, music, general; `eval/transcripts.csv`) and `audio/manifest.csv`:
 
-    python recipes/report.py "$L3AC_SHARED" -o docs/results.md
+    python recipes/report.py "$L3AC_SHARED" -o docs/reports/results.md
 
 Results of all clips are kept in `results/`: an interrupted run resumes, and only changed weights are measured again.
 Signal and id metrics are over all clips, those of applications over the clips of speech with a transcript.
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shared", type=Path, metavar="FOLDER", help="folder with the evaluation audio (L3AC_SHARED)")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("docs/results.md"), help="page (default: %(default)s)"
+        "-o", "--output", type=Path, default=Path("docs/reports/results.md"), help="page (default: %(default)s)"
     )
     parser.add_argument(
         "--rows", type=Path, default=Path("results"), help="folder of the results of all clips (default: %(default)s)"

@@ -3,7 +3,7 @@
     python recipes/tokenize_corpus.py CORPUS -o OUT
 
 CORPUS is a folder of audio, a manifest, Parquet, WebDataset shards or the name of a hub dataset. The same command
-resumes an interrupted run. `recipes/tokenizing.md` compares the engines.
+resumes an interrupted run. `docs/guides/tokenizing.md` compares the engines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results page (`docs/results.md`): measured quality beside other codecs and the papers' results."""
+"""Results page (`docs/reports/results.md`): measured quality beside other codecs and the papers' results."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _ids(signal: Summary) -> str:
     return (
         f"{rate_table(signal)}\n\nG MAC: encoding + decoding, all products and convolutions, by torch's counter. "
         "The L3AC paper states 2.03 for l3ac-1k, from a counter that skips weight-normed layers. For time and memory "
-        f"beside other codecs, see docs/speed.md.\n\n{id_table(signal)}"
+        f"beside other codecs, see [speed.md](speed.md).\n\n{id_table(signal)}"
     )
 
 
