@@ -1,8 +1,9 @@
 """`.l3ac` files: the ids of one clip, with the metadata that decoding needs.
 
-The byte layout is documented in `docs/reference/l3ac-format.md`, with a reader in plain Python. In short: a header with its own
-checksum, then blocks of up to 1024 ids, each with a checksum that also covers the one before it, so that no byte can
-change, go missing, move or be added unnoticed. Everything up to the first bad byte can still be read (`salvage_l3ac`).
+The byte layout is documented in `docs/reference/l3ac-format.md`, with a reader in plain Python. In short: a header with
+its own checksum, then blocks of up to 1024 ids, each with a checksum that also covers the one before it, so that no
+byte can change, go missing, move or be added unnoticed. Everything up to the first bad byte can still be read
+(`salvage_l3ac`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Generate docs/reports/results.md: the bundled weights and other codecs on the evaluation audio, beside the papers' results.
+"""Generate docs/reports/results.md: bundled weights and other codecs on the evaluation audio, beside the papers.
 
     L3AC_SHARED=… make report
 
