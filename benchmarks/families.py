@@ -2,9 +2,9 @@
 
     python -m benchmarks.families [--rounds N] [PRESET ...]
 
-Multiply-adds are those of matrix products, convolutions and attention; real-time factors are seconds of processor time
-on one thread, medians. Both of ten seconds and random weights, on which neither depends. Presets that do not fit in
-memory are not timed.
+Multiply-adds are those of matrix products, convolutions and attention, without Fourier transforms; real-time factors
+are seconds of processor time on one thread, medians. Both of ten seconds and random weights, on which neither depends.
+Presets that do not fit in memory are not timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from l3ac_tokenizer.evaluation.timing import timed
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import TAAE_PRESETS
 
-PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
+PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", "l3ac-1k-light", *TAAE_PRESETS)
 SECONDS = 10
 BYTES_A_PARAMETER = 6
 """Weights in float32, and room for what is computed."""
@@ -92,7 +92,7 @@ def row(preset: str, rounds: int) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help="default: the published ones and all of TAAE")
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help="default: those of L3AC, l3ac-1k-light and all of TAAE")
     parser.add_argument("--rounds", type=int, default=3, help="timed passes, of which the median counts (default: 3)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

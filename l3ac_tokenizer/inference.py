@@ -1,6 +1,6 @@
 """Arrays through the model: short clips in a batch, long ones piece by piece.
 
-Both ways give the same ids, and the same audio to 1e-5. A frame has one id here, that of all its digits, with residual
+Both ways give the same ids, and the same audio but for rounding. A frame has one id here, that of all its digits, with residual
 stages, too. Axes: T samples, N ids.
 """
 

@@ -138,13 +138,14 @@ def _int64(ids: _Ids) -> _Ids:
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32 whatever its weights' type and the autocast state."""
+    """A linear layer that computes in float32, or wider as its weights, whatever the autocast state."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (…, D) of any type → (…, D') in float32."""
+        """x (…, D) of any type → (…, D') in float32 or wider."""
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            bias = None if self.bias is None else self.bias.float()
-            return F.linear(x.float(), self.weight.float(), bias)
+            bias = None if self.bias is None else self.bias.to(wide)
+            return F.linear(x.to(wide), self.weight.to(wide), bias)
 
 
 class ToFloat32(nn.Module):
@@ -287,7 +288,7 @@ class FSQ(nn.Module):
         codes = self._to_codes(self.scale(latents))
         still = latents.detach()
         seen = self._in_training(still) if self.training else self.ids_to_codes(self.latents_to_ids(still))
-        return self.project_out(codes + (seen - codes).detach())
+        return self.project_out(seen + (codes - codes.detach()))  # exactly `seen`
 
     def _in_training(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → values (…, L), each element rounded or moved by uniform noise of one level's width.
