@@ -2,9 +2,9 @@
 
     python -m benchmarks.families [--rounds N] [PRESET ...]
 
-Multiply–adds are those of matrix products, convolutions and attention. Real-time factors are medians of processor time
-on one thread. Both are for ten seconds of audio with random weights, on which neither depends. Presets that do not fit
-into memory are not timed.
+Multiply–adds are those of matrix products, convolutions and attention, without Fourier transforms. Real-time factors
+are medians of processor time on one thread. Both are for ten seconds of audio with random weights, on which neither
+depends. Presets that do not fit into memory are not timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from l3ac_tokenizer.evaluation.timing import timed
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.presets import TAAE_PRESETS
 
-DEFAULT_PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", *TAAE_PRESETS)
+DEFAULT_PRESETS = ("l3ac-0k75", "l3ac-1k", "l3ac-1k5", "l3ac-3k", "l3ac-1k-light", *TAAE_PRESETS)
 SECONDS = 10
 BYTES_A_PARAMETER = 6
 """Memory in bytes per parameter: weights in float32, and room for activations."""
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments and print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "presets", nargs="*", metavar="PRESET", help="presets (default: the published ones and all of TAAE)"
+        "presets", nargs="*", metavar="PRESET", help="presets (default: those of L3AC, l3ac-1k-light and all of TAAE)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="number of timed passes (default: 3)")
     options = parser.parse_args(arguments)

@@ -28,6 +28,7 @@ MODEL_FILES = (
     "modeling/layers.py",
     "modeling/l3ac/attention.py",
     "modeling/time_norm.py",
+    "modeling/l3ac/spectral.py",
     "modeling/l3ac/encoder.py",
     "modeling/l3ac/decoder.py",
     "modeling/inputs.py",

@@ -1,7 +1,7 @@
 """Clips through a codec: short ones in batches, long ones chunk by chunk.
 
-Both give the same ids, and the same audio to 1e-5. Here a frame always has one id, that of all its digits, even where
-residual quantizers give it several codebooks. Axes: T samples, N ids.
+Both give the same ids, and the same audio up to rounding. A frame always has one id here, that of all its digits, even
+where residual quantizers give it several codebooks. Axes: T samples, N ids.
 """
 
 from __future__ import annotations

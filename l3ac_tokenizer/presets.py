@@ -1,4 +1,4 @@
-"""The published networks: the eleven of arXiv 2504.04949, each as its difference from `l3ac-1k`, and those of TAAE."""
+"""Presets: the eleven networks of arXiv 2504.04949, each as its difference from `l3ac-1k`, the light ones, and TAAE."""
 
 from __future__ import annotations
 
@@ -115,14 +115,15 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
         levels=_WIDE_LEVELS,
     ),
 }
-"""Name → values of `L3ACConfig`; names have the nominal bit rate."""
+"""The published networks: name → values of `L3ACConfig`; names have the nominal bit rate."""
 
-L3AC_PRESETS |= {
+LIGHT_PRESETS: dict[str, dict[str, Any]] = {
     "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2),
     "l3ac-1k-light": _light("l3ac-1k", attention_window=128),
     "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
     "l3ac-3k-light": _light("l3ac-3k", attention_window=360),
 }
+"""The light networks at the rates of L3AC."""
 
 # TAAE (arXiv 2411.19842), each as its difference from the main model; 400 bits a second.
 _TAAE: dict[str, Any] = {
@@ -160,8 +161,8 @@ TAAE_PRESETS: dict[str, dict[str, Any]] = {
 """Name → values of `TAAEConfig`; the paper has neither the small one, which is ours, nor the tiny ones of the golden
 numbers."""
 
-FAMILIES = {"l3ac": L3AC_PRESETS, "taae": TAAE_PRESETS}
+FAMILIES = {"l3ac": L3AC_PRESETS | LIGHT_PRESETS, "taae": TAAE_PRESETS}
 """`model_type` → its presets."""
 
-PRESETS = {**L3AC_PRESETS, **TAAE_PRESETS}
+PRESETS = {**L3AC_PRESETS, **LIGHT_PRESETS, **TAAE_PRESETS}
 """The presets of all families."""

@@ -141,13 +141,14 @@ def _int64(ids: _Ids) -> _Ids:
 
 
 class Float32Linear(nn.Linear):
-    """Linear layer that computes in float32, regardless of autocast and the type of its weights."""
+    """Linear layer that computes in float32, or wider as its weights, regardless of autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (…, D) of any type → (…, D') in float32."""
+        """x (…, D) of any type → (…, D') in float32 or wider."""
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            bias = None if self.bias is None else self.bias.float()
-            return F.linear(x.float(), self.weight.float(), bias)
+            bias = None if self.bias is None else self.bias.to(wide)
+            return F.linear(x.to(wide), self.weight.to(wide), bias)
 
 
 class ToFloat32(nn.Module):
@@ -292,7 +293,7 @@ class FSQ(nn.Module):
         values = self._to_values(self.scale(latents))
         still = latents.detach()
         seen = self._in_training(still) if self.training else self.ids_to_values(self.latents_to_ids(still))
-        return self.project_out(values + (seen - values).detach())
+        return self.project_out(seen + (values - values.detach()))  # exactly `seen`
 
     def _in_training(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → values (…, L), each element either rounded or moved by uniform noise one level wide.

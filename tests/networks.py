@@ -46,6 +46,16 @@ TINY_TAAE = {
 }
 """A network of 0.6 million parameters with every kind of layer, hop 12; a query sees 9 frames."""
 
+_LIGHT_FIELDS = ("analysis", "synthesis", "attention")
+
+MIXED_ENDS = {
+    "waveform-spectral": ("waveform", "spectral", "block"),
+    "spectral-waveform": ("spectral", "waveform", "sliding"),
+    "waveform-sliding": ("waveform", "waveform", "sliding"),
+    "spectral-block": ("spectral", "spectral", "block"),
+}
+"""Analysis, synthesis and attention of networks between the published one and the light one."""
+
 TINY_NETWORKS = {
     "tiny": lambda: L3ACModel(L3ACConfig(**TINY)),
     "tiny-light": lambda: L3ACModel(L3ACConfig(**TINY_LIGHT)),
@@ -54,11 +64,19 @@ TINY_NETWORKS = {
 }
 """One of each family, of the same hop and levels; ids and audio of random weights hardly vary."""
 
+MIXED_NETWORKS = {
+    f"tiny-{name}": lambda choice=choice: L3ACModel(
+        L3ACConfig(**{**TINY_LIGHT, **dict(zip(_LIGHT_FIELDS, choice, strict=True))})
+    )
+    for name, choice in MIXED_ENDS.items()
+}
+"""Tiny networks of `MIXED_ENDS`."""
+
 
 @torch.no_grad()
 def tiny(name: str) -> CodecModel:
-    """A network of `TINY_NETWORKS` whose ids vary, and whose every branch counts."""
-    model = TINY_NETWORKS[name]().eval()
+    """A network of `TINY_NETWORKS` or `MIXED_NETWORKS` whose ids vary, and whose every branch counts."""
+    model = (TINY_NETWORKS | MIXED_NETWORKS)[name]().eval()
     for module in model.modules():
         if isinstance(module, LayerScale):
             module.scale.fill_(0.5)

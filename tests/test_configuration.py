@@ -1,11 +1,11 @@
-"""Configurations: the eleven presets, and values that describe no network."""
+"""Configurations: the presets, and values that describe no network."""
 
 from __future__ import annotations
 
 import pytest
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.presets import L3AC_PRESETS
+from l3ac_tokenizer.presets import L3AC_PRESETS, LIGHT_PRESETS
 
 # Published: hop, sampling rate, levels' product, millions of parameters with weight-norm magnitudes.
 PUBLISHED = {
@@ -32,6 +32,23 @@ def test_a_preset_has_the_published_rates_and_number_of_parameters(preset):
     model = L3ACModel(config)
     model.apply_weight_norm()
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 6) == millions
+
+
+LIGHT_PARAMETERS = {
+    "l3ac-0k75-light": 6_803_840,
+    "l3ac-1k-light": 6_907_528,
+    "l3ac-1k5-light": 6_891_144,
+    "l3ac-3k-light": 5_936_020,
+}
+
+
+@pytest.mark.parametrize("preset", LIGHT_PRESETS)
+def test_a_light_preset_has_the_ids_of_its_published_one_and_about_six_tenths_of_its_parameters(preset):
+    published, light = L3ACConfig.from_preset(preset.removesuffix("-light")), L3ACConfig.from_preset(preset)
+    for field in ("hop_length", "sampling_rate", "levels", "compress_rate", "bits_per_second"):
+        assert getattr(light, field) == getattr(published, field)
+    assert light.attention_window / light.frame_rate == pytest.approx(2.16, abs=0.001)
+    assert L3ACModel(light).num_parameters() == LIGHT_PARAMETERS[preset]
 
 
 def test_the_bit_rate_is_ids_a_second_times_log2_of_the_codebook():
@@ -64,11 +81,28 @@ def test_a_config_comes_back_from_its_file_as_it_was(tmp_path):
         ("quantizer", "vq"),
         ("noise_probability", 1.5),
         ("attention_window", 0),
+        ("attention", "full"),
+        ("analysis", "mel"),
+        ("synthesis", "vocoder"),
+        ("analysis_depth", -1),
+        ("synthesis_depth", -1),
+        ("synthesis_dim", 0),
+        ("synthesis_lookahead", 4),
     ],
 )
 def test_a_bad_value_is_refused_by_the_field_s_name(field, value):
     with pytest.raises(Exception, match=field):
         L3ACConfig(**{field: value})
+
+
+@pytest.mark.parametrize("end", ["analysis", "synthesis"])
+@pytest.mark.parametrize("rates", [[3, 3], [21, 20]])
+def test_a_spectral_end_needs_an_even_fine_step_within_its_shorter_window(end, rates):
+    sizes = {"encoder_rates": rates, "encoder_dims": [4, 4, 4], "encoder_depths": [1, 1, 1]}
+    sizes |= {"decoder_rates": rates, "decoder_dims": [4, 4, 4], "decoder_depths": [1, 1]}
+    L3ACConfig(**sizes)
+    with pytest.raises(Exception, match="must be even and at most 400 samples"):
+        L3ACConfig(**sizes, **{end: "spectral"})
 
 
 def test_an_unknown_preset_names_those_there_are():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from networks import TINY, speech_like
+from networks import TINY, TINY_LIGHT, speech_like
 
 from hf_integration import export as export_module
 from hf_integration.export import export
@@ -11,14 +11,15 @@ from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
+def checkpoint(request, tmp_path):
     folder = tmp_path / "trained"
-    L3ACModel(L3ACConfig(**TINY)).save_pretrained(folder)
+    L3ACModel(L3ACConfig(**getattr(request, "param", TINY))).save_pretrained(folder)
     CodecFeatureExtractor().save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A codec\n\nIts own card.\n")
     return folder
 
 
+@pytest.mark.parametrize("checkpoint", [TINY, TINY_LIGHT], ids=["tiny", "tiny-light"], indirect=True)
 def test_the_exported_folder_holds_the_same_weights(checkpoint, tmp_path):
     digest = export(checkpoint, tmp_path / "hub")
     exported = L3ACModel.from_pretrained(tmp_path / "hub")

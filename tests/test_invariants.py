@@ -1,8 +1,8 @@
 """What must hold for every network, of either family, whatever its weights (random here): lengths, batches, streams.
 
 Ids are compared exactly, but for frames in which a latent lies within rounding noise of a boundary: these are counted.
-Decoded audio of random weights is compared in float64, where 1e-5 is far above rounding; `test_bundled.py` does the
-same in float32 with trained weights on real audio.
+Decoded audio of random weights is compared in float64, which shows that two ways compute one thing; `test_bundled.py`
+does the same in float32 with trained weights on real audio.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import random
 
 import pytest
 import torch
-from networks import TINY_NETWORKS, speech_like, tiny, with_varied_ids
+from networks import MIXED_NETWORKS, TINY_NETWORKS, speech_like, tiny, with_varied_ids
 from torch import Tensor
 from transformers import AutoModel
 
 from l3ac_tokenizer import CodecModel, preset_config
-from l3ac_tokenizer.presets import L3AC_PRESETS
+from l3ac_tokenizer.presets import L3AC_PRESETS, LIGHT_PRESETS
 from l3ac_tokenizer.streaming import StreamingDecoder, StreamingEncoder
 
-EXACT = 1e-5
+EXACT = 1e-9
+"""Of full scale, in float64."""
+
+SMALL_NETWORKS = [*TINY_NETWORKS, *MIXED_NETWORKS]
 
 
 def ids_of(model: CodecModel, clip: Tensor, **kwargs) -> Tensor:
@@ -45,13 +48,13 @@ def clip_lengths(model: CodecModel) -> list[int]:
     return [1, hop - 1, hop, hop + 1, 5 * hop + 7, 19 * hop - 3]
 
 
-@pytest.fixture(params=[*TINY_NETWORKS, *L3AC_PRESETS, "taae-tiny"])
+@pytest.fixture(params=[*SMALL_NETWORKS, *L3AC_PRESETS, *LIGHT_PRESETS, "taae-tiny"])
 def model(request: pytest.FixtureRequest) -> CodecModel:
-    """Tiny networks, whose attention windows end early, and each published one of a bearable size; their ids vary."""
+    """Tiny networks, whose attention windows end early, and each preset of a bearable size; their ids vary."""
     return copy.deepcopy(_varied(request.param))
 
 
-@pytest.fixture(params=TINY_NETWORKS)
+@pytest.fixture(params=SMALL_NETWORKS)
 def tiny_model(request: pytest.FixtureRequest) -> CodecModel:
     """The tiny networks alone."""
     return copy.deepcopy(_varied(request.param))
@@ -59,7 +62,7 @@ def tiny_model(request: pytest.FixtureRequest) -> CodecModel:
 
 @functools.cache
 def _varied(name: str) -> CodecModel:
-    if name in TINY_NETWORKS:
+    if name in SMALL_NETWORKS:
         return tiny(name)
     return with_varied_ids(AutoModel.from_config(preset_config(name)).eval())
 
@@ -197,6 +200,41 @@ def test_the_encoder_depends_on_the_last_sample_of_its_look_ahead_and_on_none_af
 
     assert change(last) > 0
     assert change(last + 1) == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("preset", "id_samples", "audio_samples"),
+    [
+        ("l3ac-0k75-light", 1172, 1379),  # 73 and 86 ms
+        ("l3ac-1k-light", 1277, 1034),  # 80 and 65 ms
+        ("l3ac-1k5-light", 1277, 1034),
+        ("l3ac-3k-light", 1328, 1007),  # 83 and 63 ms
+    ],
+)
+def test_the_light_presets_wait_as_stated_and_not_a_sample_longer(preset, id_samples, audio_samples):
+    model = copy.deepcopy(_varied(preset)).double()
+    config, hop, h = model.config, model.config.hop_length, model.config.fine_hop
+    assert model.encoder_lookahead == id_samples == 512 - h // 2 + 3 * h * config.analysis_depth
+    assert id_samples <= 0.085 * config.sampling_rate
+    convolutions = config.synthesis_lookahead * (config.synthesis_depth + 1)
+    interpolation = config.compress_rate // 2
+    assert model.decoder_lookahead == audio_samples == (convolutions + interpolation) * h + 3 * h // 2 - 1
+
+    frame, wave = 5, speech_like(20 * hop + id_samples).double()[None, None]
+    last = (frame + 1) * hop - 1 + id_samples
+    for sample, matters in ((last, True), (last + 1, False)):
+        other = wave.clone()
+        other[..., sample] += 0.5
+        latents = [model.encode(audio).latents[0, frame] for audio in (wave, other)]
+        assert torch.equal(*latents) != matters
+
+    frame = 25
+    ids = torch.randint(config.codebook_size, (1, 1, 30), generator=torch.Generator().manual_seed(0))
+    other = ids.clone()
+    other[..., frame] = config.codebook_size - 1 - ids[..., frame]
+    waves = [model.decode(codes).audio_values[0, 0] for codes in (ids, other)]
+    assert int((waves[0] != waves[1]).nonzero()[0]) == frame * hop - audio_samples
 
 
 @torch.no_grad()

@@ -18,8 +18,18 @@ REGISTRY = ("", "auto_classes")
 LAYERS = (
     ("cli",),
     ("analysis", "conversion", "evaluation", "speechbrain", "tokenization", "training"),
-    ("asr", "codebook_usage", "listing", "metrics", "plots"),
-    ("acoustic_bpe", "audio", "container", "inference", "language_model", "onnx", "processing", "streaming"),
+    ("asr", "codebook_usage", "listening_page", "listing", "metrics", "plots"),
+    (
+        "acoustic_bpe",
+        "audio",
+        "container",
+        "id_metadata",
+        "inference",
+        "language_model",
+        "onnx",
+        "processing",
+        "streaming",
+    ),
     ("modeling",),
     (
         "configuration",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from networks import TINY, TINY_NETWORKS, speech_like, tiny, with_varied_ids
+from networks import MIXED_NETWORKS, TINY, TINY_NETWORKS, speech_like, tiny
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,7 +16,13 @@ from l3ac_tokenizer.quantization import digits_to_values, ids_to_digits
 
 @pytest.fixture(params=TINY_NETWORKS)
 def codec(request):
-    """The tiny networks of both families, which have the same hop and levels."""
+    """The tiny networks of all families, which have the same hop and levels."""
+    return tiny(request.param)
+
+
+@pytest.fixture(params=[*TINY_NETWORKS, *MIXED_NETWORKS])
+def any_codec(request):
+    """The same, and those with ends of two kinds."""
     return tiny(request.param)
 
 
@@ -25,18 +31,15 @@ def clip():
     return speech_like(1000)[None, None]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+@pytest.fixture(scope="module", params=["tiny", "tiny-light"])
+def saved(request, tmp_path_factory):
     """A checkpoint directory as they are bundled: float16 weights that are loaded in float32."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    model = with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
+    model = tiny(request.param)
     model.calibrate_time_norm([speech_like(3000)])
     model.save_pretrained(folder)
     state = load_file(folder / "model.safetensors")
-    halves = {
-        name: value.half() if "running" not in name and value.is_floating_point() else value
-        for name, value in state.items()
-    }
+    halves = {name: value.half() if name in dict(model.named_parameters()) else value for name, value in state.items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     CodecFeatureExtractor().save_pretrained(folder)
     return folder
@@ -67,8 +70,24 @@ def test_the_digest_names_the_weights(saved):
     assert len(before) == 64 and int(before, 16) >= 0
     model.calibrate_time_norm([speech_like(2000, 3)])
     assert model.weights_digest() == before
-    model.decoder.convolutions.to_wave.bias += 1e-3
+    model.decoder.output_layer.bias += 1e-3
     assert model.weights_digest() != before
+
+
+@torch.no_grad()
+def test_the_digests_cover_every_tensor_that_makes_audio_and_ids(any_codec):
+    codec, audio = any_codec, speech_like(1000)[None, None]
+    latents, weights, encoder = codec.encode(audio).latents, codec.weights_digest(), codec.encoder_digest()
+    decide_ids = set()
+    for name, tensor in codec.state_dict().items():
+        before = tensor.clone()
+        tensor.copy_(tensor * 1.5 + torch.rand(tensor.shape))
+        assert (codec.weights_digest() != weights) != ("running_" in name or "num_clips" in name), name
+        if not torch.equal(codec.encode(audio).latents, latents):
+            decide_ids.add(name)
+        assert (codec.encoder_digest() != encoder) == (name in decide_ids), name
+        tensor.copy_(before)
+    assert decide_ids and codec.weights_digest() == weights
 
 
 def test_a_feature_extractor_and_a_model_of_one_directory_fit_together(saved):
@@ -110,7 +129,7 @@ def test_meta_construction_and_loading_leave_no_tensor_behind(saved):
     assert not any(p.is_meta for p in L3ACModel.from_pretrained(saved).state_dict().values())
 
 
-@pytest.mark.parametrize("codec", ["tiny", "tiny-taae"], indirect=True)
+@pytest.mark.parametrize("codec", ["tiny", "tiny-light", "tiny-taae"], indirect=True)
 @torch.no_grad()
 def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(codec):
     batch = torch.stack([speech_like(300, seed)[None] for seed in range(2)])
@@ -138,7 +157,7 @@ class Decoding(Encoding):
         return self.model.decode(audio_codes).audio_values
 
 
-@pytest.mark.parametrize("codec", ["tiny", "tiny-taae"], indirect=True)
+@pytest.mark.parametrize("codec", ["tiny", "tiny-light", "tiny-taae"], indirect=True)
 @torch.no_grad()
 def test_encode_and_decode_export_with_dynamic_length_and_batch(codec):
     hop = codec.config.hop_length
@@ -170,11 +189,12 @@ def test_encode_and_decode_export_with_dynamic_length_and_batch(codec):
     assert work[1] < 2.1 * work[0], "attention takes the square of the length"
 
 
-def test_gradients_reach_every_parameter_through_the_noised_quantizer(tiny_model, clip):
-    tiny_model.train()
-    out = tiny_model(clip)
+@pytest.mark.parametrize("codec", ["tiny", "tiny-light"], indirect=True)
+def test_gradients_reach_every_parameter_through_the_noised_quantizer(codec, clip):
+    codec.train()
+    out = codec(clip)
     (out.audio_values - clip).abs().mean().backward()
-    untouched = [name for name, p in tiny_model.named_parameters() if p.grad is None or not p.grad.any()]
+    untouched = [name for name, p in codec.named_parameters() if p.grad is None or not p.grad.any()]
     # The time normalisation takes away what these add.
     assert all("enhance.convs" in name and name.endswith("bias") for name in untouched), untouched
 
@@ -218,13 +238,25 @@ def test_frozen_statistics_of_a_single_clip_are_those_of_the_clip(tiny_model, cl
     assert torch.allclose(model.decode(ids, time_norm="frozen").audio_values, model.decode(ids).audio_values, atol=1e-8)
 
 
+@pytest.mark.parametrize("codec", ["tiny-light", "tiny-taae"], indirect=True)
+@torch.no_grad()
+def test_without_time_normalization_both_modes_are_the_same_and_calibration_reads_no_clip(codec, clip):
+    def unread():
+        yield pytest.fail("a clip was read")
+
+    assert codec.calibrate_time_norm(unread()) == 0
+    ids = codec.encode(clip).audio_codes
+    frozen, by_clip = (codec.decode(ids, time_norm=mode).audio_values for mode in ("frozen", "clip"))
+    assert torch.equal(frozen, by_clip)
+
+
 @torch.no_grad()
 def test_decoding_in_iterated_pieces_is_decoding_the_whole(codec, clip):
     model = codec.double()
     ids = model.encode(clip.double()).audio_codes
     pieces = list(model.iter_decode(ids, chunk_seconds=0.01))
     assert len(pieces) > 3
-    assert (torch.cat(pieces, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-5
+    assert (torch.cat(pieces, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-9
 
 
 def bad_calls():

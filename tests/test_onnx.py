@@ -23,7 +23,7 @@ HOP = 12
 """Of all tiny networks."""
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-taae", "streams"])
+@pytest.fixture(scope="module", params=["tiny", "tiny-light", "tiny-taae", "streams"])
 def model(request):
     torch.manual_seed(0)
     return tiny_streams() if request.param == "streams" else tiny(request.param)

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 import transformers.models
-from networks import TINY, speech_like, with_varied_ids
+from networks import TINY, TINY_LIGHT, speech_like, with_varied_ids
 
 from hf_integration.propose import joined, propose
 from l3ac_tokenizer import L3ACConfig, L3ACModel
@@ -22,9 +22,10 @@ def proposed(tmp_path, monkeypatch):
     return importlib.import_module("transformers.models.l3ac")
 
 
-def test_the_proposed_model_gives_the_same_ids_and_audio(proposed):
-    ours = with_varied_ids(L3ACModel(L3ACConfig(**TINY)).eval())
-    theirs = proposed.L3ACModel(proposed.L3ACConfig(**TINY)).eval()
+@pytest.mark.parametrize("sizes", [TINY, TINY_LIGHT], ids=["tiny", "tiny-light"])
+def test_the_proposed_model_gives_the_same_ids_and_audio(proposed, sizes):
+    ours = with_varied_ids(L3ACModel(L3ACConfig(**sizes)).eval())
+    theirs = proposed.L3ACModel(proposed.L3ACConfig(**sizes)).eval()
     theirs.load_state_dict(ours.state_dict())
     inputs = proposed.CodecFeatureExtractor()(
         [speech_like(4800), speech_like(3200)], sampling_rate=16_000, return_tensors="pt"

@@ -137,9 +137,11 @@ class CodecModel(CodecPreTrainedModel):
             audio_codes: Ids (B, K, N), whole numbers below `config.codebook_size`.
             audio_codes_mask: Non-zero (B, 1, N) or (B, N) at a clip's ids, from the first on; None: all.
             latents: Latents (B, N, L) from `encode`, decoded without rounding; instead of `audio_codes`.
-            time_norm: `"clip"` (default) normalises over the clip as published; `"frozen"` with the checkpoint's
-                statistics, so that a sample depends on ids near it only.
-            chunk_seconds: Decode in pieces of this length, for less memory; the audio is the same to 1e-5.
+            time_norm: `"clip"` (default) normalizes over the clip as published; `"frozen"` with the checkpoint's
+                statistics, so that a sample depends on ids near it only. The same for a decoder without time
+                normalization.
+            chunk_seconds: Decode in pieces of this length, for less memory; the audio is the same but for rounding: to
+                1e-4 of full scale in float32, to 1e-9 in float64.
             num_samples: Samples of each clip, a number or (B,), at most a hop less than its ids give; None: all.
             return_dict: False for a plain tuple.
 
@@ -171,7 +173,8 @@ class CodecModel(CodecPreTrainedModel):
     ) -> Iterator[Tensor]:
         """`decode` piece by piece: yields audio (B, 1, T') whose concatenation is that of the whole.
 
-        Memory depends on the piece. `"clip"` needs five passes over the ids, `"frozen"` one.
+        Memory depends on the piece. `"clip"` needs a pass over the ids for each time normalization of the decoder and
+        one more: five for `l3ac-1k`, one for a decoder without. `"frozen"` needs one.
 
         Raises:
             ValueError: As `decode`.
@@ -218,16 +221,23 @@ class CodecModel(CodecPreTrainedModel):
 
     @torch.no_grad()
     def calibrate_time_norm(self, clips: Iterable[Tensor]) -> int:
-        """Store the average statistics of the decoder's time normalisations, for `time_norm="frozen"`.
+        """Store the average statistics of the decoder's time normalizations, for `time_norm="frozen"`.
 
         Args:
-            clips: Waveforms (T,) at `config.sampling_rate`, alike what will be decoded.
+            clips: Waveforms (T,) at `config.sampling_rate`, alike what will be decoded. Not read where the decoder has
+                no time normalization.
 
         Returns:
-            Number of clips.
+            Number of clips used.
+
+        Raises:
+            ValueError: There is no clip.
         """
+        norms = self._time_norms()
+        if not norms:
+            return 0
         count = 0
-        with collected_statistics(self._time_norms()) as sums:
+        with collected_statistics(norms) as sums:
             for clip in clips:
                 self.decode(self.encode(clip.to(self.device).reshape(1, 1, -1)).audio_codes, time_norm="clip")
                 count += 1

@@ -75,7 +75,7 @@ class TimeNorm(nn.Module):
         if inside is None:
             variance, mean = torch.var_mean(x, dim=1, correction=0)
             return mean, variance
-        weight = inside[..., None] / inside.sum(dim=1)[:, None, None]
+        weight = inside[..., None].to(x.dtype) / inside.sum(dim=1)[:, None, None]
         mean = (x * weight).sum(dim=1)
         return mean, ((x - mean[:, None]).square() * weight).sum(dim=1)
 

@@ -37,7 +37,7 @@ class ModelTester:
 
 
 class CodecTests(common.ModelTesterMixin):
-    """What is the same for both families."""
+    """What is the same for all families."""
 
     test_resize_embeddings = False  # audio in, no token embeddings
 
@@ -81,6 +81,7 @@ class CodecTests(common.ModelTesterMixin):
 class L3ACModelTest(CodecTests, unittest.TestCase):
     all_model_classes = (L3ACModel,)
     another_width = {"feature_dim": 48}  # noqa: RUF012
+    ends = {}  # noqa: RUF012
 
     def tester(self):
         return ModelTester(
@@ -97,7 +98,19 @@ class L3ACModelTest(CodecTests, unittest.TestCase):
             decoder_layers=[1, 1],
             attention_window=2,
             levels=[3, 5],
+            **self.ends,
         )
+
+
+class LightModelTest(L3ACModelTest):
+    ends = {  # noqa: RUF012
+        "analysis": "spectral",
+        "synthesis": "spectral",
+        "attention": "sliding",
+        "analysis_depth": 1,
+        "synthesis_dim": 8,
+        "synthesis_depth": 1,
+    }
 
 
 class TAAEModelTest(CodecTests, unittest.TestCase):
