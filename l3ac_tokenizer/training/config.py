@@ -185,7 +185,8 @@ class TrainingConfig:
     stft_floor: float = MODULUS_FLOOR
     """Smallest modulus under the logarithm of the STFT loss. With the published one near-silence rules the gradient."""
     perceptual_encoder: str | None = "openai/whisper-tiny.en"
-    """Speech encoder of the perceptual loss: hub name, directory, or null for none."""
+    """Speech encoder of the perceptual loss: hub name, directory, or null for none. The default is taken from the
+    package of `eval-offline` where the hub is out of reach; where it is to be had nowhere, a run goes without."""
     perceptual_seconds: float | None = 30.0
     """Window that a Whisper encoder sees; null for the crop alone, which costs a fraction."""
     discriminator: DiscriminatorOptions | None = field(default_factory=DiscriminatorOptions)

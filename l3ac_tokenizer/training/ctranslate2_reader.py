@@ -54,7 +54,8 @@ def read_variables(path: str | Path) -> dict[str, Tensor]:
             return _read(fields)
         except ValueError as error:
             raise ValueError(
-                f"{path} cannot be read as CTranslate2 of version {VERSION} ({error}): install or convert it again."
+                f"{path} cannot be read as a CTranslate2 model of version {VERSION} ({error}): install or convert it "
+                "again."
             ) from None
 
 
@@ -82,12 +83,12 @@ def _encoder(variables: dict[str, Tensor]) -> WhisperEncoder:
     if heads < 1:
         raise ValueError(f"it has {heads} attention heads")
     config = WhisperConfig(
-        d_model=len(state["conv1.weight"]),
+        d_model=state["conv1.weight"].shape[0],
         num_mel_bins=state["conv1.weight"].shape[1],
-        max_source_positions=len(state["embed_positions.weight"]),
+        max_source_positions=state["embed_positions.weight"].shape[0],
         encoder_layers=len({name.split(".")[1] for name in state if name.startswith("layers.")}),
         encoder_attention_heads=heads,
-        encoder_ffn_dim=len(state["layers.0.fc1.weight"]),
+        encoder_ffn_dim=state["layers.0.fc1.weight"].shape[0],
     )
     with torch.device("meta"):  # nothing is allocated before all shapes have been compared
         encoder = WhisperEncoder(config)

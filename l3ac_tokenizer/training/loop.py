@@ -122,6 +122,8 @@ class Run:
             changed = keep_settings(self.folder / "config.yaml", values, audio)
             if changed and self.position.step:
                 logger.warning("resumed with other values than before: %s", ", ".join(changed))
+        if self.objective.features is None:
+            config = dataclasses.replace(config, perceptual_encoder=None)  # the card says what the run had
         teacher = None if self.objective.teacher is None else self.objective.teacher.model
         self.snapshots = Snapshots(config, self.accelerator, self.stream, held, self.sampling_rate, self.log, teacher)
         self.forward = self.accelerator.prepare_model(self.codec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from .network import Prediction
 from .perceptual import (
     SAMPLING_RATE,
     WHISPER_BANDS,
+    SpeechEncoderAbsentError,
     perceptual_loss,
     relative_layer_distance,
     relative_perceptual_loss,
@@ -34,13 +36,15 @@ from .perceptual import (
     whisper_mel,
 )
 
+logger = logging.getLogger(__name__)
+
 
 class Objective(nn.Module):
     """Weighted sum of the losses, in float32 whatever the autocast state.
 
     The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
     Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
-    weight for it.
+    weight for it; without the default one, where that is to be had nowhere, the perceptual terms are left out.
 
     Raises:
         ConfigError: The codec's audio has not the speech encoder's sampling rate.
@@ -155,4 +159,8 @@ def _features(config: TrainingConfig) -> nn.Module | None:
             f"The perceptual loss takes audio at {SAMPLING_RATE} Hz and the codec's is at {rate} Hz: train without it "
             "with --perceptual-encoder null."
         )
-    return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    try:
+        return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    except SpeechEncoderAbsentError as error:
+        logger.warning("%s Training goes on without the perceptual loss.", error)
+        return None

@@ -197,7 +197,7 @@ def whisper_mel(log_mels: Tensor, fine_hop: int, sampling_rate: int) -> Tensor:
     last equal them.
 
     Args:
-        log_mels: log10 of the mel power in Hann windows of 400 samples, those of `LogMels`; step j is centered on
+        log_mels: log10 of the mel power in Hann windows of 400 samples, the first of `LogMels`: step j is centered on
             sample `fine_hop` · (j + 1/2).
         fine_hop: samples a step.
         sampling_rate: of the audio; Whisper's mel bands are those of 16 kHz.

@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
 from l3ac_tokenizer.modeling.pretrained import ENCODER
-from l3ac_tokenizer.training import loop, snapshot
+from l3ac_tokenizer.training import loop, objective, snapshot
 from l3ac_tokenizer.training.config import (
     Augment,
     ConfigError,
@@ -39,6 +39,7 @@ from l3ac_tokenizer.training.data.sampler import Request
 from l3ac_tokenizer.training.export import plain_model
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.network import build_codec, load_fitting
+from l3ac_tokenizer.training.perceptual import SpeechEncoderAbsentError
 from l3ac_tokenizer.training.snapshot import Snapshots
 from l3ac_tokenizer.training.state import load_state
 from l3ac_tokenizer.training.tracking import Figures
@@ -226,6 +227,17 @@ def test_a_run_can_start_from_a_bundled_name(corpus_folder, tmp_path, monkeypatc
         torch.testing.assert_close(tensor, given[name], msg=name)
     assert run.train() is True
     assert "It began from `l3ac-1k`" in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_a_run_that_goes_without_the_default_speech_encoder_does_not_claim_it(corpus_folder, tmp_path, monkeypatch):
+    def absent(*_):
+        raise SpeechEncoderAbsentError("There is none.")
+
+    monkeypatch.setattr(objective, "speech_features", absent)
+    config = tiny(max_steps=1, discriminator=None, perceptual_encoder=TrainingConfig.perceptual_encoder)
+    assert Run(config, [corpus_folder], tmp_path).train() is True
+    assert "speech encoder" not in (tmp_path / "export" / "README.md").read_text()
+    assert load_config(tmp_path / "config.yaml").perceptual_encoder == config.perceptual_encoder
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
