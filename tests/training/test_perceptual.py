@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from l3ac_tokenizer.audio import read_audio
-from l3ac_tokenizer.hub import preset_config
+from l3ac_tokenizer.families import preset_config
 from l3ac_tokenizer.modeling.l3ac.spectral import LogMels
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.training import objective, perceptual
