@@ -38,6 +38,7 @@ LAYERS = (
         "feature_extraction",
         "files",
         "hub",
+        "lazy",
         "presets",
         "quantization",
         "range_coder",

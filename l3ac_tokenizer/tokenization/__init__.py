@@ -6,8 +6,9 @@ are imported on first use, as `datasets` and `pyarrow` come with the extra `data
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .dataset import tokenize_dataset
@@ -19,7 +20,4 @@ _HOME = {"open_source": "sources.open", "tokenize_corpus": "run", "tokenize_data
 __all__ = ["open_source", "tokenize_corpus", "tokenize_dataset"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)
