@@ -113,8 +113,9 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
 def quantize_int8(folder: str | os.PathLike[str]) -> None:
     """Replace the weights of matrix products in the graphs of a folder by int8 weights with a scale for each column.
 
-    Activations are quantized at run time (dynamic quantization of onnxruntime). The products of the codec's quantizer
-    stay in float32, but its input features are less precise: ids differ from those of the float32 graphs.
+    Activations are quantized at run time (dynamic quantization of onnxruntime). The products of the codec's quantizer,
+    Fourier transforms and mel filters stay in float32, but the input features of the quantizer are less precise: ids
+    differ from those of the float32 graphs.
 
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
@@ -141,7 +142,7 @@ def quantize_int8(folder: str | os.PathLike[str]) -> None:
                 made,
                 op_types_to_quantize=["MatMul"],
                 per_channel=True,
-                nodes_to_exclude=_products_of_quantizer(graph),
+                nodes_to_exclude=[*_products_of_quantizer(graph), *_products_with_fixed_matrices(graph)],
             )
             with atomic_write(path) as file:
                 file.write(made.read_bytes())
@@ -152,6 +153,11 @@ def _products_of_quantizer(model: Any) -> list[str]:
     nodes = model.graph.node
     summands = {name for node in nodes if any(".quantizer." in name for name in node.input) for name in node.input}
     return [node.name for node in nodes if node.op_type == "MatMul" and summands & set(node.output)]
+
+
+def _products_with_fixed_matrices(model: Any) -> list[str]:
+    """Names of the matrix products of Fourier transforms and mel filters, which the modules write as `@`."""
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name.startswith("node_matmul")]
 
 
 def _missing(error: ImportError) -> ImportError:

@@ -129,6 +129,18 @@ def test_int8_graphs_are_smaller_say_so_and_keep_the_quantizer_in_float32(model,
         quantize_int8(tmp_path)
 
 
+@pytest.mark.parametrize("model", ["tiny-light"], indirect=True)
+def test_spectral_ends_are_fixed_matrices_that_int8_leaves_alone(model, folder, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    quantize_int8(tmp_path)
+    wanted = {"encoder.onnx": {(400, 201), (201, 80), (1024, 513), (513, 100)}, "decoder.onnx": {(13, 24)}}
+    for name, matrices in wanted.items():
+        assert not {node.op_type for node in onnx.load(folder / name).graph.node} & {"DFT", "STFT"}
+        constants = onnx.load(tmp_path / name).graph.initializer
+        assert matrices <= {tuple(one.dims) for one in constants if one.data_type == onnx.TensorProto.FLOAT}
+
+
 def test_a_model_that_is_not_float32_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"torch.bfloat16; load it in float32"):
         export_onnx(L3ACModel(L3ACConfig(**TINY)).to(torch.bfloat16), tmp_path / "none")
