@@ -18,7 +18,7 @@ REGISTRY = ("", "auto_classes")
 LAYERS = (
     ("cli",),
     ("analysis", "conversion", "evaluation", "speechbrain", "tokenization", "training"),
-    ("asr", "codebook_usage", "listening_page", "listing", "metrics", "plots"),
+    ("asr", "codebook_usage", "id_stability", "listening_page", "listing", "metrics", "plots"),
     (
         "acoustic_bpe",
         "audio",

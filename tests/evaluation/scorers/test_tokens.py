@@ -7,7 +7,8 @@ import pytest
 from networks import speech_like
 
 from l3ac_tokenizer.evaluation.codecs.base import Codec, CodecRates, CompressedClip
-from l3ac_tokenizer.evaluation.scorers.tokens import consistency, digit_usage, id_statistics, perturbations
+from l3ac_tokenizer.evaluation.scorers.tokens import consistency, digit_usage, id_statistics
+from l3ac_tokenizer.id_stability import PERTURBATIONS
 
 RATE = 16_000
 CLIP = speech_like(RATE).numpy()
@@ -32,13 +33,24 @@ class Loudness(Codec):
 
 
 def test_changes_do_what_their_names_say():
-    changed = {name: change(CLIP) for name, change in perturbations(RATE, 160).items()}
-    noise = changed["changed_by_noise"][0] - CLIP
+    changed = {name: change(CLIP, RATE, 160) for name, (_, change) in PERTURBATIONS.items()}
+    noise = changed["noise"][0] - CLIP
     assert 10 * np.log10(np.square(CLIP).mean() / np.square(noise).mean()) == pytest.approx(60, abs=0.2)
-    np.testing.assert_array_equal(changed["changed_by_sample"][0][1:], CLIP)
-    np.testing.assert_array_equal(changed["changed_by_hop"][0][160:], CLIP)
-    np.testing.assert_allclose(changed["changed_by_gain"][0], CLIP * 10 ** (-6 / 20), rtol=1e-6)
-    assert [moved for _, moved in changed.values()] == [0, 0, 1, 0]
+    for name, samples in (("sample", 1), ("half_hop", 80), ("hop", 160)):
+        np.testing.assert_array_equal(changed[name][0][samples:], CLIP)
+    for name, decibels in (("gain_1", -1), ("gain", -6)):
+        np.testing.assert_allclose(changed[name][0], CLIP * 10 ** (decibels / 20), rtol=1e-6)
+    assert {name for name, (_, moved) in changed.items() if moved} == {"hop"}
+
+
+@pytest.mark.parametrize("name", ["mp3", "opus"])
+def test_coded_audio_is_near_the_clip_and_where_it_was(name):
+    coded, _ = PERTURBATIONS[name][1](CLIP, RATE, 160)
+    assert coded.shape == CLIP.shape
+    delays = {
+        delay: float(np.dot(CLIP[2000:14_000], coded[2000 + delay : 14_000 + delay])) for delay in range(-200, 201)
+    }
+    assert max(delays, key=delays.get) == 0
 
 
 def test_ids_that_depend_on_their_frame_alone_move_with_a_hop_and_not_with_noise():
