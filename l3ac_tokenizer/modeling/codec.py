@@ -22,9 +22,9 @@ from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper,
 from .inputs import (
     align_left,
     check_audio_codes,
-    check_audio_codes_mask,
     check_latents,
     check_waveform,
+    frame_counts,
     output_lengths,
     undo_alignment,
     zero_after,
@@ -157,7 +157,7 @@ class CodecModel(CodecPreTrainedModel):
         source = self._decoder_source(audio_codes, latents)
         frames = None
         if audio_codes_mask is not None:
-            frames = check_audio_codes_mask(audio_codes_mask, source.shape[:2])
+            frames = frame_counts(audio_codes_mask, source.shape[:2])
         time_norm = self.check_time_norm(time_norm)
         if chunk_seconds is None:
             audio = self.decoder(self.to_features(source), WholeSpan(frames, time_norm=time_norm))

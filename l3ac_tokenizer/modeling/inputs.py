@@ -104,7 +104,7 @@ def undo_alignment(wave: Tensor, starts: Tensor | None) -> Tensor:
     return moved.masked_fill((positions < 0)[..., None], 0.0)
 
 
-def check_audio_codes_mask(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor | None:
+def frame_counts(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor | None:
     """Mask (B, 1, N) or (B, N) → number of frames of each clip (B,), None without padding.
 
     Raises:
@@ -116,7 +116,7 @@ def check_audio_codes_mask(audio_codes_mask: Tensor, shape: Sequence[int]) -> Te
         if bool(mask.all()):
             return None
         if not bool(frames.all()):
-            raise ValueError("`audio_codes_mask` has a row without ids; leave empty clips out of the batch.")
+            raise ValueError("`audio_codes_mask` has a row without frames; leave empty clips out of the batch.")
         if not torch.equal(torch.arange(shape[1], device=mask.device) < frames[:, None], mask):
             raise ValueError("`audio_codes_mask` has padding before a frame; each row must be ones, then zeros.")
     return frames
