@@ -47,7 +47,7 @@ class TAAEConfig(CodecConfig):
 
     @property
     def attention_span(self) -> int:
-        """Length of the attention window in time steps, including the own time step of a query."""
+        """Length of the attention window in time steps, including the one of the query itself."""
         return sum(self.attention_window) + 1
 
     def validate_architecture(self) -> None:

@@ -59,7 +59,7 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         return self._digest(dict(self.named_parameters()) | self._encoder_tensors())
 
     def encoder_digest(self) -> str:
-        """SHA-256 (hexadecimal) of the tensors that determine ids alone."""
+        """SHA-256 of those tensors alone that determine ids, computed as in `weights_digest`."""
         return self._digest(self._encoder_tensors())
 
     def _encoder_tensors(self) -> dict[str, Tensor]:
