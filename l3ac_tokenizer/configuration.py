@@ -1,4 +1,4 @@
-"""What all codecs say of their ids, and `L3ACConfig`: one typed field for each choice of the published networks."""
+"""Configurations: `CodecConfig`, the base class of all codecs, and `L3ACConfig`."""
 
 import math
 from typing import Any
@@ -10,25 +10,24 @@ from .hub import takes_bundled_names
 from .presets import FAMILIES
 
 QUANTIZERS = ("super_fsq", "fsq")
-ENDS = ("waveform", "spectral")
+DOMAINS = ("waveform", "spectral")
 ATTENTIONS = ("block", "sliding")
 SHORTEST_WINDOW = 0.025
-"""Seconds of the shorter window of the spectral analysis."""
+"""Length in seconds of the shorter window of the spectral analysis."""
 
 
 @strict
 class CodecConfig(PreTrainedConfig):
-    r"""What every codec of this package says of its ids.
+    r"""Base class of the configurations of all codecs: sampling rate, quantizer, and weights with the same ids.
 
     Args:
-        sampling_rate (`int`): Samples a second of the audio.
-        levels (`list[int]`): Number of levels of each latent dimension, first one fastest in the id; of each stage,
-            where there are several.
-        num_quantizers (`int`): Streams of ids K: 1, or that many residual stages (arXiv 2411.19842, Eq. 3 and 4).
-        noise_probability (`float`): Share of what training moves by uniform noise instead of rounding it.
-        ids_of (`list[str]`): Digests of other weights whose ids are the same: these kept their encoder, and the
-            decoder was trained further.
-        encoder_digest (`str`): Of the encoder for which `ids_of` was written; no other has those ids.
+        sampling_rate (`int`): Sampling rate of the audio in Hz.
+        levels (`list[int]`): Number of levels of each latent dimension, the first one varying fastest in the id; with
+            residual stages, of each stage.
+        num_quantizers (`int`): Number of codebooks K, one for each residual stage (arXiv 2411.19842, Eq. 3 and 4).
+        noise_probability (`float`): Probability with which training adds noise to a value instead of rounding it.
+        ids_of (`list[str]`): Digests of other weights with the same ids, because the decoder alone was trained further.
+        encoder_digest (`str`): Digest of the encoder to which `ids_of` applies.
     """
 
     sampling_rate: int = 16_000
@@ -40,54 +39,54 @@ class CodecConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Any:
-        """The configuration of a published network, e.g. `"l3ac-1k"`; `overrides` replace its values.
+        """Return the configuration of a preset, e.g. `"l3ac-1k"`; `overrides` replace its values.
 
         Raises:
             ValueError: `name` is not a preset of this family.
         """
         presets = FAMILIES[cls.model_type]
         if name not in presets:
-            raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(presets)}.")
+            raise ValueError(f"{name!r} is not a preset of {cls.__name__}; choose one of {', '.join(presets)}.")
         return cls(**{**presets[name], **overrides})
 
     @property
     def hop_length(self) -> int:
-        """Samples for each frame, which has one id of each stream."""
-        raise NotImplementedError(f"{type(self).__name__} must say how many samples a frame has.")
+        """Number of samples in a frame, which has an id of each codebook."""
+        raise NotImplementedError(f"{type(self).__name__} must define `hop_length`.")
 
     @property
     def attention_span(self) -> int:
-        """Frames of ids that one layer of attention spans; the structure of a network repeats after so many."""
-        raise NotImplementedError(f"{type(self).__name__} must say how many frames its attention spans.")
+        """Number of frames that an attention layer spans; the structure of a network repeats with this period."""
+        raise NotImplementedError(f"{type(self).__name__} must define `attention_span`.")
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sampling_rate / self.hop_length
 
     @property
     def codebook_size(self) -> int:
-        """Number of different ids of each stream."""
+        """Number of ids in each codebook."""
         return math.prod(self.levels)
 
     @property
     def frame_levels(self) -> tuple[int, ...]:
-        """Levels of all digits of a frame, stage by stage: `split_ids(…, frame_levels, num_quantizers)` are its ids."""
+        """Levels of all digits of a frame, stage by stage, for `split_ids(ids, frame_levels, num_quantizers)`."""
         return tuple(self.levels) * self.num_quantizers
 
     @property
     def grid_levels(self) -> tuple[int, ...]:
-        """Levels of each latent dimension that the stages make together: (L − 1)^K + 1."""
+        """Number of levels of each latent dimension with all stages together: (L − 1)^K + 1."""
         return tuple((level - 1) ** self.num_quantizers + 1 for level in self.levels)
 
     @property
     def bits_per_second(self) -> float:
-        """Ids a second of all streams times log2 of the codebook's size (no rounding up)."""
+        """Bit rate: token rate of all codebooks times log2 of the codebook size."""
         return self.frame_rate * self.num_quantizers * math.log2(self.codebook_size)
 
     @property
     def whole_bits_per_second(self) -> float:
-        """The same with whole bits for each id (arXiv 2411.19842, Eq. 5)."""
+        """Bit rate with an integer number of bits for each id (arXiv 2411.19842, Eq. 5)."""
         return self.frame_rate * self.num_quantizers * math.ceil(math.log2(self.codebook_size))
 
     def _check_at_least_one(self, *fields: str) -> None:
@@ -96,17 +95,17 @@ class CodecConfig(PreTrainedConfig):
                 raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
 
     def validate_architecture(self) -> None:
-        """Refuse values that describe no network; called whenever a config is made.
+        """Check all values; called whenever a configuration is created.
 
         Raises:
-            ValueError: names the field, its value and what it must be.
+            ValueError: A value is invalid; the message names the field and what it must be.
         """
         self._check_at_least_one("sampling_rate", "num_quantizers")
         lowest = 2 if self.num_quantizers == 1 else 3
         if not self.levels or min(self.levels) < lowest:
             raise ValueError(f"`levels` is {list(self.levels)}; every entry must be at least {lowest}.")
         if math.prod(self.frame_levels) > 2**63:
-            raise ValueError(f"`levels` is {list(self.levels)}; the ids of a frame must fit into 64 bits together.")
+            raise ValueError(f"`levels` is {list(self.levels)}; together, the ids of a frame must fit into 64 bits.")
         if not 0.0 <= self.noise_probability <= 1.0:
             raise ValueError(f"`noise_probability` is {self.noise_probability}; it must lie in [0, 1].")
 
@@ -120,34 +119,33 @@ class L3ACConfig(CodecConfig):
         feature_dim (`int`): Width D of the transformers and of the features around the quantizer.
         encoder_rates (`list[int]`): Strides of the encoder's down-sampling convolutions.
         encoder_dims (`list[int]`): Channels of the encoder's stages, one more than there are rates.
-        encoder_depths (`list[int]`): Convolution units in each encoder stage.
+        encoder_depths (`list[int]`): ConvNeXt blocks in each encoder stage.
         encoder_layers (`list[int]`): Transformer layers before and after the inner down-sampling; one
-            number where `compress_rate` is 1.
-        compress_rate (`int`): Inner down-sampling r between the encoder's transformers.
-        decoder_rates (`list[int]`): Up-sampling factors; their product is that of `encoder_rates`.
+            number if `compress_rate` is 1.
+        compress_rate (`int`): Down-sampling rate r between the transformers of the encoder.
+        decoder_rates (`list[int]`): Up-sampling rates; their product is that of `encoder_rates`.
         decoder_dims (`list[int]`): Channels of the decoder's stages, one more than there are rates.
-        decoder_depths (`list[int]`): Convolution units before each up-sampling.
-        decoder_layers (`list[int]`): Transformer layers at the id rate and after the inner up-sampling;
-            one number where `compress_rate` is 1.
-        num_attention_heads (`int`): Heads of a quarter of `feature_dim` each.
-        attention (`str`): `"block"` (published): a step sees its own block of W ids and the one before it;
-            `"sliding"`: itself and the steps before it that lie within W ids.
-        attention_window (`int`): W, in ids.
-        analysis (`str`): From samples to features: `"waveform"` (published), by convolutions, or `"spectral"`, by
-            log-mel spectrograms; of `encoder_rates` only the product matters then.
-        analysis_depth (`int`): ConvNeXt blocks of the spectral analysis.
-        synthesis (`str`): From features to samples: `"waveform"` (published), by convolutions and interpolations, or
-            `"spectral"`, by an inverse Fourier transform; of `decoder_rates` only the product matters then.
+        decoder_depths (`list[int]`): ConvNeXt blocks before each up-sampling.
+        decoder_layers (`list[int]`): Transformer layers at the frame rate and after the inner up-sampling; one number
+            if `compress_rate` is 1.
+        num_attention_heads (`int`): Number of attention heads, each of width `feature_dim` / 4.
+        attention (`str`): `"block"` (published): a query sees its own block of W frames and the previous block;
+            `"sliding"`: a query sees its own time step and those before it within W frames.
+        attention_window (`int`): Attention window W in frames.
+        analysis (`str`): Front end of the encoder: `"waveform"` (published), convolutions, or `"spectral"`, log-mel
+            spectrograms, for which only the product of `encoder_rates` matters.
+        analysis_depth (`int`): Number of ConvNeXt blocks of the spectral analysis.
+        synthesis (`str`): Back end of the decoder: `"waveform"` (published), convolutions and interpolations, or
+            `"spectral"`, inverse Fourier transforms, for which only the product of `decoder_rates` matters.
         synthesis_dim (`int`): Channels of the spectral synthesis.
-        synthesis_depth (`int`): ConvNeXt blocks of the spectral synthesis.
-        synthesis_lookahead (`int`): Of the seven steps that each convolution of the spectral synthesis sees, those
-            after its own.
+        synthesis_depth (`int`): Number of ConvNeXt blocks of the spectral synthesis.
+        synthesis_lookahead (`int`): Number of time steps after its own that each convolution of the spectral synthesis
+            sees, 0 to 3 of its seven.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
         levels (`list[int]`): Odd number of levels of each latent dimension.
-        pad_to_window (`bool`): The network sees zeros up to a whole attention window (SQCodec) instead of
-            up to a whole id.
-        tconv (`bool`): The encoder's first layer sees envelopes of the waveform beside it (TConv of the paper);
-            without, an ablation, it is a convolution of 7 samples.
+        pad_to_window (`bool`): Pad clips with zeros to whole attention windows (SQCodec) instead of whole frames.
+        tconv (`bool`): Whether the first layer of the encoder is TConv; otherwise, as an ablation, it is a convolution
+            with kernel 7.
     """
 
     model_type = "l3ac"
@@ -179,24 +177,24 @@ class L3ACConfig(CodecConfig):
 
     @property
     def hop_length(self) -> int:
-        """Samples for each id."""
+        """Number of samples in a frame."""
         return math.prod(self.encoder_rates) * self.compress_rate
 
     @property
     def fine_hop(self) -> int:
-        """Samples for each fine step: what lies between the convolutions or spectra and the transformers."""
+        """Samples in a fine step, the time step of the features between front or back end and transformers."""
         return self.hop_length // self.compress_rate
 
     @property
     def attention_span(self) -> int:
-        """The attention window W."""
+        """Attention window W in frames."""
         return self.attention_window
 
     def validate_architecture(self) -> None:
-        """Refuse values that describe no network; called whenever a config is made.
+        """Check all values; called whenever a configuration is created.
 
         Raises:
-            ValueError: names the field, its value and what it must be.
+            ValueError: A value is invalid; the message names the field and what it must be.
         """
         super().validate_architecture()
         self._check_at_least_one("feature_dim", "compress_rate", "num_attention_heads", "attention_window")
@@ -205,7 +203,7 @@ class L3ACConfig(CodecConfig):
                 values = getattr(self, field)
                 lowest = 0 if field.endswith("depths") else 1
                 if not values or min(values) < lowest:
-                    raise ValueError(f"`{field}` is {list(values)}; give whole numbers of at least {lowest}.")
+                    raise ValueError(f"`{field}` is {list(values)}; give integers of at least {lowest}.")
             rates, dims = getattr(self, f"{side}_rates"), getattr(self, f"{side}_dims")
             if len(dims) != len(rates) + 1:
                 raise ValueError(
@@ -215,7 +213,7 @@ class L3ACConfig(CodecConfig):
             if len(getattr(self, f"{side}_layers")) != stacks:
                 raise ValueError(
                     f"`{side}_layers` is {list(getattr(self, f'{side}_layers'))}; "
-                    f"it must have {stacks} entries where `compress_rate` is {self.compress_rate}."
+                    f"the number of its entries must be {stacks} if `compress_rate` is {self.compress_rate}."
                 )
         if len(self.encoder_depths) != len(self.encoder_dims):
             raise ValueError(
@@ -237,20 +235,20 @@ class L3ACConfig(CodecConfig):
         for field, values in (
             ("quantizer", QUANTIZERS),
             ("attention", ATTENTIONS),
-            ("analysis", ENDS),
-            ("synthesis", ENDS),
+            ("analysis", DOMAINS),
+            ("synthesis", DOMAINS),
         ):
             if getattr(self, field) not in values:
                 raise ValueError(f"`{field}` is {getattr(self, field)!r}; it must be one of {', '.join(values)}.")
-        self._check_spectral_ends()
+        self._check_spectral()
         if any(level % 2 == 0 for level in self.levels):
             raise ValueError(f"`levels` is {list(self.levels)}; every entry must be an odd number of at least 3.")
         if self.num_quantizers > 1 and self.quantizer != "super_fsq":
             raise ValueError(
-                f"`num_quantizers` is {self.num_quantizers}; only the levels of `quantizer` 'super_fsq' decompose."
+                f"`num_quantizers` is {self.num_quantizers}; it must be 1 unless `quantizer` is 'super_fsq'."
             )
 
-    def _check_spectral_ends(self) -> None:
+    def _check_spectral(self) -> None:
         self._check_at_least_one("synthesis_dim")
         for field in ("analysis_depth", "synthesis_depth"):
             if getattr(self, field) < 0:
@@ -261,8 +259,8 @@ class L3ACConfig(CodecConfig):
             return
         if self.fine_hop % 2 or self.fine_hop > SHORTEST_WINDOW * self.sampling_rate:
             raise ValueError(
-                f"The product of `encoder_rates` is {self.fine_hop}; with a spectral end it must be even and at most "
-                f"{round(SHORTEST_WINDOW * self.sampling_rate)} samples, the shorter window."
+                f"The product of `encoder_rates` is {self.fine_hop}; with spectral analysis or synthesis, it must be "
+                f"even and at most {round(SHORTEST_WINDOW * self.sampling_rate)} samples, the shorter analysis window."
             )
 
 

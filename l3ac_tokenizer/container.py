@@ -88,7 +88,7 @@ class Header:
 
     @property
     def codebook_size(self) -> int:
-        """Number of different ids."""
+        """Codebook size: number of ids that the model has."""
         return math.prod(self.levels)
 
     @property

@@ -1,4 +1,4 @@
-"""Codec families: the configuration of any preset by its name."""
+"""Codec families: their configuration classes, and configurations of presets by name."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from .configuration import CodecConfig, L3ACConfig
 from .configuration_taae import TAAEConfig
-from .presets import FAMILIES, PRESETS
+from .presets import FAMILIES, OWN_PRESETS, PRESETS
 
 CONFIGURATIONS: tuple[type[CodecConfig], ...] = (L3ACConfig, TAAEConfig)
-"""The configuration class of each family."""
+"""Configuration class of each family."""
 
 
 def preset_config(name: str, **overrides: Any) -> CodecConfig:
-    """Configuration of a preset of any family; `overrides` replace its values.
+    """Return the configuration of a preset of any family; `overrides` replace its values.
 
     Raises:
         ValueError: No preset is named `name`.
@@ -22,3 +22,17 @@ def preset_config(name: str, **overrides: Any) -> CodecConfig:
         if name in FAMILIES[configuration.model_type]:
             return configuration.from_preset(name, **overrides)
     raise ValueError(f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}.")
+
+
+def published_config(name: str) -> CodecConfig:
+    """Return the configuration of a preset whose weights were published with a paper.
+
+    Raises:
+        ValueError: No preset is named `name`, or it is of a network of this package only.
+    """
+    if name in OWN_PRESETS:
+        raise ValueError(
+            f"{name!r} is a network of this package without published weights; choose one of "
+            f"{', '.join(preset for preset in PRESETS if preset not in OWN_PRESETS)}."
+        )
+    return preset_config(name)

@@ -1,4 +1,4 @@
-"""Presets: the eleven networks of arXiv 2504.04949, each as its difference from `l3ac-1k`, the light ones, and TAAE."""
+"""Presets: values of the configurations of published networks, and of our own light and small ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BASE: dict[str, Any] = {
     "pad_to_window": False,
 }
 
-# SQCodec, the first version of the paper: wider features, the FSQ of Mentzer et al., whole windows.
+# SQCodec, the first version of the paper: wider features, FSQ of Mentzer et al., padding to whole windows.
 _SQCODEC: dict[str, Any] = {
     "feature_dim": 256,
     "encoder_layers": [2, 3],
@@ -47,7 +47,7 @@ def _sqcodec(**difference: Any) -> dict[str, Any]:
     return {**_BASE, **_SQCODEC, **difference}
 
 
-# The light network: both ends spectral, attention over a window of two seconds.
+# Light networks: spectral analysis and synthesis, and attention over a sliding window of about two seconds.
 _LIGHT: dict[str, Any] = {"analysis": "spectral", "synthesis": "spectral", "attention": "sliding"}
 
 
@@ -115,7 +115,7 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
         levels=_WIDE_LEVELS,
     ),
 }
-"""The published networks: name → values of `L3ACConfig`; names have the nominal bit rate."""
+"""Networks of arXiv 2504.04949: name, with the nominal bit rate → values of `L3ACConfig`."""
 
 LIGHT_PRESETS: dict[str, dict[str, Any]] = {
     "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2),
@@ -123,9 +123,9 @@ LIGHT_PRESETS: dict[str, dict[str, Any]] = {
     "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
     "l3ac-3k-light": _light("l3ac-3k", attention_window=360),
 }
-"""The light networks at the rates of L3AC."""
+"""Our light networks, with the token rates of L3AC: name → values of `L3ACConfig`."""
 
-# TAAE (arXiv 2411.19842), each as its difference from the main model; 400 bits a second.
+# TAAE (arXiv 2411.19842), at 400 bit/s.
 _TAAE: dict[str, Any] = {
     "sampling_rate": 16_000,
     "patch_size": 320,
@@ -138,7 +138,7 @@ _TAAE: dict[str, Any] = {
     "training_levels": [5, 9, 17],
 }
 _TAAE_12HZ5: dict[str, Any] = {"strides": [1, 2, 2], "levels": [4, 4, 4, 4, 4, 4, 4, 4]}
-# Ours: for one CPU core, to train on and to run on.
+# Our own, small enough to train and to run on a CPU core.
 _TAAE_SMALL: dict[str, Any] = {
     "hidden_size": 256,
     "num_attention_heads": 4,
@@ -158,11 +158,14 @@ TAAE_PRESETS: dict[str, dict[str, Any]] = {
     "taae-tiny": {**_TAAE, **_TAAE_TINY, "depths": [2, 3]},
     "taae-tiny-12hz5": {**_TAAE, **_TAAE_12HZ5, **_TAAE_TINY, "depths": [1, 1, 1]},
 }
-"""Name → values of `TAAEConfig`; the paper has neither the small one, which is ours, nor the tiny ones of the golden
-numbers."""
+"""Networks of TAAE: name → values of `TAAEConfig`. `taae-small` is our own; the tiny ones serve to compare results with
+the published code."""
 
 FAMILIES = {"l3ac": L3AC_PRESETS | LIGHT_PRESETS, "taae": TAAE_PRESETS}
-"""`model_type` → its presets."""
+"""Presets of each family, by `model_type`."""
 
 PRESETS = {**L3AC_PRESETS, **LIGHT_PRESETS, **TAAE_PRESETS}
-"""The presets of all families."""
+"""Presets of all families."""
+
+OWN_PRESETS = (*LIGHT_PRESETS, "taae-small")
+"""Presets of networks that exist in this package only, so that no published weights can be converted to them."""

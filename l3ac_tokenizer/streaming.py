@@ -179,7 +179,7 @@ class StreamingEncoder(_Rows):
         return -(-self._seen[row] // self._unit) + self._stepper.delay - done
 
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
-        padded = [None if end is None else int(self._model._padded_frames(end)) * self._unit for end in ends]
+        padded = [None if end is None else int(self._model.padded_frames(end)) * self._unit for end in ends]
         features, firsts = self._stepper.step(batch[..., None], state, padded)
         ids = self._model.quantizer.latents_to_ids(self._model.quantizer.project_in(features))
         return [new[max(0, -first) :] for first, new in zip(firsts, ids, strict=True)]
@@ -197,7 +197,7 @@ class StreamingDecoder(_Rows):
     """
 
     def __init__(self, model: CodecModel, batch_size: int = 1):
-        model._checked_time_norm("frozen")
+        model.check_time_norm("frozen")
         self._stepper = DecoderStepper(model.decoder, model.config.hop_length)
         state = self._stepper.start(_checked_rows(batch_size))
         super().__init__(model, state, 0, 1, (torch.int64, model.dtype))
@@ -223,7 +223,7 @@ class StreamingDecoder(_Rows):
 
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
         hop = self._model.config.hop_length
-        features = self._model._to_features(batch, is_latents=False)
+        features = self._model.to_features(batch)
         wave, firsts = self._stepper.step(features, state, ends, "frozen")
         return [
             new[max(0, -first) : len(new) if end is None else max(0, end * hop - first)]

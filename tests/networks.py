@@ -84,7 +84,7 @@ def tiny(name: str) -> CodecModel:
 
 
 def tiny_streams() -> TAAEModel:
-    """The tiny TAAE with two streams of 27 different ids each."""
+    """The tiny TAAE with two codebooks of 27 ids each."""
     model = tiny("tiny-taae")
     assert isinstance(model, TAAEModel)
     model.set_levels([5, 5, 5])

@@ -139,16 +139,16 @@ def test_a_slow_codec_is_timed_in_fewer_rounds_but_once(two_codecs, monkeypatch,
 
 def test_pushes_hold_every_value_once_and_in_order():
     values = torch.arange(1000)[None]
-    pieces = list(streaming.in_pushes(values, 2.37))
-    assert torch.equal(torch.cat(pieces, dim=1), values[:, : int(421 * 2.37)])
-    assert {piece.shape[1] for piece in pieces} == {2, 3}
+    chunks = list(streaming.in_pushes(values, 2.37))
+    assert torch.equal(torch.cat(chunks, dim=1), values[:, : int(421 * 2.37)])
+    assert {chunk.shape[1] for chunk in chunks} == {2, 3}
 
 
 def test_the_first_second_of_a_stream_is_not_counted(monkeypatch):
     pushed = []
 
-    def push(piece):
-        pushed.append(piece)
+    def push(chunk):
+        pushed.append(chunk)
         return []
 
     monkeypatch.setattr(streaming, "timed", lambda call: (call(), Timing(1e-3 * len(pushed), 0.0)))  # 1, 2, 3 … ms

@@ -69,9 +69,9 @@ def test_chunks_and_pushes_give_the_ids_and_the_audio_of_the_whole(model, clips,
         chunked = model.decode(ids, chunk_seconds=seconds).audio_values
         assert_same_audio(model, f"chunks of {seconds} s", chunked, model.decode(ids).audio_values)
         encoder, decoder = StreamingEncoder(model), StreamingDecoder(model)
-        pushed = [encoder.push(piece[None])[0] for piece in clip.split(round(seconds * 16_000))] + encoder.flush()
+        pushed = [encoder.push(chunk[None])[0] for chunk in clip.split(round(seconds * 16_000))] + encoder.flush()
         assert_same_ids(model, encoded, torch.cat(pushed))
-        heard = [decoder.push(piece[None])[0] for piece in pushed] + decoder.flush()
+        heard = [decoder.push(chunk[None])[0] for chunk in pushed] + decoder.flush()
         frozen = model.decode(torch.cat(pushed)[None, None], time_norm="frozen").audio_values[0, 0]
         assert_same_audio(model, f"pushes of {seconds} s", torch.cat(heard), frozen)
 

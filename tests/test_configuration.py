@@ -51,7 +51,7 @@ def test_a_light_preset_has_the_ids_of_its_published_one_and_about_six_tenths_of
     assert L3ACModel(light).num_parameters() == LIGHT_PARAMETERS[preset]
 
 
-def test_the_bit_rate_is_ids_a_second_times_log2_of_the_codebook():
+def test_the_bit_rate_is_the_token_rate_times_log2_of_the_codebook_size():
     assert L3ACConfig.from_preset("l3ac-1k").bits_per_second == pytest.approx(998.2, abs=0.1)
 
 

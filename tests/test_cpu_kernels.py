@@ -1,4 +1,4 @@
-"""What inference computes in another way than gradient mode: the same, to rounding."""
+"""CPU inference kernels: equal to torch up to rounding, and without effect on gradients."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from networks import speech_like
 from torch import nn
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.modeling import cpu_kernels as products
-from l3ac_tokenizer.modeling.cpu_kernels import PACKED_FOR, product, sine
+from l3ac_tokenizer.modeling import cpu_kernels
+from l3ac_tokenizer.modeling.cpu_kernels import MIN_PACKED_STEPS, product, sine
 
 
 @pytest.mark.parametrize("size", [(64, 32), (192, 192), (1000, 333)])
@@ -17,15 +17,15 @@ from l3ac_tokenizer.modeling.cpu_kernels import PACKED_FOR, product, sine
 @torch.no_grad()
 def test_a_product_is_that_of_a_linear_layer_whatever_is_packed(size, shape):
     weight, bias, x = torch.randn(size), torch.randn(size[0]), torch.randn(*shape, size[1])
-    for columns in (1, PACKED_FOR):
+    for time_steps in (1, MIN_PACKED_STEPS):
         for summand in (bias, None):
             wanted = torch.nn.functional.linear(x.double(), weight.double(), None if summand is None else bias.double())
-            assert (product(weight, summand, columns)(x) - wanted).abs().max() < 1e-4
+            assert (product(weight, summand, time_steps)(x) - wanted).abs().max() < 1e-4
 
 
 def test_a_product_with_gradients_reaches_its_weight():
     weight = torch.randn(192, 192, requires_grad=True)
-    product(weight, None, PACKED_FOR)(torch.randn(3, 192)).sum().backward()
+    product(weight, None, MIN_PACKED_STEPS)(torch.randn(3, 192)).sum().backward()
     assert weight.grad is not None and weight.grad.abs().sum() > 0
 
 
@@ -42,10 +42,10 @@ def test_the_sine_is_torch_s_to_rounding(dtype):
 @torch.no_grad()
 def test_the_bundled_weights_give_the_same_ids_packed_or_not_by_numpy_or_torch(monkeypatch):
     model = L3ACModel.from_pretrained("l3ac-1k").eval()
-    clip = speech_like(64_000)[None, None]  # enough columns for weights to be packed
+    clip = speech_like(64_000)[None, None]  # enough time steps for weights to be packed
     quick = model.encode(clip)
     audio = model.decode(quick.audio_codes).audio_values
-    monkeypatch.setattr(products, "_at_inference", lambda x: False)
+    monkeypatch.setattr(cpu_kernels, "_at_inference", lambda x: False)
     plain = model.encode(clip)
     changed = (quick.audio_codes != plain.audio_codes)[:, 0]
     assert not (changed & ~model.quantizer.near_boundary(plain.latents)).any()

@@ -254,9 +254,9 @@ def test_without_time_normalization_both_modes_are_the_same_and_calibration_read
 def test_decoding_in_iterated_pieces_is_decoding_the_whole(codec, clip):
     model = codec.double()
     ids = model.encode(clip.double()).audio_codes
-    pieces = list(model.iter_decode(ids, chunk_seconds=0.01))
-    assert len(pieces) > 3
-    assert (torch.cat(pieces, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-9
+    chunks = list(model.iter_decode(ids, chunk_seconds=0.01))
+    assert len(chunks) > 3
+    assert (torch.cat(chunks, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-9
 
 
 def bad_calls():

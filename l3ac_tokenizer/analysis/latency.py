@@ -97,7 +97,7 @@ def analyze_latency(
     model.eval().requires_grad_(False)
     model.decompose(1)
     config = model.config
-    if not all(int(norm.num_clips_tracked) for norm in model._time_norms()):
+    if not all(norm.is_calibrated for norm in model.time_norms()):
         clip = noise(round(CALIBRATION_S * config.sampling_rate))[0, 0]
         model.calibrate_time_norm([clip.to(model.device, model.dtype)])
     fields = {"encoder": encoder_field(model), "decoder": decoder_field(model)}

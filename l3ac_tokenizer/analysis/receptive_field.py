@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..modeling import CodecModel, layers
+from ..modeling import CodecModel
+from ..modeling.layers import means_for_maxima
 from ..modeling.span import TimeNormMode
 
 FRAMES = 64
@@ -54,21 +55,6 @@ class ReceptiveField:
 
     first: int
     strength: Tensor
-
-
-@contextmanager
-def means_for_maxima() -> Iterator[None]:
-    """Context in which the pooling layers of all networks take means instead of maxima."""
-    maximum = layers.sliding_maximum
-
-    def mean(u: Tensor, kernel: int) -> Tensor:
-        return u.unfold(-1, kernel, 1).mean(dim=-1)
-
-    layers.sliding_maximum = mean
-    try:
-        yield
-    finally:
-        layers.sliding_maximum = maximum
 
 
 def noise(samples: int, rows: int = 1, seed: int = 0) -> Tensor:

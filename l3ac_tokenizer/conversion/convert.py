@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from ..configuration import CodecConfig, L3ACConfig
 from ..configuration_taae import TAAEConfig
-from ..families import preset_config
+from ..families import published_config
 from ..feature_extraction import CodecFeatureExtractor
 from ..modeling import CodecModel
 from . import l3ac_names, taae_names
@@ -25,7 +25,7 @@ def convert_checkpoint(source: Path, preset: str, output: Path) -> str:
 
     Raises:
         ConversionError: The files hold the weights of another network than `preset`.
-        ValueError: No preset is named `preset`.
+        ValueError: `preset` is not a preset with published weights.
         OSError: A file is missing, is not a plain state dict, or `output` cannot be written.
     """
     model = convert_state_dicts(preset, read_state_dicts(source, preset))
@@ -44,9 +44,9 @@ def convert_state_dicts(preset: str, state_dicts: StateDicts) -> CodecModel:
     Raises:
         ConversionError: Keys are missing, unknown, of the wrong shape, or differ from their required constant; the
             message names all of them.
-        ValueError: No preset is named `preset`.
+        ValueError: `preset` is not a preset with published weights.
     """
-    config = preset_config(preset)
+    config = published_config(preset)
     model = AutoModel.from_config(config).eval()
     published = published_state(config, model)
     problems = published.problems(state_dicts)

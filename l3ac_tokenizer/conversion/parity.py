@@ -151,7 +151,7 @@ def _compare_l3ac_stages(
     encoder: Any = model.encoder
     decoder: Any = model.decoder
     hop = model.config.hop_length
-    padded = int(model._padded_frames(-(-audio.shape[-1] // hop))) * hop
+    padded = int(model.padded_frames(-(-audio.shape[-1] // hop))) * hop
     wave = F.pad(audio, (0, padded - audio.shape[-1])).transpose(1, 2)
     features = encoder.convolutions(wave, WholeSpan())
     wanted = golden[f"{clip}.encoder_features"].T

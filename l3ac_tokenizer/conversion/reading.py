@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..configuration_taae import TAAEConfig
-from ..families import preset_config
+from ..families import published_config
 from . import l3ac_names, taae_names
 from .released_config import differences
 
@@ -30,9 +30,10 @@ def read_state_dicts(folder: Path, preset: str) -> dict[str, dict[str, Tensor]]:
 
     Raises:
         ConversionError: The folder's `model_config.json` describes another network.
+        ValueError: `preset` is not a preset with published weights.
         OSError: A file is missing or is not a plain state dict.
     """
-    config = preset_config(preset)
+    config = published_config(preset)
     if isinstance(config, TAAEConfig):
         path = folder / "model_config.json"
         different = differences(_read_json(path), config)

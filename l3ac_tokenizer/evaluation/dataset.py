@@ -39,7 +39,7 @@ class EvaluationClip:
         domain: `"speech"` or `"audio"`.
         source: A path, the bytes of a file, or anything else that `l3ac_tokenizer.tokenization` reads.
         labels: Known labels, by name in `LABELS`.
-        error: Reason why there is no audio, if the corpus is damaged.
+        error: Reason why the audio is missing, if the corpus is damaged.
     """
 
     dataset: str

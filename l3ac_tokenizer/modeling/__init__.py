@@ -1,6 +1,6 @@
-"""The networks: spans, layers, encoders, decoders, and the models that join them."""
+"""Networks: spans, layers, encoders, decoders, and the codec models that combine them."""
 
-# The layers of transformers import it, and importing it registers our models: it must not find them half made.
+# Importing this registers our models. Layers of transformers import it, so it must come before our own modules.
 import transformers.models.auto.modeling_auto  # noqa: F401
 
 from .codec import CodecModel

@@ -1,4 +1,4 @@
-"""What inference on a CPU computes faster than by the plain calls of torch, to rounding the same."""
+"""CPU inference kernels: faster than plain torch calls, and equal to them up to rounding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 
-PACKED_FROM = 1 << 15
-"""Numbers in the smallest weight that is packed: below it, oneDNN's call costs more than its product saves."""
+MIN_PACKED_SIZE = 1 << 15
+"""Minimum number of elements of a packed weight; for smaller ones, oneDNN's overhead exceeds its gain."""
 
-PACKED_FOR = 512
-"""Columns that make up for the packing of a weight."""
+MIN_PACKED_STEPS = 512
+"""Minimum number of time steps for which packing a weight pays off."""
 
-SERIAL_THREADS = 2
-"""Threads of torch up to which numpy's sine, on one, is as fast."""
+MAX_SINE_THREADS = 2
+"""Maximum number of torch threads at which numpy's single-threaded sine is at least as fast as torch's."""
 
 
 def _at_inference(x: Tensor) -> bool:
@@ -28,30 +28,31 @@ def _at_inference(x: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and type(x) in (Tensor, torch.nn.Parameter)  # no stand-in without values
+        and type(x) in (Tensor, torch.nn.Parameter)  # not a fake tensor without values
     )
 
 
-def product(weight: Tensor, bias: Tensor | None, columns: int) -> Product:
-    """x (…, D) ↦ x·weightᵀ + bias (…, D'), to be called for so many columns in all while the weight stays as it is.
+def product(weight: Tensor, bias: Tensor | None, time_steps: int) -> Product:
+    """Return the function x (…, D) ↦ x·weightᵀ + bias (…, D'), valid while the weight does not change.
 
-    Where it pays, the weight is packed beforehand for oneDNN, whose products are faster than those of
-    `torch.nn.functional.linear` (`python -m benchmarks.speed` prints both figures); its results differ by rounding.
+    If it pays off for the total number of `time_steps` of its inputs, the weight is packed for oneDNN, whose products
+    are faster than those of `torch.nn.functional.linear` (`python -m benchmarks.speed` measures both) and equal to them
+    up to rounding.
     """
     if (
         _at_inference(weight)
-        and columns >= PACKED_FOR
-        and weight.numel() >= PACKED_FROM
+        and time_steps >= MIN_PACKED_STEPS
+        and weight.numel() >= MIN_PACKED_SIZE
         and torch.backends.mkldnn.is_available()
     ):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MIN_PACKED_STEPS)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: F.linear(x, weight, bias)
 
 
 def sine(x: Tensor) -> Tensor:
-    """sin x; by numpy where it is faster: its vector code takes 0.4 of the time of torch's, but one thread."""
-    if not _at_inference(x) or torch.get_num_threads() > SERIAL_THREADS:
+    """sin x, by numpy where it is faster: its vectorized code takes 0.4 times as long as torch's on a single thread."""
+    if not _at_inference(x) or torch.get_num_threads() > MAX_SINE_THREADS:
         return torch.sin(x)
     result = torch.empty_like(x)
     np.sin(x.detach().numpy(), out=result.numpy())

@@ -1,4 +1,4 @@
-"""What may come in, masks, and lengths: clips are left-aligned before the network sees them."""
+"""Inputs of a codec: checks, masks, lengths, and left alignment of padded clips."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def check_waveform(input_values: Tensor) -> None:
-    """Refuse anything but floating-point waveforms (B, 1, T) with samples.
+    """Check that waveforms are floating-point tensors (B, 1, T) with at least one sample.
 
     Raises:
-        ValueError: names the shape or type.
+        ValueError: They are not; the message names the shape or type.
     """
     if input_values.ndim != 3 or input_values.shape[1] != 1:
         raise ValueError(
@@ -25,35 +25,35 @@ def check_waveform(input_values: Tensor) -> None:
         raise ValueError("`input_values` has no samples; leave empty clips out.")
 
 
-def check_codes(audio_codes: Tensor, streams: int, codebook_size: int) -> None:
-    """Refuse anything but ids (B, `streams`, N) from 0 to `codebook_size` − 1.
+def check_audio_codes(audio_codes: Tensor, num_codebooks: int, codebook_size: int) -> None:
+    """Check that ids are integers (B, `num_codebooks`, N) from 0 to `codebook_size` − 1.
 
     Raises:
-        ValueError: names the shape, the type, or an id.
+        ValueError: They are not; the message names the shape, the type, or an id.
     """
-    if audio_codes.ndim != 3 or audio_codes.shape[1] != streams or audio_codes.shape[2] == 0:
+    if audio_codes.ndim != 3 or audio_codes.shape[1] != num_codebooks or audio_codes.shape[2] == 0:
         raise ValueError(
-            f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, {streams}, ids) with at least one "
-            "id."
+            f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, {num_codebooks}, frames) with at "
+            "least one frame."
         )
     if audio_codes.dtype.is_floating_point or audio_codes.dtype.is_complex or audio_codes.dtype == torch.bool:
-        raise ValueError(f"`audio_codes` is of type {audio_codes.dtype}; ids are whole numbers (torch.int64).")
+        raise ValueError(f"`audio_codes` is of type {audio_codes.dtype}; give integers, such as torch.int64.")
     if not torch.compiler.is_compiling():
         low, high = (int(value) for value in audio_codes.aminmax())
         if low < 0 or high >= codebook_size:
             raise ValueError(
-                f"`audio_codes` has id {low if low < 0 else high}; the ids of this model are 0 to {codebook_size - 1}."
+                f"`audio_codes` has id {low if low < 0 else high}; ids of this model are 0 to {codebook_size - 1}."
             )
 
 
 def check_latents(latents: Tensor, width: int) -> None:
-    """Refuse anything but latents (B, N, `width`).
+    """Check that latents have the shape (B, N, `width`) with at least one frame.
 
     Raises:
-        ValueError: names the shape.
+        ValueError: They do not; the message names the shape.
     """
     if latents.ndim != 3 or latents.shape[2] != width or latents.shape[1] == 0:
-        raise ValueError(f"`latents` has shape {tuple(latents.shape)}; it must be (batch, ids, {width}).")
+        raise ValueError(f"`latents` has shape {tuple(latents.shape)}; it must be (batch, frames, {width}).")
 
 
 def _rows(mask: Tensor, shape: Sequence[int], name: str) -> Tensor:
@@ -65,17 +65,17 @@ def _rows(mask: Tensor, shape: Sequence[int], name: str) -> Tensor:
 
 
 def align_left(wave: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Bring each clip to the start of its row.
+    """Move each clip to the start of its row.
 
     Args:
         wave: Waveforms (B, T, 1).
-        padding_mask: Non-zero (B, 1, T) or (B, T) at a clip's samples, one run in each row.
+        padding_mask: Mask (B, 1, T) or (B, T), non-zero for the samples of a clip, which are contiguous.
 
     Returns:
-        Waveforms with zeros after the clips; lengths (B,) and former first samples (B,), None without padding.
+        Waveforms with zeros after the clips; lengths (B,) and original start positions (B,), both None without padding.
 
     Raises:
-        ValueError: The mask has another shape, a row has no samples or more than one run.
+        ValueError: The mask has a wrong shape, or a row of it is empty or not contiguous.
     """
     mask = _rows(padding_mask, wave.shape[:2], "padding_mask")
     lengths = mask.sum(dim=1)
@@ -89,14 +89,14 @@ def align_left(wave: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor | Non
             raise ValueError(f"Row {row} of `padding_mask` has no samples; leave empty clips out of the batch.")
         run = (positions >= starts[:, None]) & (positions < (starts + lengths)[:, None])
         if not torch.equal(run, mask):
-            raise ValueError("`padding_mask` must be one run of ones in each row: a clip cannot have gaps.")
+            raise ValueError("`padding_mask` has a gap in a row; the ones of each row must be contiguous.")
     source = (positions + starts[:, None]).clamp(max=wave.shape[1] - 1)
     wave = wave.gather(1, source[..., None])
     return wave.masked_fill((positions >= lengths[:, None])[..., None], 0.0), lengths, starts
 
 
-def align_right_again(wave: Tensor, starts: Tensor | None) -> Tensor:
-    """Waveforms (B, T, 1) with zeros after the clips → back to their former places."""
+def undo_alignment(wave: Tensor, starts: Tensor | None) -> Tensor:
+    """Move left-aligned waveforms (B, T, 1) back to their original start positions (B,)."""
     if starts is None:
         return wave
     positions = torch.arange(wave.shape[1], device=wave.device) - starts[:, None]
@@ -104,11 +104,11 @@ def align_right_again(wave: Tensor, starts: Tensor | None) -> Tensor:
     return moved.masked_fill((positions < 0)[..., None], 0.0)
 
 
-def check_codes_mask(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """Mask (B, 1, N) or (B, N) → ids of each clip (B,), None where all rows are full.
+def frame_counts(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Mask (B, 1, N) or (B, N) → number of frames of each clip (B,), None without padding.
 
     Raises:
-        ValueError: Another shape, a row without ids, or padding before or between ids.
+        ValueError: The mask has a wrong shape, a row without frames, or padding before or between frames.
     """
     mask = _rows(audio_codes_mask, shape, "audio_codes_mask")
     frames = mask.sum(dim=1)
@@ -116,47 +116,49 @@ def check_codes_mask(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor |
         if bool(mask.all()):
             return None
         if not bool(frames.all()):
-            raise ValueError("`audio_codes_mask` has a row without ids; leave empty clips out of the batch.")
+            raise ValueError("`audio_codes_mask` has a row without frames; leave empty clips out of the batch.")
         if not torch.equal(torch.arange(shape[1], device=mask.device) < frames[:, None], mask):
-            raise ValueError("`audio_codes_mask` must be ones from each row's first id on, then zeros.")
+            raise ValueError("`audio_codes_mask` has padding before a frame; each row must be ones, then zeros.")
     return frames
 
 
 def zero_after(wave: Tensor, lengths: Tensor) -> Tensor:
-    """Waveforms (B, T, 1) with zeros from each clip's length (B,) on."""
+    """Replace the samples of waveforms (B, T, 1) after the lengths (B,) of the clips by zeros."""
     beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
     return wave.masked_fill(beyond[..., None], 0.0)
 
 
-def wanted_samples(
+def output_lengths(
     num_samples: int | Tensor | None, frames: Tensor | None, source: Tensor, hop: int
 ) -> int | Tensor | None:
-    """Samples to give back for each clip.
+    """Number of samples to return for each clip.
 
     Args:
-        num_samples: What was asked for: a number for all, (B,), or None for all that the ids give.
-        frames: Ids of each clip (B,); None where all rows of `source` (B, N, ...) are full.
-        source: Ids or latents.
-        hop: Samples an id.
+        num_samples: Requested number for all clips, or for each (B,); None: as many as the frames have.
+        frames: Number of frames of each clip (B,); None without padding.
+        source: Ids or latents (B, N, …).
+        hop: Samples in a frame.
 
     Returns:
-        A number for all, (B,), or None for all that the ids give.
+        A number for all clips, or for each (B,); None: as many as the frames have.
 
     Raises:
-        ValueError: Some ids stand for more or fewer samples than asked for.
+        ValueError: A request does not fit its number of frames.
     """
     if num_samples is None:
         return None if frames is None else frames * hop
     if isinstance(num_samples, int) and frames is None:
-        wanted, ids = num_samples, source.shape[1]
-        if not torch.compiler.is_compiling() and not (ids - 1) * hop < wanted <= ids * hop:
-            raise ValueError(f"`num_samples` is {wanted}; {ids} ids stand for {(ids - 1) * hop + 1} to {ids * hop}.")
+        wanted, count = num_samples, source.shape[1]
+        if not torch.compiler.is_compiling() and not (count - 1) * hop < wanted <= count * hop:
+            raise ValueError(
+                f"`num_samples` is {wanted}; it must be {(count - 1) * hop + 1} to {count * hop} for {count} frames."
+            )
         return wanted
     lengths = torch.as_tensor(num_samples, device=source.device).expand(source.shape[0])
-    ids_each = torch.full_like(lengths, source.shape[1]) if frames is None else frames
-    if not torch.compiler.is_compiling() and not torch.equal((lengths + hop - 1) // hop, ids_each.to(lengths.dtype)):
+    frames_each = torch.full_like(lengths, source.shape[1]) if frames is None else frames
+    if not torch.compiler.is_compiling() and not torch.equal((lengths + hop - 1) // hop, frames_each.to(lengths.dtype)):
         raise ValueError(
-            f"`num_samples` is {lengths.tolist()}; rows of {ids_each.tolist()} ids stand for at most {hop} samples "
-            "an id, and for fewer by less than that."
+            f"`num_samples` is {lengths.tolist()}; divided by {hop} and rounded up, it must be the number of frames, "
+            f"{frames_each.tolist()}."
         )
     return lengths

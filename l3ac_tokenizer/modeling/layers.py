@@ -1,8 +1,9 @@
-"""Convolutional building blocks on (B, T, C): batch, time, channels. Mathematics: arXiv 2504.04949, Section 3."""
+"""Convolutional building blocks on (B, T, C): batch, time, channels (arXiv 2504.04949, Section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
@@ -16,13 +17,13 @@ NORM_EPS = 1e-8
 SNAKE_EPS = 1e-8
 KERNEL = 7
 TILE = 2048
-"""Columns whose intermediate results fit in a core's cache, and make matrix products large enough."""
+"""Time steps in a tile: few enough to fit in the cache of a core, enough for efficient matrix products."""
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Layers(nn.ModuleList, Generic[Layer]):
-    """A module list that tells type checkers what is in it."""
+    """Module list whose type states the class of its modules."""
 
     if TYPE_CHECKING:
 
@@ -30,10 +31,10 @@ class Layers(nn.ModuleList, Generic[Layer]):
 
 
 def in_tiles(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """`function` of inputs (B, T, C), one column at a time → (B, T, C').
+    """Apply a function that acts on each time step separately: inputs (B, T, C) → (B, T, C').
 
-    Without gradients on a CPU it gets `TILE` columns at once: element-wise work on what lies in the cache costs a
-    fraction of that on what does not.
+    For inference on a CPU, `TILE` time steps are processed at once, because element-wise operations on data in the
+    cache take a fraction of the time.
     """
     first = inputs[0]
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or first.device.type != "cpu":
@@ -42,20 +43,20 @@ def in_tiles(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     if batch * length <= TILE:
         return function(*inputs)
     tiles = zip(*(x.reshape(batch * length, -1).split(TILE) for x in inputs), strict=True)
-    answer = function(*next(tiles))
-    result = answer.new_empty(batch * length, answer.shape[-1])
-    result[:TILE] = answer
-    for place, tile in zip(result[TILE:].split(TILE), tiles, strict=True):
-        place.copy_(function(*tile))
+    first_output = function(*next(tiles))
+    result = first_output.new_empty(batch * length, first_output.shape[-1])
+    result[:TILE] = first_output
+    for output, tile in zip(result[TILE:].split(TILE), tiles, strict=True):
+        output.copy_(function(*tile))
     return result.view(batch, length, -1)
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int = 1, groups: int = 1, stride: int = 1
 ) -> Tensor:
-    """1-D convolution of x (B, T, C) → (B, T', C') that never leaves this layout.
+    """1-D convolution of x (B, T, C) → (B, T', C') without a change of memory layout.
 
-    (B, T, C) is a (B, C, 1, T) image in channels-last memory, for which the backends have fast kernels.
+    In memory, (B, T, C) is a channels-last image (B, C, 1, T), for which backends have fast kernels.
     """
     image = x.transpose(1, 2).unsqueeze(2)
     image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
@@ -63,17 +64,17 @@ def convolve(
 
 
 class TimeConv(nn.Conv1d):
-    """Convolution over time of as many columns as come in, or one for each `stride` of them, on (B, T, C).
+    """Convolution over time with zero padding: (B, T, C) → (B, T / stride, C').
 
     Args:
         channels: C.
         out_channels: C'.
-        kernel: Columns of the kernel.
-        dilation: Distance of its columns.
+        kernel: Kernel size in time steps.
+        dilation: Distance between the time steps of the kernel.
         groups: As in `nn.Conv1d`.
-        stride: Columns for each answer.
-        lookahead: Columns after an answer's own that it sees, the others lie before; None: as many as before (an odd
-            kernel, or an even one with an even stride).
+        stride: Time steps of the input for each of the output.
+        lookahead: Number of time steps that the kernel sees after those of its output; None: as many as before them,
+            which needs an odd kernel, or an even one with an even stride.
         bias: Whether a bias is added.
     """
 
@@ -94,11 +95,11 @@ class TimeConv(nn.Conv1d):
         self.before = reach - self.after
 
     def on_window(self, window: Tensor, crop: int) -> Tensor:
-        """Answer for the centre of a window from `Span.around`."""
+        """Convolve a window from `Span.around` → output for its center."""
         padding, stride = 0 if crop else self.before, self.stride[0]
-        answer = convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups, stride)
-        # Padding of `before` on both sides of a whole clip is too much at its end where fewer columns lie after.
-        return answer if crop or self.after == self.before else answer[:, : window.shape[1] // stride]
+        output = convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups, stride)
+        # Whole clips are padded by `before` on both sides, which is too much at the end if `after` is smaller.
+        return output if crop or self.after == self.before else output[:, : window.shape[1] // stride]
 
     def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
         """x (B, T, C) → (B, T / stride, C')."""
@@ -109,7 +110,7 @@ class TimeConv(nn.Conv1d):
 
 
 class PointConv(nn.Conv1d):
-    """1×1 convolution, on (B, T, C)."""
+    """Convolution with kernel 1: a linear layer on each time step."""
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__(channels, out_channels, 1)
@@ -120,7 +121,7 @@ class PointConv(nn.Conv1d):
 
 
 class DownConv(nn.Conv1d):
-    """Convolution whose stride is its kernel: one matrix for each group of `rate` columns."""
+    """Down-sampling convolution whose kernel equals its stride: a linear layer on each `rate` time steps."""
 
     def __init__(self, channels: int, out_channels: int, rate: int):
         super().__init__(channels, out_channels, rate, stride=rate)
@@ -135,10 +136,11 @@ class DownConv(nn.Conv1d):
 
 
 class Interpolate(nn.Module):
-    """Linear interpolation by a whole number, half-pixel centres, edges clamped.
+    """Linear interpolation by an integer rate, with half-pixel centers and clamped edges.
 
-    Output column rate·i + k lies at i + (k + ½)/rate − ½, so there are `rate` fixed pairs of weights. They are
-    exact, where `torch.nn.functional.interpolate` drifts with the position; only so can chunks agree.
+    Output time step rate·i + k lies at i + (k + ½)/rate − ½, so there are `rate` fixed pairs of weights. They are
+    exact, whereas the rounding errors of `torch.nn.functional.interpolate` depend on the position, so that chunks would
+    differ from whole clips.
     """
 
     def __init__(self, rate: int):
@@ -149,27 +151,27 @@ class Interpolate(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T · rate, C)."""
         length = x.shape[1]
-        window = span.neighbours(x, self)
+        window = span.with_neighbors(x, self)
         span.up(self.rate, self.delay)
-        # The outputs after column i's centre, up to and including that of column i + 1.
+        # Output time steps from the center of input time step i (exclusive) to that of i + 1 (inclusive).
         first = self.rate - self.delay
         steps = torch.arange(first, first + self.rate, device=x.device, dtype=torch.float32)
         weights = ((steps + 0.5) / self.rate - 0.5).to(x.dtype)[None, None, :, None]
         pairs = torch.lerp(window[:, :-1, None], window[:, 1:, None], weights).flatten(1, 2)
-        # A whole clip has a column repeated before its first one, a stream has the one that came before.
+        # Whole clips start with their first time step repeated, streams with the last one of the previous chunk.
         skip = self.delay if window.shape[1] == length + 2 else 0
         return pairs[:, skip : skip + length * self.rate]
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each column."""
+    """Layer normalization over the channels of each time step."""
 
     def __init__(self, channels: int):
         super().__init__(channels, eps=NORM_EPS)
 
 
 class Snake(nn.Module):
-    """x + sin²(αx)/(α + ε), one α for each channel (arXiv 2006.08195)."""
+    """Snake activation x + sin²(αx)/(α + ε), with an α for each channel (arXiv 2006.08195)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -185,10 +187,10 @@ class Snake(nn.Module):
 
 
 class GlobalResponseNorm(nn.Module):
-    """The published GRN, which is affine: (1 + γ)·x + β.
+    """Global response normalization (GRN) as published, which is affine: (1 + γ)·x + β.
 
-    Its response is one number for the whole clip, divided by its own mean: 1, or 0 for a clip of zeros, for
-    which it makes no difference. So it is folded into the linear layer behind it.
+    The published response is a single number for each clip, divided by its own mean: 1, or 0 for a clip of zeros, where
+    it has no effect. The layer is therefore folded into the linear layer that follows it.
     """
 
     def __init__(self, channels: int):
@@ -197,16 +199,16 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def fold_into(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (out, C) and bias (out,) of a linear layer that also does this normalisation."""
+        """Weight (C', C) and bias (C',) of the following linear layer → those that include this normalization."""
         return weight * (1 + self.gamma), torch.addmv(bias, weight, self.beta)
 
 
 class ConvNeXtBlock(nn.Module):
-    """x + f(x): depth-wise convolution, norm, and a two-layer perceptron with Snake and GRN.
+    """ConvNeXt block x + f(x): depth-wise convolution, normalization, and an MLP with Snake and GRN (arXiv 2301.00808).
 
     Args:
         channels: C.
-        lookahead: Columns after its own that the convolution sees; None: half of the kernel.
+        lookahead: Number of time steps after its own that the convolution sees; None: half the kernel.
     """
 
     def __init__(self, channels: int, lookahead: int | None = None):
@@ -220,25 +222,25 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.depthwise.before, self.depthwise.after, self)
+        window, center, crop = span.around(x, self.depthwise.before, self.depthwise.after, self)
         expand, reduce = span.prepared(self, x, self.products)
 
-        def perceptron(hidden: Tensor, centre: Tensor) -> Tensor:
-            return centre + reduce(self.activation(expand(self.norm(hidden))))
+        def mlp(hidden: Tensor, center: Tensor) -> Tensor:
+            return center + reduce(self.activation(expand(self.norm(hidden))))
 
-        return in_tiles(perceptron, self.depthwise.on_window(window, crop), centre)
+        return in_tiles(mlp, self.depthwise.on_window(window, crop), center)
 
-    def products(self, columns: int) -> tuple[Product, Product]:
-        """Both linear layers, the response norm in the second, for so many columns."""
+    def products(self, time_steps: int) -> tuple[Product, Product]:
+        """Both linear layers as functions for a total of `time_steps`, with the GRN folded into the second."""
         expand: Product = self.expand
-        if type(self.expand) is nn.Linear:  # no quantized or adapted layer in its place
-            expand = product(self.expand.weight, self.expand.bias, columns)
+        if type(self.expand) is nn.Linear:  # not replaced by a quantized or adapted layer
+            expand = product(self.expand.weight, self.expand.bias, time_steps)
         weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
-        return expand, product(weight, bias, columns)
+        return expand, product(weight, bias, time_steps)
 
 
 class ResidualUnit(nn.Module):
-    """x + f(x), f = Snake, dilated convolution, Snake, 1×1 convolution."""
+    """Residual unit x + f(x): Snake, dilated convolution, Snake, convolution with kernel 1."""
 
     def __init__(self, channels: int, dilation: int):
         super().__init__()
@@ -249,22 +251,25 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.conv.before, self.conv.after, self)
+        window, center, crop = span.around(x, self.conv.before, self.conv.after, self)
         hidden = self.conv.on_window(in_tiles(self.activation, window), crop)
-        return in_tiles(lambda hidden, centre: centre + self.point(self.point_activation(hidden)), hidden, centre)
+        return in_tiles(lambda hidden, center: center + self.point(self.point_activation(hidden)), hidden, center)
 
 
 def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
-    """TPooling: the maximum of |u| around each sample, then its mean; kernel 1 is the identity.
+    """TPooling (arXiv 2504.04949, Section 3): sliding maximum of |u|, then sliding mean; the identity for kernel 1.
 
     Args:
         u: Signal (B, 1, T), zero outside the clips.
-        kernel: Odd number of samples of both pools.
-        inside: Mask (B, 1, T) of samples within the clips; None: all are.
+        kernel: Odd size of both windows in samples.
+        inside: Mask (B, 1, T) of samples within the clips; None: all.
+
+    Returns:
+        Envelope (B, 1, T).
     """
     if kernel == 1:
         return u
-    pooled = sliding_maximum(F.pad(u.abs(), (kernel // 2, kernel // 2)), kernel)
+    pooled = _pool(F.pad(u.abs(), (kernel // 2, kernel // 2)), kernel)
     if inside is not None:
         pooled = pooled.masked_fill(~inside, 0.0)
     pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
@@ -272,7 +277,7 @@ def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
 
 
 def sliding_maximum(u: Tensor, kernel: int) -> Tensor:
-    """Maximum over each `kernel` samples of u (..., T) → (..., T − kernel + 1), in log2(kernel) steps."""
+    """Maximum over each window of `kernel` samples, u (…, T) → (…, T − kernel + 1), in log2(kernel) operations."""
     length, width = u.shape[-1] - kernel + 1, 1
     while 2 * width <= kernel:
         u = torch.maximum(u[..., : u.shape[-1] - width], u[..., width:])
@@ -281,6 +286,25 @@ def sliding_maximum(u: Tensor, kernel: int) -> Tensor:
     return torch.maximum(u[..., :length], u[..., rest : rest + length]) if rest else u
 
 
-def crop_centre(x: Tensor, crop: int) -> Tensor:
-    """x (..., T + 2·crop) → (..., T)."""
+def sliding_mean(u: Tensor, kernel: int) -> Tensor:
+    """Mean over each window of `kernel` samples, u (…, T) → (…, T − kernel + 1)."""
+    return u.unfold(-1, kernel, 1).mean(dim=-1)
+
+
+_pool: Callable[[Tensor, int], Tensor] = sliding_maximum
+
+
+@contextmanager
+def means_for_maxima() -> Iterator[None]:
+    """Context in which `tpooling` takes means instead of maxima, so that gradients reach every sample of a window."""
+    global _pool
+    _pool = sliding_mean
+    try:
+        yield
+    finally:
+        _pool = sliding_maximum
+
+
+def crop_center(x: Tensor, crop: int) -> Tensor:
+    """Remove `crop` time steps at both ends: x (…, T + 2·crop) → (…, T)."""
     return x[..., crop : x.shape[-1] - crop] if crop else x

@@ -1,6 +1,6 @@
-"""What the calls of a codec return.
+"""Outputs of the methods of a codec.
 
-Axes: B batch, T samples, K streams of ids (`config.num_quantizers`), N ids of a stream, L latent dimensions.
+Axes: B batch, T samples, K codebooks (`config.num_quantizers`), N frames, L latent dimensions.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class CodecEncoderOutput(ModelOutput):
-    """What `encode` returns.
+    """Output of `encode`.
 
     Attributes:
-        audio_codes: Ids (B, K, N), int64; 0 at padded places.
-        audio_codes_mask: True (B, 1, N) where an id belongs to the clip; clips are left-aligned.
+        audio_codes: Ids (B, K, N), int64; 0 in padding.
+        audio_codes_mask: Mask (B, 1, N), True for frames of a clip; clips are left-aligned.
         latents: Latents (B, N, L) before tanh and rounding, float32.
     """
 
@@ -28,10 +28,10 @@ class CodecEncoderOutput(ModelOutput):
 
 @dataclass
 class CodecDecoderOutput(ModelOutput):
-    """What `decode` returns.
+    """Output of `decode`.
 
     Attributes:
-        audio_values: Waveform (B, 1, T) in [-1, 1]; 0 after a clip's end.
+        audio_values: Waveform (B, 1, T) in [-1, 1]; 0 after the end of a clip.
     """
 
     audio_values: Tensor = None  # type: ignore[assignment]
@@ -39,12 +39,12 @@ class CodecDecoderOutput(ModelOutput):
 
 @dataclass
 class CodecOutput(ModelOutput):
-    """What `forward` returns.
+    """Output of `forward`.
 
     Attributes:
-        audio_values: Reconstruction (B, 1, T) of the input's length, in the input's places.
-        audio_codes: Ids (B, K, N), int64; 0 at padded places.
-        audio_codes_mask: True (B, 1, N) where an id belongs to the clip; None without a padding mask.
+        audio_values: Reconstructed waveform (B, 1, T), aligned with the input; 0 in padding.
+        audio_codes: Ids (B, K, N), int64; 0 in padding.
+        audio_codes_mask: Mask (B, 1, N), True for frames of a clip; None without a padding mask.
         latents: Latents (B, N, L) before tanh and rounding, float32.
     """
 

@@ -1,4 +1,4 @@
-"""The weights of a codec: how they start, are split for training, and are named."""
+"""Weights of a codec: initialization, weight normalization, and digests that identify them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCODER = ("encoder.", "quantizer.project_in.")
 
 
 class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
-    """Weight initialisation, weight norm, and the digest that names a tokenizer."""
+    """Base class of all codecs: weight initialization, weight normalization and digests."""
 
     main_input_name = "input_values"
     input_modalities = "audio"
@@ -31,35 +31,35 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
                 init.zeros_(module.bias)
 
     def _weight_normed_layers(self) -> Iterator[nn.Module]:
-        """The layers whose weights training splits in magnitude and direction: all convolutions."""
+        """Layers with weight normalization during training: by default, all convolutions."""
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 yield module
 
     def apply_weight_norm(self) -> None:
-        """Split the weights of the convolutional parts in magnitude and direction, as training has them.
+        """Split the weights of convolutional parts into magnitude and direction, for training (arXiv 1602.07868).
 
-        Frozen weights stay whole, so that training leaves them as they were to the last bit.
+        Frozen weights are not split, so that they stay bit-identical.
         """
         for layer in list(self._weight_normed_layers()):
             if layer.weight.requires_grad:
                 parametrizations.weight_norm(layer)
 
     def remove_weight_norm(self) -> None:
-        """Join magnitudes and directions again; checkpoints are stored so."""
+        """Join magnitudes and directions to plain weights, as stored in checkpoints."""
         for layer in list(self._weight_normed_layers()):
             if parametrize.is_parametrized(layer, "weight"):
                 parametrize.remove_parametrizations(layer, "weight")
 
     def weights_digest(self) -> str:
-        """SHA-256 (hexadecimal) over names, shapes and float32 values of all weights: names a tokenizer.
+        """SHA-256 (hexadecimal) of the names, shapes and float32 values of all weights; it identifies a tokenizer.
 
-        Statistics of the decoder's time normalization are left out.
+        The statistics of the decoder's time normalizations are not included.
         """
         return self._digest(dict(self.named_parameters()) | self._encoder_tensors())
 
     def encoder_digest(self) -> str:
-        """The same over the tensors alone that determine ids."""
+        """SHA-256 of those tensors alone that determine ids, computed as in `weights_digest`."""
         return self._digest(self._encoder_tensors())
 
     def _encoder_tensors(self) -> dict[str, Tensor]:
@@ -75,9 +75,9 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         return digest.hexdigest()
 
     def id_digests(self) -> tuple[str, ...]:
-        """Digests of weights whose ids this model reads as its own; its own digest is the first.
+        """Digests of all weights whose ids this model can decode, starting with its own.
 
-        Others are those of `config.ids_of`, as long as the encoder is the one for which they stand there.
+        The others are `config.ids_of`, which counts only while the encoder has the digest `config.encoder_digest`.
         """
         others = self.config.ids_of if self.config.encoder_digest == self.encoder_digest() else ()
         return (self.weights_digest(), *others)

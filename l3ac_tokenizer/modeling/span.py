@@ -1,14 +1,14 @@
-"""Where on the clips' timelines a tensor lies: what makes padding, chunks and streams exact.
+"""Spans: the positions of a tensor's time steps on the timelines of its clips.
 
-Features are (B, T, C): batch, time, channels. Every layer with a temporal context asks the *span* that
-travels with the tensor for the columns around it, and the span answers as the clip itself would: zeros
-before its first and after its last column, never a neighbour's padding.
+Spans make padded batches, chunks and streams give the same results as single whole clips. Features are (B, T, C):
+batch, time, channels. Every layer with temporal context asks the span that accompanies its input for the time steps
+around it. The span returns zeros before a clip's first and after its last time step, never the padding of a batch.
 
-- `WholeSpan`: the tensor is the whole clip. Columns from a row's end on are padding.
-- `StreamSpan`: the tensor is the next piece of each clip. A layer that looks ahead by some columns answers as
-  many columns late; what it still needs of the past is kept in `state`.
+- `WholeSpan`: the tensor holds whole clips; time steps from a clip's end on are padding.
+- `StreamSpan`: the tensor holds the next chunk of each clip. The output of a layer with a look-ahead of n time steps
+  is delayed by n time steps; the past inputs that it still needs are kept in `state`.
 
-Both move with the tensor: layers that change the rate call `down` or `up`.
+A span changes along with the tensor: layers that change the rate call `down` or `up`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ TimeNormMode = Literal["clip", "frozen"]
 Prepared = TypeVar("Prepared")
 
 UNBOUNDED = sys.maxsize
-"""Columns of a stream."""
+"""Number of time steps of a stream, whose length is not known in advance."""
 
 
 class Span(ABC):
-    """The protocol that layers see.
+    """Base class of spans: the interface that layers use.
 
-    Attributes:
-        time_norm: `"clip"` normalises over the clip, `"frozen"` with stored statistics.
-        statistics: Mean and variance (B, 4) for each time normalisation that is already known.
+    Args:
+        time_norm: `"clip"` normalizes with the statistics of each clip, `"frozen"` with stored ones.
+        statistics: Mean and variance (B, C) over each clip, by time normalization, where they are already known.
     """
 
     def __init__(self, time_norm: TimeNormMode = "clip", statistics: Statistics | None = None):
@@ -44,54 +44,62 @@ class Span(ABC):
 
     @abstractmethod
     def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
-        """The columns that `layer` needs to answer for x (B, T, C), `before` and `after` a column's own.
+        """The context of x (B, T, C) for a layer that sees `before` past and `after` future time steps.
 
         Returns:
-            window: Columns to compute on, zero outside the clip.
-            centre: The columns (B, T, C) that the answer belongs to.
-            crop: 0 if `window` starts at `centre`'s first column, so that the layer pads with zeros itself;
-                `before` if `window` reaches `before` columns further back and `after` columns further on.
+            window: Input of the layer, zero outside the clips.
+            center: The time steps (B, T, C) that the layer's output belongs to.
+            crop: 0 if `window` covers the same time steps as `center`, so that the layer must pad it with zeros;
+                `before` if `window` starts `before` time steps earlier and ends `after` time steps later.
         """
 
     @abstractmethod
-    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
-        """The columns (B, T, C) that an answer `columns` late belongs to; `layer` answers so, by `around`."""
+    def delayed(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
+        """The time steps (B, T, C) of x that the output of a layer delayed by `steps` belongs to."""
 
     @abstractmethod
     def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
-        """Places (B or 1, length) of columns on their clips' timelines, from `margin` before the first column."""
+        """Positions (B or 1, length) of time steps in their clips, starting `margin` before the tensor's first."""
 
     @abstractmethod
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
-        """Mask (B, length) of columns within the clips, from `margin` before the first; None: all are."""
+        """Mask (B, length) of time steps within the clips, starting `margin` before the tensor's first; None: all."""
 
     @abstractmethod
-    def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
-        """Columns (B, T + 2, C) or (B, T + 1, C) for interpolation, edges repeated beyond the clip."""
+    def with_neighbors(self, x: Tensor, layer: nn.Module) -> Tensor:
+        """Input of a linear interpolation: x (B, T, C) with its neighboring time steps, clip edges repeated.
+
+        Returns:
+            (B, T + 2, C) with neighbors on both sides for whole clips, (B, T + 1, C) with the previous one in a stream.
+        """
 
     @abstractmethod
     def down(self, rate: int) -> None:
-        """`rate` columns have become one."""
+        """Adapt to down-sampling: `rate` time steps became one."""
 
     @abstractmethod
     def up(self, rate: int, delay: int) -> None:
-        """One column has become `rate`; a stream's answer comes `delay` new columns late."""
+        """Adapt to up-sampling: one time step became `rate`; streams are delayed by `delay` new time steps."""
 
     @abstractmethod
     def prepared(self, layer: nn.Module, x: Tensor, prepare: Callable[[int], Prepared]) -> Prepared:
-        """What `layer` derives from its weights, `prepare(columns)` for those of x (B, T, C); streams do it once."""
+        """Return `prepare(time_steps)`, values that `layer` derives from its weights to process x (B, T, C).
+
+        `time_steps` is their total number in the batch. Streams call `prepare` once and reuse the result.
+        """
 
     def mask(self, x: Tensor) -> Tensor:
-        """x (B, T, C) with zeros in place of columns outside the clips."""
+        """x (B, T, C) with zeros in place of time steps outside the clips."""
         inside = self.inside(x.shape[1], 0, x.device)
         return x if inside is None else x.masked_fill(~inside[..., None], 0.0)
 
 
 class WholeSpan(Span):
-    """Whole clips from their first column.
+    """Span of whole clips, each starting at the tensor's first time step.
 
     Args:
-        ends: Columns of each clip (B,); None where all clips fill the tensor.
+        ends: Number of time steps of each clip (B,); None if all clips fill the tensor.
+        kwargs: Arguments of `Span`.
     """
 
     def __init__(self, ends: Tensor | None = None, **kwargs: Any):
@@ -104,7 +112,7 @@ class WholeSpan(Span):
         return x, x, 0
 
     @override
-    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
+    def delayed(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
         return x
 
     @override
@@ -120,7 +128,7 @@ class WholeSpan(Span):
         return prepare(x.shape[0] * x.shape[1])
 
     @override
-    def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
+    def with_neighbors(self, x: Tensor, layer: nn.Module) -> Tensor:
         if self.ends is not None:
             positions = torch.arange(x.shape[1], device=x.device)
             last = torch.minimum(positions, self.ends[:, None] - 1)
@@ -139,14 +147,14 @@ class WholeSpan(Span):
 
 
 class StreamSpan(Span):
-    """The next columns of each clip, which may stand at different places of their clips.
+    """Span of the next chunk of each clip; the clips of a batch may be at different positions.
 
     Args:
-        starts: Position of the tensor's first column on each clip's timeline; columns at negative positions
-            lie before the clip.
-        ends: Columns of each clip, None while a clip's end is not known.
-        state: Past columns by layer, each with the batch as first axis; read and replaced by the layers.
-        kept: What layers derived from their weights, for all pieces.
+        starts: Position of the tensor's first time step in each clip; negative positions lie before the clip.
+        ends: Number of time steps of each clip; None while it is unknown.
+        state: Past inputs by layer, each with the batch as its first axis; layers read and replace them.
+        kept: Results of `prepared` by layer, shared by all chunks.
+        kwargs: Arguments of `Span`.
     """
 
     def __init__(
@@ -163,25 +171,25 @@ class StreamSpan(Span):
         self.state = state
         self.kept = kept
 
-    def remember(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
-        """x (B, T, C) behind the last `columns` columns that `layer` saw (zeros at first)."""
+    def with_past(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
+        """x (B, T, C) preceded by the last `steps` time steps of the layer's input, zeros at first."""
         past = self.state.get(layer)
         if past is None:
-            past = x.new_zeros(x.shape[0], columns, x.shape[2])
+            past = x.new_zeros(x.shape[0], steps, x.shape[2])
         window = torch.cat([past.to(x.dtype), x], dim=1)
-        self.state[layer] = window[:, x.shape[1] :].clone()  # a view would keep the piece alive
+        self.state[layer] = window[:, x.shape[1] :].clone()  # a view would keep the chunk alive
         return window
 
     @override
     def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         length = x.shape[1]
-        window = self.remember(self.mask(x), before + after, layer)
+        window = self.with_past(self.mask(x), before + after, layer)
         self.starts = [start - after for start in self.starts]
         return window, window[:, before : before + length], before
 
     @override
-    def delayed(self, x: Tensor, columns: int, layer: nn.Module) -> Tensor:
-        return self.remember(x, columns, layer)[:, : x.shape[1]] if columns else x
+    def delayed(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
+        return self.with_past(x, steps, layer)[:, : x.shape[1]] if steps else x
 
     @override
     def inside(self, length: int, margin: int, device: torch.device) -> Tensor | None:
@@ -207,8 +215,8 @@ class StreamSpan(Span):
         return self.kept[layer]
 
     @override
-    def neighbours(self, x: Tensor, layer: nn.Module) -> Tensor:
-        window = self.remember(x, 1, layer)
+    def with_neighbors(self, x: Tensor, layer: nn.Module) -> Tensor:
+        window = self.with_past(x, 1, layer)
         length = window.shape[1]
         if self.inside(length, 1, x.device) is None:
             return window

@@ -1,4 +1,4 @@
-"""The decoder's normalisation over time, whose statistics may be the clip's own or stored ones."""
+"""Normalization over time with the statistics of the clip or with stored ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .span import Span
 
 
 class Moments:
-    """Sums over a clip that comes in pieces, in float64: mean and variance (B, C) at its end."""
+    """Accumulator of mean and variance over clips that arrive in chunks, in float64."""
 
     def __init__(self) -> None:
         self.count: Tensor | float = 0.0
@@ -21,7 +21,7 @@ class Moments:
         self.squares: Tensor | float = 0.0
 
     def add(self, x: Tensor, inside: Tensor | None) -> None:
-        """Add x (B, T, C) at the columns of `inside` (B, T); None: all."""
+        """Add the time steps of x (B, T, C) that the mask `inside` (B, T) selects; None: all."""
         x = x.double()
         if inside is None:
             inside = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -31,17 +31,17 @@ class Moments:
         self.squares = self.squares + x.square().sum(dim=1)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (B, C), float64."""
+        """Return mean and biased variance (B, C) of everything added, float64."""
         mean = torch.as_tensor(self.total / self.count)
         variance = torch.as_tensor(self.squares / self.count) - mean.square()
         return mean, variance.clamp(min=0.0)
 
 
 class TimeNorm(nn.Module):
-    """Instance norm over the columns of a clip, on (B, T, C), affine.
+    """Affine instance normalization over the time steps of a clip, on (B, T, C).
 
-    `"clip"` (published) takes the statistics of the clip; `"frozen"` takes the stored averages over a
-    calibration set (`CodecModel.calibrate_time_norm`), which makes the decoder local in time.
+    With `"clip"`, as published, the statistics are those of the clip. With `"frozen"`, they are stored averages over a
+    calibration set (`CodecModel.calibrate_time_norm`), so that the decoder is local in time.
     """
 
     eps = 1e-5
@@ -56,6 +56,11 @@ class TimeNorm(nn.Module):
         self.running_mean: Tensor
         self.running_var: Tensor
         self.num_clips_tracked: Tensor
+
+    @property
+    def is_calibrated(self) -> bool:
+        """True if statistics for `"frozen"` are stored."""
+        return bool(self.num_clips_tracked)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
@@ -82,7 +87,7 @@ class TimeNorm(nn.Module):
 
 @contextmanager
 def collected_statistics(norms: Sequence[TimeNorm]) -> Iterator[dict[TimeNorm, Tensor]]:
-    """Sums, by normalisation, of the means and variances (2, C) of all single clips that pass inside the block."""
+    """Context that sums the means and variances (2, C) over each clip, by normalization; for clips processed singly."""
     sums = {norm: torch.zeros(2, len(norm.weight), dtype=torch.float64) for norm in norms}
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, Any], output: Tensor) -> None:

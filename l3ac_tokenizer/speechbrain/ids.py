@@ -124,7 +124,7 @@ class FrameStore(Store):
 
     Raises:
         ModelMismatchError: they were made for another codec.
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
 
     made_by = "anchors.py"

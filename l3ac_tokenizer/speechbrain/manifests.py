@@ -23,7 +23,7 @@ from ..listing.table import read_table
 logger = logging.getLogger(__name__)
 
 DATA_ROOT = "$data_root"
-"""What paths begin with; SpeechBrain puts the folder of the corpus in its place."""
+"""Prefix of paths, which SpeechBrain replaces by the folder of the corpus."""
 
 
 PREPARED = "prepared.json"
@@ -130,7 +130,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
 
     Raises:
         DataError: a column or value is missing, or a row is a segment of a file, which recipes do not cut.
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     rows = []
     for line, row in read_table(path, "ID", "duration", "wav"):

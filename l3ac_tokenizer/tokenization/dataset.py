@@ -60,7 +60,7 @@ def tokenize_dataset(
         under these names. `info.description` holds `CorpusMetadata` as JSON.
 
     Raises:
-        DataError: there is no audio column, samples have no rate, or there are too many failures.
+        DataError: the audio column is missing, samples have no rate, or there are too many failures.
         ValueError: an option is out of range.
     """
     encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device)

@@ -36,7 +36,7 @@ class TokenizedCorpus:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = Path(path)
         if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {path}: check the path.")
+            raise FileNotFoundError(f"no file or folder {path} exists: check the path.")
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.files:
             raise CorpusError(f"{path} holds no .parquet files: give the output of `l3ac tokenize`.")

@@ -73,6 +73,8 @@ def test_it_takes_either_weights_or_golden_files(l3ac, tmp_path, arguments):
         ("l3ac-1k", "has no file encoder"),
         ("taae-tiny", "does not describe taae-tiny"),
         ("mimi", "'mimi' is not a preset"),
+        ("l3ac-1k-light", "'l3ac-1k-light' is a network of this package without published weights"),
+        ("taae-small", "'taae-small' is a network of this package without published weights"),
     ],
 )
 def test_weights_of_another_network_are_refused_and_nothing_is_written(l3ac, tmp_path, published, preset, said):

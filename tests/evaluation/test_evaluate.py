@@ -88,7 +88,7 @@ def test_an_unavailable_codec_keeps_its_row(results):
     output, summary = results
     assert "no such model" in summary["codecs"][3]["unavailable"]
     lines = [line for line in (output / "table.md").read_text().splitlines() if line.startswith("| nobody/no-codec")]
-    assert len(lines) == 2 and all("not available: there is no such directory" in line for line in lines)
+    assert len(lines) == 2 and all("not available: no such directory exists" in line for line in lines)
 
 
 def test_values_are_those_of_the_metrics(root, results):

@@ -20,5 +20,5 @@ def test_the_recipe_does_what_the_command_does(tiny_model, corpus, tmp_path, mon
     runpy.run_path(RECIPE, run_name="__main__")
     assert json.loads(capsys.readouterr().out)["clips"] == len(rows_of(tmp_path / "out")) == 10
     monkeypatch.setattr(sys, "argv", [RECIPE, str(tmp_path / "gone"), "-o", str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match="tokenize_corpus: there is no file or folder"):
+    with pytest.raises(SystemExit, match="tokenize_corpus: no file or folder"):
         runpy.run_path(RECIPE, run_name="__main__")

@@ -27,7 +27,7 @@ class PredictedMOSScorer(Scorer):
         device: torch device of DistillMOS.
 
     Raises:
-        ValueError: there is no predictor of this name.
+        ValueError: no predictor is named `name`.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -47,7 +47,7 @@ class PredictedMOSScorer(Scorer):
             self._predict = lambda audio: _distillmos(model, audio)
             self.metrics = {"distillmos": Metric("DistillMOS (predicted)", 2, True, "distillmos")}
         else:
-            raise ValueError(f"there is no MOS predictor named {name!r}: choose dnsmos or distillmos.")
+            raise ValueError(f"{name!r} is not a MOS predictor: choose dnsmos or distillmos.")
 
     def score(self, trial: Trial) -> Mapping[str, Value]:
         """Predicted scores, 1 to 5; speech only."""

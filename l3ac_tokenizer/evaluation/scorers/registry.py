@@ -70,10 +70,10 @@ def open_scorer(kind: str, model: str, device: str) -> Scorer:
         device: torch device.
 
     Raises:
-        ValueError: there is no such scorer, its model cannot be loaded, or a package is missing.
+        ValueError: no scorer is named `kind`, its model cannot be loaded, or a package is missing.
     """
     if kind not in SCORERS:
-        raise ValueError(f"there is no scorer named {kind!r}: choose one of {', '.join(SCORERS)}.")
+        raise ValueError(f"{kind!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
     module, _, name = SCORERS[kind].opener.partition(":")
     opener = getattr(importlib.import_module(f".{module}", __package__), name)
     try:

@@ -1,1 +1,1 @@
-"""The L3AC family: the networks of arXiv 2504.04949, SQCodec (its first version) and the light network."""
+"""L3AC family: the networks of arXiv 2504.04949, SQCodec (their first version), and the light networks."""

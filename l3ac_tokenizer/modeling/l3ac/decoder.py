@@ -1,4 +1,4 @@
-"""From features at the id rate to samples: local transformers, then convolutions and interpolations."""
+"""Decoder of L3AC: features at the frame rate → samples, by local transformers and an up-sampling back end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..layers import (
     ResidualUnit,
     Snake,
     TimeConv,
-    crop_centre,
+    crop_center,
     in_tiles,
     tpooling,
 )
@@ -26,7 +26,7 @@ from .spectral import SpectralSynthesis
 
 
 class TEConv(nn.Module):
-    """TEConv of the paper: modulates all channels by envelopes of channel 0, normalised over time."""
+    """TEConv (arXiv 2504.04949, Section 3): envelopes of channel 0, normalized over time, modulate all channels."""
 
     kernels = (1, 3, 5, 9)
     dilations = (1, 2, 3, 5)
@@ -35,12 +35,12 @@ class TEConv(nn.Module):
         super().__init__()
         self.convs: Layers[TimeConv] = Layers(TimeConv(1, 1, dilation=dilation) for dilation in self.dilations)
         self.norm = TimeNorm(len(self.kernels))
-        self.merge = nn.Linear(len(self.kernels), channels)  # the one 1×1 convolution without weight norm
+        self.merge = nn.Linear(len(self.kernels), channels)  # has no weight norm, unlike convolutions
         self.radius = 2 * (max(self.kernels) // 2) + max(conv.after for conv in self.convs)
 
     def envelopes(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
-        """x (B, T, C) → envelopes (B, T, 4) before the normalisation, and the columns of x they belong to."""
-        window, centre, crop = span.around(x, self.radius, self.radius, self)
+        """x (B, T, C) → envelopes (B, T, 4) before normalization, and the time steps of x (B, T, C) they belong to."""
+        window, center, crop = span.around(x, self.radius, self.radius, self)
         inside = span.inside(window.shape[1], crop, window.device)
         inside = None if inside is None else inside[:, None]
         channel = window[..., :1].transpose(1, 2)
@@ -48,21 +48,21 @@ class TEConv(nn.Module):
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
             pooled = tpooling(channel, kernel, inside)
             margin = crop - conv.after if crop else 0
-            filtered.append(conv.on_window(crop_centre(pooled, margin).transpose(1, 2), crop))
-        return torch.cat(filtered, dim=-1), centre
+            filtered.append(conv.on_window(crop_center(pooled, margin).transpose(1, 2), crop))
+        return torch.cat(filtered, dim=-1), center
 
     def forward(self, x: Tensor, span: Span, then: nn.Module) -> Tensor:
-        """x (B, T, C) → `then` of the modulated columns (B, T, C), a layer of single columns."""
-        envelopes, centre = self.envelopes(x, span)
+        """x (B, T, C) → output (B, T, C') of `then`, a layer without temporal context, on the modulated x."""
+        envelopes, center = self.envelopes(x, span)
 
-        def modulated(envelopes: Tensor, centre: Tensor) -> Tensor:
-            return then(torch.addcmul(centre, self.merge(envelopes), centre))
+        def modulated(envelopes: Tensor, center: Tensor) -> Tensor:
+            return then(torch.addcmul(center, self.merge(envelopes), center))
 
-        return in_tiles(modulated, self.norm(envelopes, span), centre)
+        return in_tiles(modulated, self.norm(envelopes, span), center)
 
 
 class DecoderStage(nn.Module):
-    """Convolution units and an enhance block, then up-sampling behind a 1×1 convolution."""
+    """Decoder stage: ConvNeXt blocks, TEConv, then a convolution with kernel 1 and up-sampling."""
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
@@ -73,7 +73,7 @@ class DecoderStage(nn.Module):
         self.norm = ChannelNorm(out_channels)
 
     def before_norm(self, x: Tensor, span: Span) -> Tensor:
-        """Envelopes (B, T, 4) whose statistics over the clip the enhance block needs."""
+        """x (B, T, C) → input (B, T, 4) of the time normalization of the stage."""
         for unit in self.units:
             x = unit(x, span)
         return self.enhance.envelopes(x, span)[0]
@@ -86,7 +86,7 @@ class DecoderStage(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Features (B, T, D) → waveform (B, T · rate, 1) in [-1, 1]."""
+    """Convolutional back end: features (B, T, D) → waveform (B, T · rate, 1) in [-1, 1]; rate = ∏ `decoder_rates`."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -101,12 +101,12 @@ class ConvDecoder(nn.Module):
 
     @property
     def output_layer(self) -> TimeConv:
-        """The last layer."""
+        """Last layer with weights."""
         return self.to_wave
 
     @property
     def lookahead(self) -> int:
-        """Samples, counted from a feature's first, up to the last that the features before it can change."""
+        """Delay of streamed decoding: a sample depends on features up to this many samples after it."""
         samples = self.project.after
         for stage in self.stages:
             samples += sum(unit.depthwise.after for unit in stage.units) + stage.enhance.radius
@@ -114,7 +114,7 @@ class ConvDecoder(nn.Module):
         return samples + sum(unit.conv.after for unit in self.residuals) + self.to_wave.after
 
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
-        """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
+        """Input (B, T', 4) of the time normalization of stage `index`, for features x."""
         x = self.project(x, span)
         stages = list(self.stages)
         for stage in stages[:index]:
@@ -128,12 +128,12 @@ class ConvDecoder(nn.Module):
             x = stage(x, span)
         for unit in self.residuals:
             x = unit(x, span)
-        # The activation keeps zeros outside the clip: Snake(0) = 0.
+        # Outside the clips, zeros remain zeros: Snake(0) = 0.
         return torch.tanh(self.to_wave(self.activation(x), span))
 
 
 class DecoderTransformer(nn.Module):
-    """Features (B, N, D) → (B, N · r, D): a transformer, interpolation by r, a second transformer."""
+    """Transformers of the decoder: features (B, N, D) → (B, N · r, D), with interpolation by r between two stacks."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -151,7 +151,7 @@ class DecoderTransformer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features (B, N, D) → waveform (B, N · hop, 1)."""
+    """Decoder of L3AC: features (B, N, D) → waveform (B, N · hop, 1)."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -161,32 +161,32 @@ class Decoder(nn.Module):
         else:
             self.convolutions = ConvDecoder(config)
         self._fine_hop = config.fine_hop
-        # A window of attention for each layer, and one into which the interpolation between the stacks reaches.
+        # L layers of blocks reach the end of the L-th block after a frame's own; interpolation may add another block.
         self._attended = (sum(config.decoder_layers) + 2) * config.attention_window * config.hop_length
 
     @property
     def back_end(self) -> ConvDecoder | SpectralSynthesis:
-        """The part behind the transformers, under the name that its kind has in checkpoints."""
+        """Layers after the transformers; checkpoints name them by their kind."""
         return self.convolutions if hasattr(self, "convolutions") else self.synthesis
 
     @property
     def lookahead(self) -> int:
-        """Samples that decoding runs behind: a sample depends on features up to this many samples after it."""
+        """Delay of streamed decoding: a sample depends on features up to this many samples after it."""
         delay = self.transformer.up.delay if self.transformer.rate > 1 else 0
         return self.back_end.lookahead + delay * self._fine_hop
 
     @property
     def lookback(self) -> int:
-        """Samples from a feature's first to the last that it can change, at most."""
+        """Upper bound of the distance in samples from the start of a feature to the last sample that it affects."""
         return self._attended + self.lookahead
 
     @property
     def output_layer(self) -> TimeConv | nn.Linear:
-        """The last layer, whose weights set the level of an untrained network."""
+        """Last layer; its weights set the output level of an untrained network."""
         return self.back_end.output_layer
 
     def statistics_input(self, x: Tensor, span: Span, index: int) -> Tensor:
-        """Envelopes (B, T', 4) that stage `index` normalises over the clip."""
+        """Input (B, T', 4) of the time normalization of stage `index`, for features x."""
         return self.convolutions.statistics_input(self.transformer(x, span), span, index)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:

@@ -1,4 +1,4 @@
-"""From samples to features at the id rate: convolutions, then local transformers."""
+"""Encoder of L3AC: samples → features at the frame rate, by a down-sampling front end and local transformers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
-from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_centre, in_tiles, tpooling
+from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_center, in_tiles, tpooling
 from ..span import Span
 from .attention import LocalTransformer
 from .spectral import SpectralAnalysis
 
 
 class TConv(nn.Module):
-    """TConv of the paper: envelopes of the waveform at five time scales beside the waveform itself."""
+    """TConv (arXiv 2504.04949, Section 3): features of the waveform and of its envelopes at several time scales."""
 
     kernels = (1, 5, 11, 21, 45)
 
     def __init__(self, channels: int):
         super().__init__()
         scales = len(self.kernels)
-        # One group of four filters a scale.
+        # Four filters for each scale.
         self.conv = TimeConv(scales, 4 * scales, groups=scales)
         self.expand = PointConv(4 * scales, 16 * scales)
         self.project = PointConv(16 * scales + 1, channels)
@@ -29,23 +29,23 @@ class TConv(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T, C)."""
-        window, centre, crop = span.around(x, self.after, self.after, self)
+        window, center, crop = span.around(x, self.after, self.after, self)
         inside = span.inside(window.shape[1], crop, window.device)
         inside = None if inside is None else inside[:, None]
         wave = window.transpose(1, 2)
         scales = torch.cat([tpooling(wave, kernel, inside) for kernel in self.kernels], dim=1)
-        # On a window the convolution, too, leaves out what lies beyond it.
+        # The convolution trims a window further, so only the rest of the context is cropped here.
         margin = crop - self.conv.after if crop else 0
-        hidden = self.conv.on_window(crop_centre(scales, margin).transpose(1, 2), crop)
+        hidden = self.conv.on_window(crop_center(scales, margin).transpose(1, 2), crop)
 
         def mix(hidden: Tensor, wave: Tensor) -> Tensor:
             return self.project(torch.cat([F.gelu(self.expand(hidden)), wave], dim=-1))
 
-        return in_tiles(mix, hidden, centre.to(hidden.dtype))
+        return in_tiles(mix, hidden, center.to(hidden.dtype))
 
 
 class EncoderStage(nn.Module):
-    """Convolution units, then a down-sampling convolution."""
+    """Encoder stage: ConvNeXt blocks, then a down-sampling convolution."""
 
     def __init__(self, channels: int, out_channels: int, depth: int, rate: int):
         super().__init__()
@@ -61,7 +61,7 @@ class EncoderStage(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Waveform (B, T, 1) → features (B, T / rate, D), rate = product of the strides."""
+    """Convolutional front end: waveform (B, T, 1) → features (B, T / rate, D); rate = ∏ `encoder_rates`."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -75,7 +75,7 @@ class ConvEncoder(nn.Module):
 
     @property
     def lookahead(self) -> int:
-        """Samples after a feature's own that it depends on."""
+        """Number of samples after those of a feature that the feature depends on."""
         samples, step = self.waveform.after, 1
         for stage in self.stages:
             samples += step * sum(unit.depthwise.after for unit in stage.units)
@@ -93,7 +93,7 @@ class ConvEncoder(nn.Module):
 
 
 class EncoderTransformer(nn.Module):
-    """Features (B, T, D) → (B, T / r, D): a transformer, down-sampling by r, a second transformer."""
+    """Transformers of the encoder: features (B, T, D) → (B, T / r, D), with down-sampling by r between two stacks."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -112,7 +112,7 @@ class EncoderTransformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Waveform (B, T, 1), T a multiple of the hop → features (B, T / hop, D)."""
+    """Encoder of L3AC: waveform (B, T, 1), T a multiple of the hop → features (B, T / hop, D)."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -121,22 +121,22 @@ class Encoder(nn.Module):
         else:
             self.convolutions = ConvEncoder(config)
         self.transformer = EncoderTransformer(config)
-        # A window of attention for each layer, and what is seen before it: as many samples as after an id's own.
+        # L layers of blocks reach back to the start of the L-th block before a frame's own.
         self._attended = (sum(config.encoder_layers) + 1) * config.attention_window * config.hop_length
 
     @property
     def front_end(self) -> ConvEncoder | SpectralAnalysis:
-        """The part before the transformers, under the name that its kind has in checkpoints."""
+        """Layers before the transformers; checkpoints name them by their kind."""
         return self.convolutions if hasattr(self, "convolutions") else self.analysis
 
     @property
     def lookahead(self) -> int:
-        """Samples after an id's own that it depends on."""
+        """Number of samples after the frame of an id that the id depends on."""
         return self.front_end.lookahead
 
     @property
     def lookback(self) -> int:
-        """Samples before an id's own that it depends on at most."""
+        """Upper bound of the number of samples before the frame of an id that the id depends on."""
         return self._attended + self.lookahead
 
     def forward(self, x: Tensor, span: Span) -> Tensor:

@@ -1,4 +1,4 @@
-"""`L3ACModel`: audio to one stream of ids and back (arXiv 2504.04949)."""
+"""`L3ACModel`: single-codebook neural audio codec (arXiv 2504.04949)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .spectral import LogMels, SpectralAnalysis
 
 @takes_bundled_names
 class L3ACModel(CodecModel):
-    """L3AC and SQCodec: one FSQ quantizer between convolutional and local-transformer stages.
+    """L3AC, SQCodec and light networks: an FSQ quantizer between an encoder and a decoder with local transformers.
 
     ```python
     >>> model = AutoModel.from_pretrained("l3ac-1k")
@@ -77,10 +77,11 @@ class L3ACModel(CodecModel):
             if isinstance(module, ConvNeXtBlock):
                 yield from (module.expand, module.reduce)
 
-    def _padded_frames(self, frames: Any) -> Any:
-        """SQCodec pads to whole windows with zeros.
+    def padded_frames(self, frames: Any) -> Any:
+        """Number of frames, including those of padding, that the encoder processes for a clip of `frames` frames.
 
-        Zeros beyond the look-ahead of the clip's last id change none of its ids and are left out.
+        SQCodec pads clips with zeros to whole attention windows. Zeros beyond the look-ahead of the last id do not
+        affect any id and are left out.
         """
         if not self.config.pad_to_window:
             return frames

@@ -1,4 +1,4 @@
-"""Spectral ends of the light network: log-mel analysis of the waveform, and synthesis by an inverse Fourier transform.
+"""Spectral front and back end of light networks: log-mel analysis, and synthesis by inverse Fourier transform.
 
 Axes: B batch, T samples, J fine steps of h samples (`config.fine_hop`), D features, M mel bands.
 """
@@ -18,24 +18,24 @@ from ..layers import ConvNeXtBlock, Layers, TimeConv
 from ..span import Span
 
 SPECTRA = ((0.025, 80, 1e-6), (0.064, 100, 1e-5))
-"""Seconds of a window, mel bands, and the floor of their power, of each log-mel spectrogram."""
+"""Window length in seconds, number of mel bands, and minimum power of each log-mel spectrogram."""
 
 MEL_BANDS = sum(bands for _, bands, _ in SPECTRA)
 
 MAX_LOG_MAGNITUDE = 5.0
 OVERLAP = 4
-"""Fine steps that a frame of the synthesis spans."""
+"""Length of a synthesis frame in fine steps."""
 
 
 def dft_matrices(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (length, length // 2 + 1) of the real Fourier transform of `length` samples."""
+    """Cosine and sine matrices (length, length // 2 + 1) of the real Fourier transform of `length` samples."""
     steps = torch.arange(length, device=like.device)[:, None] * torch.arange(length // 2 + 1, device=like.device)
     angle = (steps % length).to(like.dtype) * (2 * math.pi / length)
     return angle.cos(), angle.sin()
 
 
 def power_spectrum(frames: Tensor) -> Tensor:
-    """Frames (…, n) → |DFT|² (…, n // 2 + 1); by fixed matrices in an exported graph."""
+    """Power spectrum |DFT|²: frames (…, n) → (…, n // 2 + 1); by matrix products in exported graphs."""
     if torch.compiler.is_exporting():
         cos, sin = dft_matrices(frames.shape[-1], frames)
         return (frames @ cos).square() + (frames @ sin).square()
@@ -44,11 +44,11 @@ def power_spectrum(frames: Tensor) -> Tensor:
 
 
 def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
-    """Half spectra (…, n / 2 + 1) → frames (…, n); by fixed matrices in an exported graph."""
+    """Inverse real DFT: half spectra (…, n / 2 + 1) → frames (…, n); by matrix products in exported graphs."""
     length = 2 * (real.shape[-1] - 1)
     if torch.compiler.is_exporting():
         cos, sin = dft_matrices(length, real)
-        # Each bin but the first and the last also stands for its conjugate.
+        # All bins but the first and the last also represent their complex conjugates.
         twice = torch.full((length // 2 + 1,), 2.0, dtype=real.dtype, device=real.device)
         twice = torch.where(torch.arange(length // 2 + 1, device=real.device) % (length // 2) == 0, 1.0, twice)
         return ((real * twice) @ cos.T - (imaginary * twice) @ sin.T) / length
@@ -56,7 +56,7 @@ def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
 
 
 class LogMels(nn.Module):
-    """Two log-mel spectrograms of windows centered on the fine steps, zeros outside the clip."""
+    """Two log-mel spectrograms with windows centered on the fine steps; samples outside the clip are zero."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -67,7 +67,7 @@ class LogMels(nn.Module):
             self.register_buffer(f"filters_{index}", filters, persistent=False)
 
     def filters(self) -> list[Tensor]:
-        """Slaney mel filters (n // 2 + 1, M) of each window, from 0 to half the sampling rate."""
+        """Slaney mel filters (n // 2 + 1, bands) for each window of n samples, from 0 to half the sampling rate."""
         return [
             torch.from_numpy(
                 mel_filter_bank(
@@ -97,7 +97,7 @@ class LogMels(nn.Module):
 
 
 class SpectralAnalysis(nn.Module):
-    """Waveform (B, T, 1) → features (B, T / h, D): standardized log-mels, one linear layer, ConvNeXt blocks."""
+    """Front end: waveform (B, T, 1) → features (B, T / h, D), by standardized log-mels and ConvNeXt blocks."""
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
@@ -113,7 +113,7 @@ class SpectralAnalysis(nn.Module):
 
     @property
     def lookahead(self) -> int:
-        """Samples after a feature's own that it depends on."""
+        """Number of samples after those of a feature that the feature depends on."""
         return self.log_mels.after + self.log_mels.hop * sum(block.depthwise.after for block in self.blocks)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
@@ -126,10 +126,10 @@ class SpectralAnalysis(nn.Module):
 
 
 class SpectralSynthesis(nn.Module):
-    """Features (B, J, D) → waveform (B, J · h, 1) in [-1, 1].
+    """Back end: features (B, J, D) → waveform (B, J · h, 1) in [-1, 1], as in Vocos (arXiv 2306.00814).
 
-    Convolution and ConvNeXt blocks give log-magnitude and phase of 2h + 1 bins at every fine step; frames of 4h
-    samples, centered on the steps, are windowed and overlap-added.
+    A convolution and ConvNeXt blocks predict log-magnitudes and phases of 2h + 1 bins at each fine step. Their inverse
+    Fourier transforms, frames of 4h samples centered on the fine steps, are windowed and overlap-added.
     """
 
     def __init__(self, config: L3ACConfig):
@@ -143,17 +143,17 @@ class SpectralSynthesis(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 2 * (OVERLAP * self.hop // 2 + 1))
-        # A frame begins 3h/2 samples before its step, with a zero of the window.
+        # A frame starts 3h/2 samples before its fine step, and the first value of the window is zero.
         self.delay = 3 * self.hop // 2 - 1
 
     @property
     def output_layer(self) -> nn.Linear:
-        """The last layer with weights."""
+        """Last layer with weights."""
         return self.project
 
     @property
     def lookahead(self) -> int:
-        """Samples, counted from a feature's first, up to the last that the features before it can change."""
+        """Delay of streamed decoding: a sample depends on features up to this many samples after it."""
         steps = self.input.after + sum(block.depthwise.after for block in self.blocks)
         return steps * self.hop + self.delay
 
@@ -171,14 +171,14 @@ class SpectralSynthesis(nn.Module):
         squares = torch.hann_window(OVERLAP * self.hop, dtype=frames.dtype, device=frames.device).square()
         ones = frames.new_ones(1, frames.shape[1]) if inside is None else inside.to(frames.dtype)
         samples = overlap_add(frames) / overlap_add(ones[..., None] * squares).clamp_min(1e-8)
-        # A whole clip begins at its first step's own samples, a stream where the frames before are complete.
+        # Whole clips start with their first fine step, streams at the first sample for which all frames are known.
         first = past * self.hop + 1 if crop else self.delay + 1
         samples = samples[:, first : first + length * self.hop]
         return samples.clamp(-1.0, 1.0).to(x.dtype)[..., None]
 
     @staticmethod
     def frames(spectrum: Tensor) -> Tensor:
-        """Log-magnitudes and phases (B, J, 2 · bins) → windowed frames (B, J, 4h), in float32 or wider."""
+        """Log-magnitudes and phases (B, J, 2 · (2h + 1)) → windowed frames (B, J, 4h), in float32 or wider."""
         wide = torch.promote_types(spectrum.dtype, torch.float32)
         with torch.autocast(spectrum.device.type, enabled=False):
             log_magnitude, phase = spectrum.to(wide).chunk(2, dim=-1)
@@ -188,7 +188,7 @@ class SpectralSynthesis(nn.Module):
 
 
 def overlap_add(frames: Tensor) -> Tensor:
-    """Frames (B, J, 4h), h samples apart → (B, (J + 3) · h)."""
+    """Overlap-add of frames (B, J, 4h), h samples apart → samples (B, (J + 3) · h)."""
     steps = frames.unflatten(-1, (OVERLAP, -1)).unbind(2)
     padded = [F.pad(step, (0, 0, index, OVERLAP - 1 - index)) for index, step in enumerate(steps)]
     return torch.stack(padded).sum(0).flatten(1)

@@ -1,1 +1,1 @@
-"""The TAAE family: the transformer codec of arXiv 2411.19842."""
+"""TAAE family: the transformer codec of arXiv 2411.19842."""

@@ -1,6 +1,6 @@
-"""Attention over an exact sliding window, with rotary positions; memory grows with the length, not its square.
+"""Sliding-window attention with rotary position embeddings, in memory proportional to the length.
 
-Axes: B batch, T columns, H heads, E channels of a head.
+Axes: B batch, T time steps, H heads, E channels of a head.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from ..span import Span
 
 BLOCK = 128
-"""Queries that share a copy of the keys which one of them sees."""
+"""Queries in a group, which share a copy of all keys that one of them sees."""
 
 STEP = 64
-"""The same in an exported graph."""
+"""Queries in a group in exported graphs."""
 
 ROTARY_BASE = 10_000.0
-LEAST_ROTATED = 32
-"""Channels of a head that are turned at least; half of them where that is more."""
+MIN_ROTATED = 32
+"""Minimum number of rotated channels of a head; otherwise, half of its channels are rotated."""
 
 
 def rotary_frequencies(width: int, device: torch.device) -> Tensor:
-    """Radians a column (R/2,), float64: 10000^(−2j/R) for the channels j and j + R/2 of a head of so many channels.
+    """Rotary frequencies 10000^(−2j/R) (R/2,) of the channels j and j + R/2, in radians per time step, float64.
 
-    R = max(width/2, 32), the other channels are not turned.
+    R = max(width/2, 32) channels of a head of `width` channels are rotated.
     """
-    half = max(width // 2, LEAST_ROTATED) // 2
+    half = max(width // 2, MIN_ROTATED) // 2
     return ROTARY_BASE ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
 
 
@@ -36,7 +36,7 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
     frequencies = rotary_frequencies(x.shape[-1], x.device)
     half = len(frequencies)
     wide = torch.promote_types(x.dtype, torch.float32)
-    # In float64: angles grow with the position, which in a stream has no bound.
+    # In float64, because positions in a stream, and with them the angles, are unbounded.
     angle = positions[..., None, None] * frequencies  # (B or 1, T, 1, R/2)
     cos, sin = angle.cos().to(wide), angle.sin().to(wide)
     a, b, others = x.to(wide).split([half, half, x.shape[-1] - 2 * half], dim=-1)
@@ -44,33 +44,33 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def attend_in_window(q: Tensor, k: Tensor, v: Tensor, inside: Tensor, before: int, after: int) -> Tensor:
-    """Each query sees the keys from `before` columns before its own to `after` columns after it.
+    """Attention in which each query sees `before` keys before its own time step, its own, and `after` keys after it.
 
     Args:
         q: Queries (B, T, H, E).
-        k: Keys (B, before + T + after, H, E), those of column −before first.
-        v: Values, shaped as the keys.
-        inside: Mask (B or 1, before + T + after) of keys within the clips. A query sees its own column in any case, so
-            that columns outside stay finite.
-        before: Columns.
-        after: Columns.
+        k: Keys (B, before + T + after, H, E), starting `before` time steps before the first query.
+        v: Values, of the shape of the keys.
+        inside: Mask (B or 1, before + T + after) of keys within the clips. A query always sees its own time step, so
+            that the output outside the clips is finite.
+        before: Number of time steps.
+        after: Number of time steps.
 
     Returns:
         (B, T, H, E).
     """
     batch, length = q.shape[:2]
-    # An exporter takes a number of blocks that could be 1 for a constant: there is one too many.
+    # Exporters specialize a number of blocks that may be 1 to a constant; therefore, there is an extra block.
     exporting = torch.compiler.is_exporting()
     block = STEP if exporting else min(BLOCK, length)
     blocks = (length - 1) // block + (2 if exporting else 1)
     firsts = block * torch.arange(blocks, device=q.device)[:, None]
-    # Queries after the last column repeat it, and are cut off in the end.
+    # Queries after the last time step repeat it and are removed at the end.
     at_query = (firsts + torch.arange(block, device=q.device)).clamp(max=length - 1)
     at_key = (firsts + torch.arange(before + block + after, device=q.device)).clamp(max=k.shape[1] - 1)
 
     def by_block(x: Tensor, at: Tensor) -> Tensor:
-        columns = x.index_select(1, at.flatten())
-        return columns.view(batch * blocks, -1, *x.shape[2:]).transpose(1, 2)  # (B · blocks, H, columns, E)
+        gathered = x.index_select(1, at.flatten())
+        return gathered.view(batch * blocks, -1, *x.shape[2:]).transpose(1, 2)  # (B · blocks, H, time steps, E)
 
     offset = torch.arange(before + block + after, device=q.device) - torch.arange(block, device=q.device)[:, None]
     near = (offset >= 0) & (offset <= before + after)
@@ -82,9 +82,9 @@ def attend_in_window(q: Tensor, k: Tensor, v: Tensor, inside: Tensor, before: in
 
 
 class SlidingAttention(nn.Module):
-    """Multi-head attention over `before` columns before a query's own, its own, and `after` columns after it.
+    """Multi-head attention over `before` time steps before a query's own, its own, and `after` time steps after it.
 
-    Queries and keys are normalised head by head, then rotated. In a stream the answer comes `after` columns late.
+    Queries and keys are normalized for each head, then rotated. In a stream, the output is delayed by `after` steps.
     """
 
     def __init__(self, dim: int, heads: int, before: int, after: int):

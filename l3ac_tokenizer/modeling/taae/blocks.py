@@ -1,6 +1,6 @@
-"""The halves of TAAE: patches of samples, convolutions and stacks of transformer layers (arXiv 2411.19842, Section 3).
+"""Encoder and decoder of TAAE: patches of samples, convolutions and transformer layers (arXiv 2411.19842, Section 3).
 
-Axes: B batch, T columns, N ids, C channels, D width, L latent dimensions.
+Axes: B batch, T time steps, N frames, C channels, D width, L latent dimensions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INITIAL_SCALE = 0.01
 
 
 class LayerScale(nn.Module):
-    """One factor for each channel of a branch, small at first (arXiv 2103.17239)."""
+    """LayerScale: a learned factor for each channel of a residual branch, small at first (arXiv 2103.17239)."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -34,7 +34,7 @@ class LayerScale(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """a·SiLU(b) of width 4D."""
+    """Gated MLP a·SiLU(b) of width 4D (SwiGLU, arXiv 2002.05202)."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -48,7 +48,7 @@ class GatedMLP(nn.Module):
 
 
 class TAAELayer(GradientCheckpointingLayer):
-    """x + λ₁·attention(norm(x)), then x + λ₂·perceptron(norm(x))."""
+    """Transformer layer: x + λ₁·attention(norm(x)), then x + λ₂·MLP(norm(x))."""
 
     def __init__(self, config: TAAEConfig):
         super().__init__()
@@ -62,16 +62,16 @@ class TAAELayer(GradientCheckpointingLayer):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        centre = span.delayed(x, self.attention.after, self)
-        x = centre + self.attention_scale(self.attention(self.attention_norm(x), span))
-        return x + in_tiles(self._perceive, x)
+        center = span.delayed(x, self.attention.after, self)
+        x = center + self.attention_scale(self.attention(self.attention_norm(x), span))
+        return x + in_tiles(self._mlp, x)
 
-    def _perceive(self, x: Tensor) -> Tensor:
+    def _mlp(self, x: Tensor) -> Tensor:
         return self.perceptron_scale(self.perceptron(self.perceptron_norm(x)))
 
 
 class Stack(nn.Module):
-    """Transformer layers at one rate, on (B, T, D)."""
+    """Stack of transformer layers, on (B, T, D)."""
 
     def __init__(self, config: TAAEConfig, depth: int):
         super().__init__()
@@ -80,7 +80,7 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        # A checkpointed layer runs again in the backward pass, when the span of the whole has long moved on.
+        # Gradient checkpointing runs a layer again in the backward pass, after `span` has changed; layers get a copy.
         here = copy.copy(span) if isinstance(span, WholeSpan) else span
         for layer in self.layers:
             x = layer(x, here)
@@ -88,9 +88,9 @@ class Stack(nn.Module):
 
 
 class UpConv(nn.ConvTranspose1d):
-    """Transposed convolution with a kernel of two strides: an answer's column sees two columns, (B, T, C).
+    """Up-sampling by a transposed convolution with a kernel of two strides.
 
-    They lie around it, or, where it is causal, at it and before it.
+    Each output depends on two input time steps: the nearest ones on both sides or, if causal, the current and previous.
     """
 
     def __init__(self, channels: int, rate: int, causal: bool):
@@ -103,14 +103,14 @@ class UpConv(nn.ConvTranspose1d):
         length = x.shape[1] * self.rate
         window, _, crop = span.around(x, 1, 0, self)
         span.up(self.rate, self.delay)
-        answer = F.conv_transpose1d(window.transpose(1, 2), self.weight, self.bias, self.rate).transpose(1, 2)
-        # The answers to a stream's past column are given, but for those that it shares with the first new one.
+        output = F.conv_transpose1d(window.transpose(1, 2), self.weight, self.bias, self.rate).transpose(1, 2)
+        # In a stream, outputs of the past time step alone were returned before.
         skip = self.rate if crop else self.delay
-        return answer[:, skip : skip + length]
+        return output[:, skip : skip + length]
 
 
 class EncoderBlock(nn.Module):
-    """Down-sampling, then a stack of transformer layers."""
+    """Encoder block: down-sampling, then a stack of transformer layers."""
 
     def __init__(self, config: TAAEConfig, depth: int, rate: int):
         super().__init__()
@@ -126,7 +126,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """A stack of transformer layers, then up-sampling."""
+    """Decoder block: a stack of transformer layers, then up-sampling."""
 
     def __init__(self, config: TAAEConfig, depth: int, rate: int):
         super().__init__()
@@ -140,7 +140,7 @@ class DecoderBlock(nn.Module):
 
 
 class TAAEEncoder(nn.Module):
-    """Waveform (B, T, 1), T a multiple of the hop → latents (B, T / hop, L)."""
+    """Encoder of TAAE: waveform (B, T, 1), T a multiple of the hop → latents (B, T / hop, L)."""
 
     def __init__(self, config: TAAEConfig):
         super().__init__()
@@ -154,7 +154,7 @@ class TAAEEncoder(nn.Module):
 
     @property
     def lookahead(self) -> int:
-        """Samples after an id's own that it depends on."""
+        """Number of samples after the frame of an id that the id depends on."""
         step = self.patch_size
         samples = step * self.from_patches.after
         for block in self.blocks:
@@ -166,7 +166,7 @@ class TAAEEncoder(nn.Module):
 
     @property
     def lookback(self) -> int:
-        """Samples before an id's own that it depends on."""
+        """Number of samples before the frame of an id that the id depends on."""
         step = self.patch_size
         samples = step * self.from_patches.before
         for block in self.blocks:
@@ -187,7 +187,7 @@ class TAAEEncoder(nn.Module):
 
 
 class TAAEDecoder(nn.Module):
-    """Codes (B, N, L) → waveform (B, N · hop, 1); the encoder's blocks in reverse."""
+    """Decoder of TAAE: quantized values (B, N, L) → waveform (B, N · hop, 1), by mirrored encoder blocks."""
 
     def __init__(self, config: TAAEConfig):
         super().__init__()
@@ -200,28 +200,28 @@ class TAAEDecoder(nn.Module):
 
     @property
     def lookahead(self) -> int:
-        """Samples that decoding runs behind: a sample depends on codes up to this many samples after it."""
-        columns = self.project.after
+        """Delay of streamed decoding: a sample depends on frames up to this many samples after it."""
+        steps = self.project.after
         for block in self.blocks:
-            columns += block.stack.after
+            steps += block.stack.after
             if block.up is not None:
-                columns = columns * block.up.rate + block.up.delay
-        return self.patch_size * (columns + self.to_patches.after)
+                steps = steps * block.up.rate + block.up.delay
+        return self.patch_size * (steps + self.to_patches.after)
 
     @property
     def lookback(self) -> int:
-        """Samples from a frame's first to the last that it can change."""
-        columns = self.project.before
+        """Distance in samples from the start of a frame to the last sample that it affects."""
+        steps = self.project.before
         for block in self.blocks:
-            columns += block.stack.before
+            steps += block.stack.before
             if block.up is not None:
-                # Of the two strides that a column is answered with, `delay` columns lie before its own.
-                columns = columns * block.up.rate + 2 * block.up.rate - 1 - block.up.delay
-        return self.patch_size * (columns + self.to_patches.before + 1) - 1
+                # A time step affects outputs of two strides, `delay` of which lie before its own.
+                steps = steps * block.up.rate + 2 * block.up.rate - 1 - block.up.delay
+        return self.patch_size * (steps + self.to_patches.before + 1) - 1
 
     @property
     def output_layer(self) -> TimeConv:
-        """The last layer, whose weights set the level of an untrained network."""
+        """Last layer; its weights set the output level of an untrained network."""
         return self.to_patches
 
     def forward(self, x: Tensor, span: Span) -> Tensor:

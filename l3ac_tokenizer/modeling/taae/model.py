@@ -1,4 +1,4 @@
-"""`TAAEModel`: the transformer codec of "Scaling Transformers for Low-Bitrate High-Quality Speech Coding"."""
+"""`TAAEModel`: transformer codec "Scaling Transformers for Low-Bitrate High-Quality Speech Coding"."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .blocks import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
 
 @takes_bundled_names
 class TAAEModel(CodecModel):
-    """TAAE (arXiv 2411.19842): an FSQ bottleneck between two stacks of windowed transformers.
+    """TAAE (arXiv 2411.19842): an FSQ bottleneck between an encoder and a decoder of windowed transformers.
 
-    The number of levels is chosen after training: in the configuration, or by `set_levels`.
+    The number of levels can be chosen after training: in the configuration, or by `set_levels`.
 
     ```python
     >>> model = AutoModel.from_pretrained(folder)
-    >>> ids = model.encode(**inputs).audio_codes                         # (B, 1, N), 46,656 different
-    >>> model.set_levels([17] * 6)                                       # 24 million, for better audio
-    >>> model.decompose(2)                                               # the same audio as two ids of 15,625 a frame
+    >>> ids = model.encode(**inputs).audio_codes                         # (B, 1, N), codebook size 46,656
+    >>> model.set_levels([17] * 6)                                       # codebook size 24 million, for better audio
+    >>> model.decompose(2)                                               # same audio, two codebooks of 15,625 ids
     >>> codes = model.encode(**inputs).audio_codes                       # (B, 2, N)
     ```
     """
@@ -61,21 +61,22 @@ class TAAEModel(CodecModel):
 
     @property
     def latent_layer(self) -> TimeConv:
-        """The encoder's last convolution."""
+        """Last convolution of the encoder."""
         return self.encoder.project
 
     def set_levels(self, levels: Sequence[int]) -> None:
-        """Quantise to so many levels of each latent dimension from now on; the weights stay as they are.
+        """Set the number of quantization levels of each latent dimension; weights do not change.
 
-        The paper's checkpoint knows 5 to 17: fewer than the fewest that training saw are coarser than it learned to
-        decode. Saved checkpoints remember the choice.
+        Decoding quality drops below the lowest level of `config.training_levels`, 5 in the paper. The choice is saved
+        with checkpoints.
 
         Raises:
-            ValueError: Not one number of at least 2 for each latent dimension.
+            ValueError: `levels` does not have an entry of at least 2 for each latent dimension.
         """
         if len(levels) != len(self.config.levels):
             raise ValueError(
-                f"`levels` has {len(levels)} entries; the latents have {len(self.config.levels)} dimensions."
+                f"`levels` has {len(levels)} entries; give one for each of the {len(self.config.levels)} latent "
+                "dimensions."
             )
         self._use_levels(levels, 1)
 

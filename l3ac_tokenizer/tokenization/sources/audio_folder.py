@@ -87,7 +87,7 @@ def open_audio_folder(root: str) -> FileSource:
     """The audio below a folder, sorted by path, with text and speaker where its layout is a known one.
 
     Raises:
-        DataError: there is no audio, or two files have the same id.
+        DataError: the folder has no audio, or two files have the same id.
         OSError: a file of transcripts cannot be read.
     """
     kind, files = read_layout(root)

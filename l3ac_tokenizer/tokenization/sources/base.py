@@ -26,7 +26,7 @@ class Record:
         audio: the clip in a form of `l3ac_tokenizer.audio.open_clip`.
         path: its origin, as the tokenized corpus states it.
         columns: further values, by the names of `Source.columns`.
-        error: why there is no audio, if the source itself is damaged here.
+        error: why the audio is missing, if the source itself is damaged here.
     """
 
     id: str

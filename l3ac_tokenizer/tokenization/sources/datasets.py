@@ -47,7 +47,7 @@ class DatasetRows:
         name: of the dataset in messages.
 
     Raises:
-        DataError: there is no such column, or samples have no rate.
+        DataError: the column does not exist, or samples have no rate.
     """
 
     def __init__(self, features: Features, audio_column: str | None, name: str) -> None:
@@ -140,7 +140,7 @@ def open_hub(name: str, config: str | None, split: str) -> HubSource:
     except Exception as error:  # hub, network and dataset builder each raise their own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"there is no file or folder {name}, and no dataset of that name could be loaded ({reason}): check the "
+            f"no file or folder {name} exists, and no dataset of that name could be loaded ({reason}): check the "
             "name, the configuration and the split."
         ) from error
     return HubSource(dataset, name)

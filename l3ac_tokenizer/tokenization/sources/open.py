@@ -44,7 +44,7 @@ def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "tr
             ".parquet file or a .tar shard."
         )
     if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
-        raise FileNotFoundError(f"there is no file or folder {corpus}: check the path.")
+        raise FileNotFoundError(f"no file or folder {corpus} exists: check the path.")
     return open_hub(corpus, hub_config, hub_split)
 
 

@@ -279,7 +279,7 @@ def test_every_entry_of_the_registry_names_a_callable(kind):
 
 
 def test_an_unknown_scorer_is_refused():
-    with pytest.raises(ValueError, match="there is no scorer named 'taste': choose one of asr, "):
+    with pytest.raises(ValueError, match="'taste' is not a scorer: choose one of asr, "):
         open_scorer("taste", "model", "cpu")
 
 
