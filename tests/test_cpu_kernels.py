@@ -10,6 +10,8 @@ from torch import nn
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.modeling import cpu_kernels
 from l3ac_tokenizer.modeling.cpu_kernels import MIN_PACKED_STEPS, product, sine
+from l3ac_tokenizer.modeling.layers import ConvNeXtBlock
+from l3ac_tokenizer.modeling.span import WholeSpan
 
 
 @pytest.mark.parametrize("size", [(64, 32), (192, 192), (1000, 333)])
@@ -67,3 +69,12 @@ def test_a_layer_put_in_the_place_of_another_is_called(tiny_model):
     assert (tiny_model.decode(codes).audio_values - before).abs().max() < 1e-5
     unit.expand.weight.zero_()
     assert (tiny_model.decode(codes).audio_values - before).abs().max() > 1e-5
+
+
+@torch.no_grad()
+def test_under_autocast_a_wide_block_takes_inputs_in_half_precision():
+    block = ConvNeXtBlock(256).eval()
+    x = torch.randn(1, MIN_PACKED_STEPS, 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = block(x, WholeSpan())
+    assert (halved.float() - block(x, WholeSpan())).abs().max() < 0.1

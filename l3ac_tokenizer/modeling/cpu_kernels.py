@@ -26,6 +26,7 @@ def _at_inference(x: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")  # inputs may come in half precision
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and type(x) in (Tensor, torch.nn.Parameter)  # not a fake tensor without values
