@@ -69,10 +69,10 @@ def ours(scratch: Path) -> Codec:
 
 
 def taae(scratch: Path) -> Codec:
-    """The bundled TAAE."""
-    from l3ac_tokenizer import TAAEModel
+    """The small TAAE, with random weights."""
+    from l3ac_tokenizer import TAAEConfig, TAAEModel
 
-    return CheckpointCodec(TAAEModel.from_pretrained("taae-small").eval(), "taae-small")
+    return CheckpointCodec(TAAEModel(TAAEConfig.from_preset("taae-small")).eval(), "taae-small")
 
 
 def ours_in_chunks(scratch: Path) -> Codec:

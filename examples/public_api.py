@@ -1,6 +1,6 @@
 """The public API, with types: a clip to ids and back, whole and as a stream.
 
-    python examples/public_api.py l3ac-1k speech.flac decoded.wav
+    python examples/public_api.py l3ac-1k-light speech.flac decoded.wav
 
 `mypy` checks this file, and with it the types that users of the package see.
 """

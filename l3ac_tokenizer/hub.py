@@ -1,4 +1,4 @@
-"""Bundled checkpoints: a bare preset name such as `"l3ac-1k"` stands for a checkpoint directory inside this package.
+"""Bundled checkpoints: a bare preset name such as `"l3ac-1k-light"` stands for a checkpoint directory in this package.
 
 The name is replaced by that directory before transformers sees it, so loading it sends no request, with or without a
 network. All other names pass unchanged. As in transformers, a file or folder of the same name in the working directory

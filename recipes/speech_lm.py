@@ -359,7 +359,7 @@ def main() -> None:
         metavar="FILE",
         help="configuration",
     )
-    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="codec (default: %(default)s)")
+    parser.add_argument("--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="codec (default: %(default)s)")
     parser.add_argument("--prompt", metavar="FILE", help="clip to continue (default: a held-out one)")
     parser.add_argument(
         "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"

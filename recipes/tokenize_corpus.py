@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", metavar="CORPUS")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the shards")
-    parser.add_argument("--model", default="l3ac-1k", metavar="NAME_OR_DIR", help="default: %(default)s")
+    parser.add_argument("--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument("--num-proc", type=int, default=1, help="worker processes; default: %(default)s")
     options = parser.parse_args()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-DEFAULT_MODEL = "l3ac-1k"
+DEFAULT_MODEL = "l3ac-1k-light"
 
 
 class UsageError(Exception):

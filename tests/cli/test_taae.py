@@ -80,4 +80,4 @@ def test_ids_that_need_more_than_32_bits_are_not_stored_whole(l3ac, tmp_path):
 def test_models_lists_both_families(l3ac_json):
     rows = {row["name"]: row for row in l3ac_json("models")}
     assert rows["taae-950m"]["ids_per_second"] == 25 and not rows["taae-950m"]["bundled"]
-    assert rows["l3ac-1k"]["bundled"]
+    assert rows["l3ac-1k-light"]["bundled"] and not rows["taae-small"]["bundled"]

@@ -110,7 +110,7 @@ def test_features_of_another_width_than_the_inputs_are_refused(asr_run, tmp_path
 
 
 def test_a_refused_codec_leaves_no_trace_in_the_run(asr_run, tmp_path):
-    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", codec="l3ac-3k")
+    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", codec="l3ac-1k-light")
     with pytest.raises(AssertionError, match="give the codec that made them"):
         run(ASR, "train.py", *arguments)
     assert not (tmp_path / "run" / "save" / "codec.json").exists()
