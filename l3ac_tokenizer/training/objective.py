@@ -1,7 +1,8 @@
-"""The generator's loss: every term by name, and their weighted sum."""
+"""Loss of the codec: every term by name, and their weighted sum."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -27,23 +28,28 @@ from .network import Prediction
 from .perceptual import (
     SAMPLING_RATE,
     WHISPER_BANDS,
+    SpeechEncoderAbsentError,
+    WhisperFeatures,
     perceptual_loss,
     relative_layer_distance,
     relative_perceptual_loss,
     speech_features,
     whisper_mel,
 )
+from .stages import MEL_STAGES
+
+logger = logging.getLogger(__name__)
 
 
 class Objective(nn.Module):
-    """Weighted sum of the losses, in float32 whatever the autocast state.
+    """Weighted sum of the losses, in float32 even under autocast.
 
-    The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
-    Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
-    weight for it.
+    The perceptual and adversarial terms have weight 1 below their clamps (paper Eq. 2). As published, clamps act on the
+    micro-batch of one process. The speech encoder is loaded if a phase has a weight for it; if the default one is not
+    available, the perceptual terms are left out with a warning.
 
     Raises:
-        ConfigError: The codec's audio has not the speech encoder's sampling rate.
+        ConfigError: The speech encoder takes another sampling rate, or, in a stage without a waveform, no log-mels.
         SpeechEncoderError: The speech encoder cannot be loaded.
     """
 
@@ -60,7 +66,7 @@ class Objective(nn.Module):
     def forward(
         self, prediction: Prediction, x: Tensor, weights: LossWeights, discriminator: DiscriminatorTrainer | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the codec gave for reference audio `x` (B, T) to the sum and the raw terms."""
+        """Weighted sum and unweighted terms of a prediction for reference audio `x` (B, T)."""
         if prediction.audio is not None:
             terms, weighted = self._of_audio(_wide(prediction.audio), x, weights, discriminator)
         elif prediction.log_mels is not None:
@@ -77,7 +83,7 @@ class Objective(nn.Module):
         terms = {"mel": mel_loss(predicted, target)}
         weighted = [weights.mel * terms["mel"]]
         if weights.perceptual_relative and self.features is not None:
-            layers: Any = self.features.layers_of_mel
+            layers: Any = self.features.layers_of_mel  # a Whisper's, see `_features`
             of_y, of_x = (
                 layers(whisper_mel(mels[..., :WHISPER_BANDS], self.fine_hop, self.sampling_rate))
                 for mels in (predicted, target)
@@ -117,14 +123,15 @@ class Objective(nn.Module):
 
 
 def _wide(x: Tensor) -> Tensor:
+    """The tensor in float32 or wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Teacher(nn.Module):
-    """A finished `tokens` run, whose features and latents a convolutional encoder learns.
+    """Codec of a finished `tokens` run, whose features and latents a convolutional encoder learns.
 
     Args:
-        source: Checkpoint directory or bundled name of a codec with spectral analysis.
+        source: Its checkpoint directory or bundled name.
     """
 
     def __init__(self, source: str):
@@ -132,22 +139,27 @@ class Teacher(nn.Module):
         self.model = CodecModel.from_pretrained(source).eval().requires_grad_(False)
 
     def forward(self, features: Tensor, latents: Tensor, x: Tensor) -> Tensor:
-        """Squared errors of features (B, J, D) and latents (B, N, L) of x (B, T) over the teacher's variances."""
+        """Sum of the mean squared errors of features (B, J, D) and latents (B, N, L) for x (B, T), each divided by the
+        variance of the teacher's.
+        """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             encoder = self.model.encoder
             span = WholeSpan()
-            wanted = encoder.front_end(x[..., None], span)
-            wanted_latents = self.model.quantizer.project_in(encoder.transformer(wanted, span))
-        errors = [(features - wanted).square().mean() / wanted.var()]
-        errors.append((latents - wanted_latents).square().mean() / wanted_latents.var())
+            target = encoder.front_end(x[..., None], span)
+            target_latents = self.model.quantizer.project_in(encoder.transformer(target, span))
+        errors = [
+            (student - teacher).square().mean() / teacher.var()
+            for student, teacher in ((features, target), (latents, target_latents))
+        ]
         return torch.stack(errors).sum()
 
 
 def _features(config: TrainingConfig) -> nn.Module | None:
-    """The speech encoder, where there is one and a phase asks for it."""
+    """The speech encoder, or None if no phase needs it or the default one is not available."""
     of_phases = [phase.weights or config.weights for phase in config.phases]
-    asked_for = any(weights.perceptual_max or weights.perceptual_relative for weights in of_phases)
-    if not (config.perceptual_encoder and asked_for):
+    of_mels = config.stage in MEL_STAGES
+    needed = any(weights.perceptual_relative or (weights.perceptual_max and not of_mels) for weights in of_phases)
+    if not (config.perceptual_encoder and needed):
         return None
     rate = preset_config(config.preset, **config.model).sampling_rate
     if rate != SAMPLING_RATE:
@@ -155,4 +167,14 @@ def _features(config: TrainingConfig) -> nn.Module | None:
             f"The perceptual loss takes audio at {SAMPLING_RATE} Hz and the codec's is at {rate} Hz: train without it "
             "with --perceptual-encoder null."
         )
-    return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    try:
+        features = speech_features(config.perceptual_encoder, config.perceptual_seconds)
+    except SpeechEncoderAbsentError as error:
+        logger.warning("%s Training continues without the perceptual loss.", error)
+        return None
+    if of_mels and not isinstance(features, WhisperFeatures):
+        raise ConfigError(
+            f"Stage {config.stage} has no waveform, which {config.perceptual_encoder} takes: name a Whisper, or train "
+            "without the loss with --perceptual-encoder null."
+        )
+    return features

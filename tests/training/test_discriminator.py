@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from l3ac_tokenizer.training.config import LossWeights, TrainingConfig
-from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalised
+from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalized
 from l3ac_tokenizer.training.discriminator_trainer import DiscriminatorTrainer
 from l3ac_tokenizer.training.losses import adversarial_loss, discriminator_loss, feature_matching_loss
 from l3ac_tokenizer.training.network import Prediction
@@ -64,13 +64,13 @@ def test_entries_and_their_order_are_golden(discriminator, golden):
 
 def test_preprocessing_is_golden(golden):
     for name in ("x", "y"):
-        found = normalised(golden[name])
+        found = normalized(golden[name])
         torch.testing.assert_close(found[:, ::16], golden[f"pre.{name}"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("window", [126, 542, 1418, 2296])
 def test_spectrum_is_golden(golden, window):
-    found = BandDiscriminator(window).spectrum(normalised(golden["x"]))[0]
+    found = BandDiscriminator(window).spectrum(normalized(golden["x"]))[0]
     torch.testing.assert_close(
         torch.cat([found[:, :4], found[:, -4:]], 1), golden[f"stft.{window}.x"], atol=2e-5, rtol=0
     )
@@ -119,8 +119,8 @@ def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(di
     config = TrainingConfig(perceptual_encoder=str(shared / "models" / "whisper-tiny.en-encoder"))
     objective = Objective(config).double()
     trainer = DiscriminatorTrainer(config.discriminator, Accelerator(cpu=True), seed=0)
-    discriminator.network.load_state_dict(discriminator.state_dict())
-    discriminator.network.double()
+    trainer.network.load_state_dict(discriminator.state_dict())
+    trainer.network.double()
     x, y = golden["x"].double(), golden["y"].double().requires_grad_()
 
     total, terms = objective(of_audio(y), x, config.weights, trainer)
@@ -133,7 +133,7 @@ def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(di
     assert (y.grad - expected).norm() <= 1e-4 * expected.norm()
 
     objective.float()
-    discriminator.network.float()
+    trainer.network.float()
     nothing = LossWeights(l1=0.0, stft=0.0, perceptual_max=0.0, adversarial_max=0.0)
     with torch.no_grad():
         names = ("l1", "stft", "perceptual_max", "adversarial_max")
