@@ -13,6 +13,7 @@ from ..configuration import CodecConfig
 from ..listing.table import read_table
 from .config import LossWeights, TrainingConfig
 from .data.corpus import Corpus, TrainingClip
+from .stages import MEL_STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,11 @@ PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
 """Name and paper of each family, by `model_type`."""
 
 FROZEN = ' The statistics of `time_norm="frozen"` come from training clips.'
+
+
+def _calibrated(config: TrainingConfig, network: CodecConfig) -> bool:
+    """Whether the checkpoint has statistics for the decoder's time normalization."""
+    return getattr(network, "synthesis", None) == "waveform" and config.stage not in MEL_STAGES
 
 
 def _losses(config: TrainingConfig) -> str:
@@ -144,7 +150,7 @@ model = AutoModel.from_pretrained("FOLDER")  # the folder of this file, or the n
 
 {training} It began {start}.
 
-{_losses(config)} {_discriminator(config)}{FROZEN if network.model_type == "l3ac" else ""}
+{_losses(config)} {_discriminator(config)}{FROZEN if _calibrated(config, network) else ""}
 
 ## Training audio
 
