@@ -51,7 +51,7 @@ def staged(stage: str, given: Path | None = None, **options) -> TrainingConfig:
     values = dict(
         stage=stage,
         init_from=None if given is None else str(given),
-        teacher=str(given) if stage == "distill" else None,
+        teacher=str(given) if given is not None and stage == "distill" else None,
         max_steps=4,
         phases=[Phase(0.2, 2)],
         accumulation=1,
