@@ -184,7 +184,7 @@ class TrainingConfig:
     """Factor on the element-wise and spectrogram weights at every update (TAAE: 0.9999)."""
     stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
     stft_floor: float = MODULUS_FLOOR
-    """Smallest modulus under the logarithm of the STFT loss; with the published one near-silence dominates gradients."""
+    """Smallest modulus under the logarithm of the STFT loss; with the published one near-silence dominates."""
     perceptual_encoder: str | None = "openai/whisper-tiny.en"
     """Speech encoder of the perceptual loss: hub name, directory, or null for none."""
     perceptual_seconds: float | None = 30.0
