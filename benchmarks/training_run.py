@@ -2,9 +2,12 @@
 
     python -m benchmarks.training_run --data FOLDER --encoder WHISPER_ENCODER [--settings compiled ...] [--steps 60]
 
-Each setting is a run of the recipe with `l3ac-1k-cpu.yaml` and its own arguments, one after the other. Its speed is the
-median of the values that the run logs every ten updates, without the first twenty, which include compilation. Runs are
-not interleaved, so a slowdown of the machine shows in the spread.
+Each setting is a run of the recipe with its own arguments, one after the other. Its speed is the median of the values
+that the run logs every ten updates, without the first twenty, which include compilation. Runs are not interleaved, so a
+slowdown of the machine shows in the spread. The stages alone, in seconds of audio per second:
+
+    python -m benchmarks.training_run --data FOLDER --encoder WHISPER_ENCODER \
+        --settings tokens distill encode decode decode-discriminator joint
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.report import add_output, machine, machine_line, record
+from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation.report.tables import table
 
 RECIPE = Path(__file__).parents[1] / "recipes"
@@ -38,11 +42,22 @@ class Setting(NamedTuple):
     threads: int = 1
     processes: int = 1
     others: tuple[str, ...] = ()
+    config: str = "l3ac-1k-cpu.yaml"
+    start: tuple[str, ...] = ("--init-from", "l3ac-1k")
+    network: tuple[str, str] = ("l3ac-1k-light", "spectral")
+    """Preset and analysis of the codec with random weights that stands for CHECKPOINT in `start`."""
 
     def arguments(self) -> list[str]:
         """Command-line arguments of the recipe."""
         phase = {"crop_seconds": self.crop_seconds, "batch_size": self.batch_size, "compile": self.compile}
-        return ["--phases", json.dumps([phase]), "--mixed-precision", self.precision, *self.others]
+        return ["--phases", json.dumps([phase]), "--mixed-precision", self.precision, *self.start, *self.others]
+
+
+def stage(title: str, config: str, crop_seconds: float = 1.08, batch_size: int = 6, **fields: Any) -> Setting:
+    """A stage of a chain: eager and in float32, with the perceptual loss that its configuration has."""
+    others = ("--perceptual-encoder", "ENCODER", *fields.pop("others", ()))
+    values = {"start": (), "compile": False, "precision": "no"} | fields
+    return Setting(title, crop_seconds, batch_size, config=config, others=others, **values)
 
 
 PERCEPTUAL = ("--weights.perceptual_max", "1.5", "--perceptual-encoder", "ENCODER")
@@ -67,8 +82,35 @@ SETTINGS = {
         "the same, discriminator every 22 updates",
         others=("--discriminator", "{every: 22}", "--weights.adversarial_max", "10"),
     ),
+    "tokens": stage("stage tokens, light, 8 × 2.16 s", "light/tokens.yaml", 2.16, 8),
+    "distill": stage(
+        "stage distill, published encoder, 6 × 1.08 s",
+        "staged/distill.yaml",
+        start=("--teacher", "CHECKPOINT"),
+        network=("l3ac-1k", "spectral"),
+    ),
+    "encode": stage("stage encode, published encoder, 6 × 1.08 s", "staged/encode.yaml"),
+    "decode": stage(
+        "stage decode, light, 6 × 1.08 s, before the discriminator",
+        "light/decode.yaml",
+        start=("--init-from", "CHECKPOINT"),
+        others=("--weights.adversarial_max", "0"),
+    ),
+    "decode-discriminator": stage(
+        "stage decode, light, 6 × 1.08 s, with the discriminator",
+        "light/decode.yaml",
+        start=("--init-from", "CHECKPOINT"),
+        others=("--discriminator.start", "0"),
+    ),
+    "joint": stage("stage joint, light, 6 × 1.08 s", "light/joint.yaml"),
 }
 """Name on the command line → setting; "the same" refers to the first."""
+
+
+def random_checkpoint(network: tuple[str, str], folder: str) -> None:
+    """Write a codec with random weights, as speed does not depend on them."""
+    preset, analysis = network
+    L3ACModel(L3ACConfig.from_preset(preset, analysis=analysis)).save_pretrained(folder)
 
 
 def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, Any]:
@@ -81,15 +123,17 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
     launcher = [sys.executable]
     if setting.processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={setting.processes}", "--"]
-    with tempfile.TemporaryDirectory() as run:
+    with tempfile.TemporaryDirectory() as run, tempfile.TemporaryDirectory() as checkpoint:
+        if "CHECKPOINT" in setting.start:
+            random_checkpoint(setting.network, checkpoint)
+        places = {"ENCODER": encoder, "CHECKPOINT": checkpoint}
         command = [
             *launcher,
             str(RECIPE / "train_codec.py"),
-            *("--config", str(RECIPE / "configs/l3ac-1k-cpu.yaml"), "--data", *data, "--run", run),
+            *("--config", str(RECIPE / "configs" / setting.config), "--data", *data, "--run", run),
             *("--domains", "{speech: 1, music: 0, general: 0}"),  # files in folders of other names count as speech
             *("--holdout", "[]", "--tracker", "null", "--max-minutes", "null", "--max-steps", str(steps)),
-            *("--log-every", str(EVERY), "--init-from", "l3ac-1k"),
-            *(encoder if argument == "ENCODER" else argument for argument in setting.arguments()),
+            *("--log-every", str(EVERY), *(places.get(argument, argument) for argument in setting.arguments())),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": str(setting.threads), "ACCELERATE_USE_CPU": "true"}
         process = subprocess.Popen(command, env=environment)

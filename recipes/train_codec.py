@@ -2,8 +2,8 @@
 
     accelerate launch recipes/train_codec.py --config recipes/configs/l3ac-1k.yaml --data DIR... --run RUN
 
-Any value of the configuration can be given as well (`--lr 1e-4 --augment.polarity true`). The same command
-resumes a run that was stopped or killed. A run that takes minutes on two CPU cores:
+Any configuration value can be given as well (`--lr 1e-4 --augment.polarity true`). The same command resumes a run that
+was stopped or killed. A run of minutes on two CPU cores:
 
     accelerate launch --cpu recipes/train_codec.py --config recipes/configs/l3ac-1k-cpu.yaml --data DIR... \
         --run RUN --max-minutes 20
@@ -23,22 +23,24 @@ import sys
 
 from l3ac_tokenizer.training.chain import load_chain, train_chain
 from l3ac_tokenizer.training.config import load_config, parse_overrides
-from l3ac_tokenizer.training.loop import Run, TrainingError
+from l3ac_tokenizer.training.loop import Run, TrainingError, leave_process_group
 
 
 def main() -> int:
-    """Parse the command line and run; 0 done, 1 failed on the data or the machine, 2 wrong usage, 130 interrupted."""
+    """Run the recipe.
+
+    Returns:
+        Exit status: 0 done, 1 failed on the data or the machine, 2 wrong usage, 130 interrupted.
+    """
     parser = argparse.ArgumentParser(
         description="Train a codec.", epilog="Every other --key is a configuration value.", allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="YAML file, e.g. recipes/configs/l3ac-1k.yaml")
-    parser.add_argument("--data", required=True, nargs="+", help="roots of data sets, folders, manifests of audio")
+    parser.add_argument("--data", required=True, nargs="+", help="dataset roots, folders and manifests of audio")
     parser.add_argument(
-        "--held-out", nargs="+", default=[], help="the same, of audio to choose the best weights by: never trained on"
+        "--held-out", nargs="+", default=[], help="the same, for audio to choose the best weights by; never trained on"
     )
-    parser.add_argument(
-        "--run", required=True, help="folder of the run: state, logs, weights; resumed if it has a state"
-    )
+    parser.add_argument("--run", required=True, help="run folder (states, logs, weights); a run in it is resumed")
     arguments, rest = parser.parse_known_args()
     is_main = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(
@@ -59,6 +61,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        leave_process_group()
     return 0 if ended else 130
 
 

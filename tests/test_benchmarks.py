@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks import precision, report, speed, startup, streaming, training_run, training_step
 from benchmarks.codecs import BENCHMARK_CODECS, BUILD, FunctionCodec, build
 from benchmarks.timing import gemm_peaks
+from l3ac_tokenizer import L3ACModel, preset_config
 from l3ac_tokenizer.evaluation import memory
 from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
 from l3ac_tokenizer.training.config import Phase, load_config, parse_overrides
@@ -216,11 +217,36 @@ def test_steps_of_all_variants_are_timed_and_the_first_round_is_not_counted(monk
     assert "| ours | 1.00 s | 1.00 | 1.00 s | 5.00 |" in training_step.markdown(result)
 
 
-@pytest.mark.parametrize("name", training_run.SETTINGS)
+STAGES = {name for name, setting in training_run.SETTINGS.items() if setting.config != "l3ac-1k-cpu.yaml"}
+
+
+def configuration(setting):
+    return load_config(training_run.RECIPE / "configs" / setting.config, parse_overrides(setting.arguments()))
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_every_stage_is_measured_with_its_own_crops_and_losses(name):
+    setting = training_run.SETTINGS[name]
+    config, own = configuration(setting), load_config(training_run.RECIPE / "configs" / setting.config)
+    assert config.stage == name.partition("-")[0] == own.stage
+    assert (setting.crop_seconds, setting.batch_size) == (own.phases[0].crop_seconds, own.phases[0].batch_size)
+    assert config.perceptual_encoder == "ENCODER"
+    assert bool(config.weights.adversarial_max and config.discriminator) == (name in ("decode-discriminator", "joint"))
+    assert config.weights.perceptual_relative == own.weights.perceptual_relative
+
+
+def test_a_checkpoint_to_start_from_has_what_the_stage_takes(tmp_path):
+    training_run.random_checkpoint(training_run.SETTINGS["distill"].network, tmp_path)
+    config = configuration(training_run.SETTINGS["distill"])
+    model = L3ACModel.from_pretrained(tmp_path)
+    assert model.config.analysis == "spectral" and model.config.fine_hop == preset_config(config.preset).fine_hop
+
+
+@pytest.mark.parametrize("name", sorted(training_run.SETTINGS.keys() - STAGES))
 def test_every_setting_is_a_configuration_of_the_recipe(name):
     setting = training_run.SETTINGS[name]
-    arguments = ["--init-from", "l3ac-1k", *setting.arguments()]
-    config = load_config(training_run.RECIPE / "configs/l3ac-1k-cpu.yaml", parse_overrides(arguments))
+    config = configuration(setting)
+    assert config.init_from == "l3ac-1k"
     (phase,) = config.phases
     assert phase == Phase(setting.crop_seconds, setting.batch_size, compile=setting.compile)
     assert config.mixed_precision == setting.precision

@@ -33,7 +33,7 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 OLD_WORDS = re.compile(
-    r"\badversar(y|ies)\b|Adversary|(\b[Nn]umber of|\d|\}|\|) different ids\b"
+    r"\b[Aa]dversar(y|ies)\b|(\b[Nn]umber of|\d|\}|\|) different ids\b"
     r"|ConvUnit|WaveformBlock|EnhanceBlock|pool_magnitude|GatedPerceptron|DrawnLevelsFSQ|L3AC(Encoder|Decoder)?Output"
 )
 """Words that the glossary replaces: adversarial loss, discriminator; codebook size; the papers' and neutral names."""

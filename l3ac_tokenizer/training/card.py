@@ -1,4 +1,4 @@
-"""The model card of a trained checkpoint: what it is, what was measured, on which audio it was trained."""
+"""Model card of a trained checkpoint: network, scores, losses, and training audio."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from ..configuration import CodecConfig
 from ..listing.table import read_table
 from .config import LossWeights, TrainingConfig
 from .data.corpus import Corpus, TrainingClip
+from .stages import MEL_STAGES
 
 logger = logging.getLogger(__name__)
 
 PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
-"""What a family is called and where it comes from, by `model_type`."""
-
+"""Name and paper of each family, by `model_type`."""
 
 FROZEN = ' The statistics of `time_norm="frozen"` come from training clips.'
 
 
+def _calibrated(config: TrainingConfig, network: CodecConfig) -> bool:
+    """Whether the checkpoint has statistics for the decoder's time normalization."""
+    return getattr(network, "synthesis", None) == "waveform" and config.stage not in MEL_STAGES
+
+
 def _losses(config: TrainingConfig) -> str:
-    """Every loss that the run had, with its weight, phase by phase where they differ."""
+    """Every loss of the run with its weight, phase by phase if they differ."""
     parts: list[tuple[float, str]] = []
     for phase in config.phases:
         losses = ", ".join(_of_phase(config, phase.weights or config.weights))
@@ -74,27 +79,27 @@ def _clamp(most: float) -> str:
 
 
 def _discriminator(config: TrainingConfig) -> str:
-    judge = config.discriminator
-    if judge is None or not any((phase.weights or config.weights).adversarial_max for phase in config.phases):
+    options = config.discriminator
+    if options is None or not any((phase.weights or config.weights).adversarial_max for phase in config.phases):
         return "No discriminator."
     sizes = (
-        f"STFTs of {judge.fft_sizes} samples, {judge.channels} channels"
-        if judge.kind != "l3ac"
-        else f"periods {judge.periods}, STFT windows {judge.windows}"
+        f"STFTs of {options.fft_sizes} samples, {options.channels} channels"
+        if options.kind != "l3ac"
+        else f"periods {options.periods}, STFT windows {options.windows}"
     )
     return (
-        f"Discriminator: {sizes}, one update of it to {judge.every} of the codec from {judge.start:.0%} of the run on."
+        f"Discriminator: {sizes}, one update per {options.every} of the codec, from {options.start:.0%} of the run on."
     )
 
 
 def _measured(scores: Mapping[str, float]) -> str:
-    """The section of the held-out scores, or what stands in its place."""
+    """Section with the held-out scores, or a sentence saying that nothing was held out."""
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
     if not rows:
-        return "Nothing was held out in training, and nothing was measured."
+        return "Nothing was held out of training, so nothing was measured."
     return f"""## Measured on the held-out clips
 
-Clips kept out of training; the run chose its best weights by them, so they flatter these a little.
+These clips were kept out of training, but the best weights were chosen by them, so the scores are slightly optimistic.
 
 | measure | value |
 |---|---:|
@@ -108,19 +113,19 @@ def model_card(
     training: str,
     sources: str,
 ) -> str:
-    """Markdown with the YAML head that the Hugging Face hub reads.
+    """Markdown with the YAML front matter that the Hugging Face hub reads.
 
     Args:
-        config: Of the run.
-        network: Of the model.
-        scores: Held-out scores by name, as `validate` gives them.
+        config: Configuration of the run.
+        network: Configuration of the model.
+        scores: Held-out scores by name, as returned by `validate`.
         training: One sentence on steps, hours and minutes.
         sources: Markdown table of the training audio, from `source_table`.
     """
     changes = ", ".join(f"{name} = {value}" for name, value in config.model.items())
     start = f"from `{config.init_from}`, as far as its tensors fit" if config.init_from else "from random weights"
     if config.stage == "decode":
-        start = f"from `{config.init_from}`, whose encoder it kept: the ids are the same, the decoder alone was trained"
+        start = f"from `{config.init_from}`, whose encoder it kept: the ids are the same, only the decoder was trained"
     return f"""---
 library_name: l3ac_tokenizer
 license: other
@@ -130,13 +135,13 @@ tags: [audio, codec, audio-tokenizer]
 # {config.preset}, trained with l3ac_tokenizer
 
 {PAPERS[network.model_type]}, the network `{config.preset}`{f" with {changes}" if changes else ""}, trained with
-`recipes/train_codec.py` of l3ac_tokenizer: audio at {network.sampling_rate} Hz as one stream of
-{network.frame_rate:.2f} ids a second out of {network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
+`recipes/train_codec.py` of l3ac_tokenizer: audio at {network.sampling_rate} Hz, {network.frame_rate:.2f} ids a second,
+codebook size {network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
 
 ```python
 import l3ac_tokenizer
 from transformers import AutoModel
-model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name of its repository
+model = AutoModel.from_pretrained("FOLDER")  # the folder of this file, or the name of its repository
 ```
 
 {_measured(scores)}
@@ -145,7 +150,7 @@ model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name
 
 {training} It began {start}.
 
-{_losses(config)} {_discriminator(config)}{FROZEN if network.model_type == "l3ac" else ""}
+{_losses(config)} {_discriminator(config)}{FROZEN if _calibrated(config, network) else ""}
 
 ## Training audio
 
@@ -154,13 +159,13 @@ model = AutoModel.from_pretrained("FOLDER")  # where this file lies, or the name
 
 
 def source_table(clips: Sequence[TrainingClip], corpus: Corpus, manifest: str | Path | None) -> str:
-    """Training audio by source and licence, as a Markdown table: clips, and minutes where they are known.
+    """Markdown table of the training audio by source and license, with clips and, if known, minutes.
 
-    `manifest` is a CSV with the columns `path`, `source` and `licence`, its paths relative to its folder;
-    without one the table is by domain.
+    `manifest` is a CSV with the columns `path` (relative to the file), `source` and `licence`; without one the table
+    is by domain.
 
     Raises:
-        DataError: the manifest lacks a column or a value.
+        DataError: The manifest lacks a column or a value.
     """
     minutes: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     known = {}
@@ -171,10 +176,10 @@ def source_table(clips: Sequence[TrainingClip], corpus: Corpus, manifest: str | 
     for clip in clips:
         key = known.get(os.path.realpath(clip.path), (clip.domain, "not stated"))
         minutes[key].append(corpus.minutes(clip))
-    if known and all(licence == "not stated" for _, licence in minutes):
+    if known and all(terms == "not stated" for _, terms in minutes):
         logger.warning("%s lists none of the training audio", manifest)
     rows = []
-    for (source, licence), of_clips in sorted(minutes.items()):
+    for (source, terms), of_clips in sorted(minutes.items()):
         total = "not measured" if None in of_clips else f"{sum(filter(None, of_clips)):.1f}"
-        rows.append(f"| {source} | {licence} | {len(of_clips)} | {total} |")
-    return "\n".join(["| source | licence | clips | minutes |", "|---|---|---:|---:|", *rows])
+        rows.append(f"| {source} | {terms} | {len(of_clips)} | {total} |")
+    return "\n".join(["| source | license | clips | minutes |", "|---|---|---:|---:|", *rows])

@@ -1,13 +1,12 @@
-"""Chains of stages: one configuration that goes through several runs, each from the weights of the one before."""
+"""Chains of stages: one configuration for several runs, each of which starts from the weights of the one before."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate.state import AcceleratorState
 
@@ -17,50 +16,51 @@ from .loop import Run
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class ChainStage:
-    """One run of a chain.
-
-    Attributes:
-        name: Folder of the run, e.g. `1-tokens`.
-        config: Its configuration, with its share of the minutes.
-    """
+class ChainStage(NamedTuple):
+    """One run of a chain."""
 
     name: str
+    """Folder of the run inside the chain's, e.g. `1-tokens`."""
     config: TrainingConfig
+    """Configuration of the run, with its share of the minutes."""
 
 
 def load_chain(path: str | Path, overrides: dict[str, Any] | None = None) -> list[ChainStage] | None:
-    """The stages of a configuration with the keys `chain` (a list of `config` and `share`) and `max_minutes`.
+    """Read the stages of a YAML file with the keys `chain`, a list of `config` and `share`, and `max_minutes`.
 
-    Paths are relative to the file. `overrides` replace values in every stage, `max_minutes` that of the whole chain.
+    Paths are relative to the file. `overrides` (dotted keys) apply to every stage, except for `max_minutes`, which the
+    stages share.
 
     Returns:
-        None where the file describes a single run.
+        The stages, or None if the file describes a single run.
 
     Raises:
-        ConfigError: A stage cannot be used, or the shares do not add up to 1.
+        ConfigError: The file is not a valid chain, a stage is invalid, or the shares do not add up to 1.
     """
     values = read_values(path)
     if "chain" not in values:
         return None
     overrides = dict(overrides or {})
     minutes = overrides.pop("max_minutes", values.get("max_minutes"))
-    unknown = values.keys() - {"chain", "max_minutes"}
-    if unknown or not isinstance(minutes, int | float) or not isinstance(values["chain"], list):
+    entries = values["chain"]
+    if values.keys() - {"chain", "max_minutes"} or not _is_number(minutes) or not isinstance(entries, list):
         raise ConfigError(f"{path} is not a chain: give `chain`, a list of `config` and `share`, and `max_minutes`.")
-    stages = []
-    for number, entry in enumerate(values["chain"], 1):
-        if not isinstance(entry, dict) or entry.keys() != {"config", "share"}:
-            raise ConfigError(f"chain[{number - 1}] in {path} is {entry!r}; give `config` and `share`.")
-        config = load_config(
-            Path(path).parent / entry["config"], {**overrides, "max_minutes": minutes * entry["share"]}
-        )
-        stages.append(ChainStage(f"{number}-{config.stage}", config))
-    total = sum(entry["share"] for entry in values["chain"])
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or entry.keys() != {"config", "share"} or not _is_number(entry["share"]):
+            raise ConfigError(f"chain[{number}] in {path} is {entry!r}; give `config` (a file) and `share` (a number).")
+    total = sum(entry["share"] for entry in entries)
     if abs(total - 1) > 1e-6:
-        raise ConfigError(f"The shares of {path} add up to {total:g}; they must add up to 1.")
+        raise ConfigError(f"The shares in {path} add up to {total:g}; they must add up to 1.")
+    stages = []
+    for number, entry in enumerate(entries, 1):
+        share = {"max_minutes": minutes * entry["share"]}
+        config = load_config(Path(path).parent / entry["config"], overrides | share)
+        stages.append(ChainStage(f"{number}-{config.stage}", config))
     return stages
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def train_chain(
@@ -69,18 +69,19 @@ def train_chain(
     run_folder: str | Path,
     held_out: Sequence[str | Path] = (),
 ) -> bool:
-    """Go through the stages, each in a folder of its own; what has ended before is passed over.
+    """Train the stages one after the other, each in its own folder; finished ones are skipped.
 
-    A stage begins from the best weights of the one before; the teacher of `distill` is the `tokens` stage before it.
+    A stage starts from the best weights of the one before. The teacher of a `distill` stage is the `tokens` stage
+    before it.
 
     Returns:
-        Whether all stages have ended; False: one was interrupted.
+        True if all stages have ended, False if one was interrupted.
 
     Raises:
-        As `Run`.
+        Those of `Run` and `Run.train`.
     """
     weights: Path | None = None
-    tokens: Path | None = None
+    teacher: Path | None = None
     for stage in stages:
         folder = Path(run_folder) / stage.name
         if not (folder / "export").is_dir():
@@ -88,12 +89,12 @@ def train_chain(
             config = stage.config
             if weights is not None:
                 config = dataclasses.replace(config, init_from=str(weights))
-            if config.stage == "distill" and tokens is not None:
-                config = dataclasses.replace(config, teacher=str(tokens))
+            if config.stage == "distill" and teacher is not None:
+                config = dataclasses.replace(config, teacher=str(teacher))
+            AcceleratorState._reset_state()  # stages may differ in precision; the process group stays
             if not Run(config, sources, folder, held_out).train():
                 return False
-            AcceleratorState._reset_state(reset_partial_state=True)  # the run has ended its processes' group
         weights = next(folder / name for name in ("best", "export") if (folder / name).is_dir())
-        tokens = weights if stage.config.stage == "tokens" else tokens
+        teacher = weights if stage.config.stage == "tokens" else teacher
     logger.info("the chain has ended: %s", weights)
     return True

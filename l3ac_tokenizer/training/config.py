@@ -1,7 +1,8 @@
 """Training configuration: YAML files that inherit with `base:`, and command-line values over them.
 
-Every key is a field of `TrainingConfig`; nested ones are written with a dot (`--augment.speed "[0.9, 1.1]"`). Groups of
-values are merged key by key wherever they come from (`--weights "{l1: 5}"` changes that weight alone), lists replaced.
+Every key is a field of `TrainingConfig`; nested keys are written with a dot (`--augment.speed "[0.9, 1.1]"`). Groups
+are merged key by key, in files and on the command line (`--weights "{l1: 5}"` keeps the other weights); lists are
+replaced as a whole.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from ..configuration import CodecConfig
 from ..families import preset_config
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
+from .stages import STAGES
 from .stft_discriminator import CHANNELS, FFT_SIZES
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key and the remedy."""
+    """Invalid configuration; the message names the key and the remedy."""
 
 
 @dataclass
@@ -37,96 +39,95 @@ class LossWeights:
     l1: float = 100.0
     stft: float = 1.0
     cosine: float = 0.0
-    """Not of the paper: teaches the phase to a network that the element-wise loss would silence."""
+    """Not in the paper: teaches phase to a network that the element-wise loss would drive to silence."""
     mel: float = 0.0
-    """L1 of both log-mels of the spectral head, and half of that of the first one's differences over time."""
+    """L1 of both log-mels of the spectral head, plus half the L1 of the first one's differences over time."""
     distillation: float = 0.0
-    """Distance of features and latents to those of the teacher."""
+    """Distance of the features and latents to those of the teacher."""
     spectral: float = 0.0
-    """Not of the papers: log magnitudes, log-mels and spectral convergence at five resolutions."""
+    """Not in the papers: log magnitudes, log-mels and spectral convergence at five resolutions."""
     stft_l1: float = 0.0
     """TAAE's spectrogram loss: one STFT, magnitudes only."""
     perceptual_relative: float = 0.0
-    """TAAE's perceptual loss: relative L1 over all layers of the speech encoder; no clamp. Of the audio, or, in stages
-    without a waveform, of the spectral head's log-mel, for which it must be a Whisper."""
+    """TAAE's perceptual loss, without clamp: relative L1 over all layers of the speech encoder. Its input is the audio
+    or, in stages without a waveform, the spectral head's log-mel, which only a Whisper takes."""
     perceptual_max: float = 5.0
-    """Clamp of the perceptual loss, whose weight is 1 below it; `.inf` for no clamp, 0 leaves the loss out."""
+    """Clamp of the perceptual loss, whose weight is 1 below it; `.inf`: no clamp, 0: no perceptual loss."""
     adversarial_max: float = 10.0
-    """The same for the discriminator's verdict, clamped as one: adversarial + 2 x feature matching for `kind: l3ac`,
-    relative feature matching alone for `kind: taae`, 0.5 x adversarial + 5 x relative feature matching for
-    `kind: small`."""
+    """Clamp of the discriminator's part of the loss: adversarial + 2 x feature matching for `kind: l3ac`, relative
+    feature matching for `kind: taae`, 0.5 x adversarial + 5 x relative feature matching for `kind: small`."""
 
     def with_reconstruction(self, factor: float) -> LossWeights:
-        """The same with the element-wise and the spectrogram terms at a factor."""
+        """A copy with the element-wise and spectrogram weights multiplied by `factor`."""
         return dataclasses.replace(self, l1=self.l1 * factor, stft=self.stft * factor, stft_l1=self.stft_l1 * factor)
 
 
 @dataclass
 class Phase:
-    """A stretch of the run with one crop length and one batch size."""
+    """Part of the run with one crop length and one batch size."""
 
     crop_seconds: float
     batch_size: int
-    """Items of one process's micro-batch."""
+    """Items in the micro-batch of one process."""
     until: float = 1.0
-    """Share of the run, 0 to 1, at which the phase ends."""
+    """Fraction of the run, 0 to 1, at which the phase ends."""
     weights: LossWeights | None = None
-    """During the phase, in the place of the configuration's; a file names those alone that differ."""
+    """Weights during the phase instead of the configuration's; a file names only those that differ."""
     compile: bool = False
-    """Compile the network (torch.compile); on a CPU that takes minutes for each crop length, once."""
+    """Compile the network (torch.compile); on a CPU this takes minutes for each crop length."""
 
 
 @dataclass
 class Augment:
-    """What happens to a clip between the corpus and the batch, in this order."""
+    """Leveling and augmentation of a clip before it enters a batch, in this order."""
 
     level: bool = True
-    """L3AC's published rule: the loudest thousandth of the clip averages 0.75 (on the whole clip)."""
+    """L3AC's published rule, applied to the whole clip: its loudest thousandth averages 0.75."""
     lufs: float | None = None
-    """Instead of `level`: integrated loudness (ITU-R BS.1770) to which every clip is brought (TAAE: -20)."""
+    """Instead of `level`: target integrated loudness of every clip (ITU-R BS.1770; TAAE: -20)."""
     speed: list[float] = field(default_factory=lambda: [1.0, 1.0])
-    """Range of the playback speed, by resampling: pitch and tempo together."""
-    equalise_db: float = 0.0
-    """Largest gain of a smooth random frequency response."""
+    """Range of the playback speed, changed by resampling (pitch and tempo together)."""
+    equalize_db: float = 0.0
+    """Largest gain, in dB, of a smooth random frequency response."""
     mix_probability: float = 0.0
-    """Share of items to which a second clip, 0 to 20 dB weaker, is added."""
+    """Fraction of items to which a second clip, 0 to 20 dB weaker, is added."""
     gain_db: list[float] = field(default_factory=lambda: [0.0, 0.0])
     polarity: bool = False
 
     @property
-    def levelled(self) -> bool:
-        """Whether a clip is brought to a level at all."""
+    def leveled(self) -> bool:
+        """Whether clips are leveled at all."""
         return self.level or self.lufs is not None
 
 
 @dataclass
 class DiscriminatorOptions:
-    """Size and training of the discriminator; the defaults are those of the published l3ac-1k."""
+    """Size and training of the discriminator; the defaults are those of the published l3ac-1k training."""
 
     kind: str = "l3ac"
-    """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge; `small`: the
-    same network with few STFTs and channels, adversarial and relative feature matching loss."""
+    """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge, only feature
+    matching in the codec's loss; `small`: the network of `taae` with few STFTs and channels, and both losses."""
     every: int = 22
-    """Updates of the codec to one of the discriminator."""
+    """Updates of the codec per update of the discriminator."""
     own_batches: bool = False
-    """The discriminator is trained on batches of its own, between those of the codec (TAAE), not on the codec's."""
+    """Train the discriminator on separate batches, between those of the codec (TAAE), instead of on the codec's."""
     start: float = 0.0
-    """Share of the run, 0 to 1, before which there is neither its loss nor its training."""
+    """Fraction of the run, 0 to 1, before which it is neither trained nor part of the loss."""
     lr: float = 5e-5
     schedule: str = "constant"
-    """`constant`, which the published one-cycle schedule comes to, or `one_cycle` with the peak `lr`."""
+    """`constant` (the published one-cycle schedule amounts to that), or `one_cycle` with peak `lr`."""
     weight_decay: float = 1e-5
     clip_norm: float = 10.0
     periods: list[int] = field(default_factory=lambda: list(PERIODS))
-    """Of the multi-period part, in samples."""
+    """Periods of the multi-period part, in samples (`kind: l3ac`)."""
     windows: list[int] = field(default_factory=lambda: list(WINDOWS))
-    """Of the multi-band STFT part, in samples."""
+    """Windows of the multi-band STFT part, in samples (`kind: l3ac`)."""
     fft_sizes: list[int] = field(default_factory=lambda: list(FFT_SIZES))
-    """Of `kind: taae` and `small`, in samples."""
+    """STFT lengths in samples (`kind: taae` and `small`)."""
     channels: int = CHANNELS
-    """Of `kind: taae` and `small`."""
+    """Channels of each STFT's convolutions (`kind: taae` and `small`)."""
     samples: int | None = None
-    """Length of the stretch of each item that is judged; null for all of it."""
+    """Length of the random excerpt of each item that the discriminator sees; null: the whole item."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("l3ac", "taae", "small"):
@@ -137,32 +138,32 @@ class DiscriminatorOptions:
             raise ConfigError(f"discriminator.every is {self.every}; it must be at least 1.")
 
     def is_due(self, step: int) -> bool:
-        """Whether the discriminator is trained before this update of the codec."""
+        """Whether the discriminator is updated before this update of the codec."""
         return step % self.every == 0
 
 
 @dataclass
 class TrainingConfig:
-    """Everything that decides a run; the defaults follow the published training code."""
+    """Everything that determines a run; the defaults follow the published training code."""
 
     preset: str = "l3ac-1k"
     model: dict[str, Any] = field(default_factory=dict)
-    """Fields of the preset's configuration, `L3ACConfig` or `TAAEConfig`, that differ from it."""
+    """Fields of `L3ACConfig` or `TAAEConfig` that differ from the preset."""
     init_from: str | None = None
-    """Bundled name or checkpoint directory whose fitting tensors are the start."""
+    """Bundled name or checkpoint directory; every tensor that fits is taken from it."""
     stage: str = "joint"
-    """`tokens`, `distill`, `encode`, `decode` or `joint` (published: end to end), see `network.STAGES`. In `decode`
-    every clip keeps the ids that `init_from` gives it, and what was made of such ids its use."""
+    """`tokens`, `distill`, `encode`, `decode` or `joint` (published: end to end), see `stages.STAGES`. In `decode`
+    every clip keeps the ids that `init_from` gives it."""
     teacher: str | None = None
-    """Checkpoint of a finished `tokens` run, for stage `distill`."""
+    """Checkpoint of a finished `tokens` run, for stage `distill` only."""
     seed: int = 0
 
     max_steps: int | None = 262_500
     max_minutes: float | None = None
-    """The run ends, its schedule finished, at whichever of the two comes first."""
+    """The run ends, with its schedule, at whichever of the two limits comes first."""
     phases: list[Phase] = field(default_factory=lambda: [Phase(crop_seconds=6.8, batch_size=4)])
     accumulation: int = 6
-    """Micro-batches of one update."""
+    """Micro-batches per update."""
 
     lr: float = 5e-4
     """Peak of the one-cycle schedule, or the constant rate."""
@@ -172,61 +173,61 @@ class TrainingConfig:
     final_div_factor: float = 10.0
     pct_start: float = 0.4
     muon: float | None = None
-    """Learning rate of Muon on the matrices of transformer layers and ConvNeXt blocks, as a factor on `lr`, which Adam
-    has on all other parameters; null: Adam on all."""
+    """Muon trains the matrices of transformer layers and ConvNeXt blocks with `muon` times `lr`, Adam everything else
+    with `lr`; null: Adam trains everything."""
     weight_norm: bool = True
-    """Train convolutions with weights split in magnitude and direction, as published."""
+    """Split the weights of convolutions into magnitude and direction while training, as published."""
     weight_decay: float = 0.0
     clip_norm: float = 1e4
     weights: LossWeights = field(default_factory=LossWeights)
     reconstruction_decay: float = 1.0
-    """Factor on the element-wise and spectrogram weights with every update (TAAE: 0.9999)."""
+    """Factor on the element-wise and spectrogram weights at every update (TAAE: 0.9999)."""
     stft_scales: list[int] = field(default_factory=lambda: list(PUBLISHED_SCALES))
     stft_floor: float = MODULUS_FLOOR
-    """Smallest modulus under the logarithm of the STFT loss. With the published one near-silence rules the gradient."""
+    """Smallest modulus under the logarithm of the STFT loss; with the published one near-silence dominates."""
     perceptual_encoder: str | None = "openai/whisper-tiny.en"
     """Speech encoder of the perceptual loss: hub name, directory, or null for none. The default is taken from the
     package of `eval-offline` where the hub is out of reach; where it is to be had nowhere, a run goes without."""
     perceptual_seconds: float | None = 30.0
-    """Window that a Whisper encoder sees; null for the crop alone, which costs a fraction."""
+    """Window that a Whisper encoder sees; null: only the crop, at a fraction of the cost."""
     discriminator: DiscriminatorOptions | None = field(default_factory=DiscriminatorOptions)
-    """null trains on the reconstruction losses alone."""
+    """null: no adversarial loss."""
 
     ema_decay: float = 0.0
-    """Decay of the averaged weights that are evaluated and exported; 0 for none."""
+    """Decay of the averaged weights that are scored and exported; 0: no averaging."""
     whiten_latents: bool = False
-    """Whiten the latents while training (folds into the quantizer's projection at export)."""
+    """Whiten the latents while training; folded into the quantizer's projection at export."""
     bias_gain: float = 1.0
-    """Factor on the initial biases of all but the quantizer. Behind each of many layer norms the default ones
-    drown a quiet waveform: the latents start with standard deviations of 0.09 to 0.006 along their principal
-    axes, with a gain of 0.03 of 0.27 to 0.06. At 0 digital silence has infinite gradients."""
+    """Factor on the initial biases of all layers but the quantizer's. The default biases mask a quiet waveform after
+    every layer norm: the standard deviations of the initial latents along their principal axes are 0.09 to 0.006, and
+    0.27 to 0.06 with a gain of 0.03. With 0, digital silence has infinite gradients."""
     output_gain: float = 1.0
-    """Factor on the initial gain of the decoder's last convolution."""
+    """Factor on the initial weights of the decoder's last layer."""
     mixed_precision: str | None = None
-    """`no`, `bf16` or `fp16`, as Accelerate has them; null: what Accelerate is configured for (`accelerate launch
-    --mixed_precision`). Losses, STFTs and the quantizer stay in float32."""
+    """`no`, `bf16` or `fp16`; null: as Accelerate is configured (`accelerate launch --mixed_precision`). Losses, STFTs
+    and the quantizer stay in float32."""
 
     domains: dict[str, float] = field(default_factory=dict)
-    """Share of each domain; a file belongs to the innermost folder that bears a domain's name. Without any, every
-    data set is a domain, and all have the same share: as published."""
+    """Share of each domain; a file belongs to the innermost folder named like a domain. Empty: every data set is a
+    domain, all with the same share, as published."""
     default_domain: str = "speech"
-    """Where `domains` are given, the one of files that lie in none of them."""
+    """Domain of files in no folder named like one of `domains`."""
     holdout: list[str] = field(default_factory=list)
-    """Patterns of paths kept out of training and used to choose: whole speakers."""
+    """Patterns of paths kept out of training, by which the best weights are chosen: whole speakers."""
     max_held_out: int = 320
-    """Held-out clips that are scored, evenly spread over all of them."""
+    """Largest number of held-out clips without transcript that are scored, evenly spread over all of them."""
     decode_gigabytes: float = 4.0
-    """Corpora whose files take no more are decoded once into the run's folder, others read as training goes."""
+    """A corpus whose files take no more is decoded once into the run folder; a larger one is read crop by crop."""
     workers: int = 4
-    """Processes that read and augment for each training process; 0: it does so itself."""
+    """Processes per training process that read and augment; 0: the training process does both."""
     max_unusable: float = 0.05
-    """Share of unreadable files above which a run stops."""
+    """Fraction of unreadable files above which a run stops."""
     augment: Augment = field(default_factory=Augment)
     manifest: str | None = None
-    """CSV with columns path, source, licence: the model card's table of training audio."""
+    """CSV with columns `path`, `source` and `licence` for the model card's table of training audio."""
 
     tracker: str | None = "tensorboard"
-    """Any tracker of Accelerate; null for `log.jsonl` alone. Sounds and pictures go to TensorBoard only."""
+    """Any tracker of Accelerate; null: only `log.jsonl`. Only TensorBoard receives audio and spectrograms."""
     log_every: int = 20
     save_every_minutes: float = 10.0
     evaluate_every_minutes: float = 30.0
@@ -245,19 +246,19 @@ class TrainingConfig:
             raise ConfigError(f"reconstruction_decay is {self.reconstruction_decay}; it must be in (0, 1].")
         if self.max_steps is None and self.max_minutes is None:
             raise ConfigError("max_steps and max_minutes are both null: set at least one of them.")
-        if self.stage not in ("tokens", "distill", "encode", "decode", "joint"):
+        if self.stage not in STAGES:
             raise ConfigError(f"stage is {self.stage!r}; it must be tokens, distill, encode, decode or joint.")
         if self.teacher is not None and self.stage != "distill":
-            raise ConfigError("teacher is for stage distill alone.")
+            raise ConfigError(f"teacher is given in stage {self.stage}; only stage distill has one.")
         if not self.phases or self.phases[-1].until < 1.0:
-            raise ConfigError("phases must end with one whose `until` is 1.0.")
+            raise ConfigError("The last phase must have `until` 1.0.")
         if any(a.until >= b.until for a, b in zip(self.phases, self.phases[1:], strict=False)):
-            raise ConfigError("phases must be in order of rising `until`.")
+            raise ConfigError("`until` must rise from phase to phase.")
         if self.domains and self.default_domain not in self.domains:
-            raise ConfigError(f"default_domain {self.default_domain!r} is not one of {sorted(self.domains)}.")
+            raise ConfigError(f"default_domain is {self.default_domain!r}; it must be one of {sorted(self.domains)}.")
 
     def _check_network(self) -> None:
-        """Refuse what `model` cannot say: transformers takes unknown fields for attributes without effect."""
+        """Refuse unknown fields in `model`, which transformers would store without effect, and invalid values."""
         try:
             network = type(preset_config(self.preset))
         except ValueError as error:
@@ -271,16 +272,16 @@ class TrainingConfig:
 
 
 def network_fields(kind: type[CodecConfig]) -> set[str]:
-    """The fields of a network's configuration that describe a network, not its weights nor any model."""
+    """Fields of a configuration class that describe the network, rather than its weights or any model."""
     own, every = (dataclasses.fields(each) for each in (kind, PreTrainedConfig))
     return {field.name for field in own} - {field.name for field in every} - {"ids_of", "encoder_digest"}
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML file with the files it names under `base:`, then put `overrides` (dotted keys) over it.
+    """Read a YAML file and the files it names under `base:`, and apply `overrides` (dotted keys).
 
     Raises:
-        ConfigError: for an unknown key (naming the nearest) or a value of the wrong kind.
+        ConfigError: A key is unknown (the message names the nearest), or a value has the wrong type.
     """
     values = read_values(path)
     for key, value in (overrides or {}).items():
@@ -291,7 +292,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
-    """`["--lr", "1e-4", "--augment.polarity=true"]` to a dictionary, values read as YAML."""
+    """Convert `["--lr", "1e-4", "--augment.polarity=true"]` to a dictionary, reading values as YAML."""
     overrides = {}
     rest = list(arguments)
     while rest:
@@ -308,10 +309,10 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, over those of the file that it names under `base:`.
+    """Read the values of a YAML file, merged over those of the file it names under `base:`.
 
     Raises:
-        ConfigError: There is no such file, or it does not hold keys and values.
+        ConfigError: The file does not exist or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():
@@ -341,7 +342,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_whole_weights(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with weights of the configuration in each phase that has weights of its own, but not these."""
+    """A copy in which the weights of each phase are merged over the configuration's weights."""
     phases, weights = values.get("phases"), values.get("weights")
     if not isinstance(phases, list) or not isinstance(weights, dict):
         return values
@@ -362,12 +363,12 @@ def _require_known(names: Iterable[str], known: Collection[str], prefix: str) ->
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
-    """Make the dataclass `kind` from a mapping, checking names and kinds."""
+    """Build the dataclass `kind` from a mapping, checking keys and types."""
     hints = typing.get_type_hints(kind)
     _require_known(values, hints, prefix)
     try:
         return kind(**{name: _convert(hints[name], value, prefix + name) for name, value in values.items()})
-    except TypeError as error:  # a field without default that was not given
+    except TypeError as error:  # a required field is missing
         raise ConfigError(f"{prefix.rstrip('.') or 'configuration'}: {error}.") from None
 
 
@@ -390,7 +391,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
-    elif hint is str and value is False:  # YAML 1.1 reads no as that
+    elif hint is str and value is False:  # YAML 1.1 reads `no` as false
         return "no"
     elif isinstance(hint, type) and type(value) is hint:
         return value

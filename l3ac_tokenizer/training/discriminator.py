@@ -23,13 +23,13 @@ BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SLOPE = 0.1
 
 FeatureMaps = list[Tensor]
-"""What one sub-discriminator computed: its activations in order, its output last."""
+"""Feature maps of one sub-discriminator: activations in order, then the output."""
 
 
-def normalised(audio: Tensor) -> Tensor:
-    """Each item (B, T) without its mean and with the peak 0.8: level and offset are invisible to the judge."""
-    centred = audio - audio.mean(-1, keepdim=True)
-    return 0.8 * centred / (centred.abs().amax(-1, keepdim=True) + 1e-9)
+def normalized(audio: Tensor) -> Tensor:
+    """Each item (B, T) without its mean and scaled to a peak of 0.8, so that level and offset do not count."""
+    centered = audio - audio.mean(-1, keepdim=True)
+    return 0.8 * centered / (centered.abs().amax(-1, keepdim=True) + 1e-9)
 
 
 def normed_conv(
@@ -49,7 +49,7 @@ def _activated(conv: nn.Module) -> nn.Sequential:
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every `period`-th sample: the waveform folded into rows of one period."""
+    """Sub-discriminator on the waveform folded into rows of one period."""
 
     channels = (1, 32, 128, 512, 1024)
 
@@ -65,7 +65,9 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> FeatureMaps:
         """(B, T) → 5 activations and the output (B, 1, rows, period)."""
-        missing = self.period - audio.shape[-1] % self.period  # a whole period where nothing is missing
+        missing = (
+            self.period - audio.shape[-1] % self.period
+        )  # a whole period if the length is a multiple of it, as published
         padded = F.pad(audio[:, None], (0, missing), mode="reflect")
         x = padded.unflatten(-1, (-1, self.period))  # (B, 1, rows, period)
         maps = []
@@ -76,7 +78,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class BandDiscriminator(nn.Module):
-    """Looks at the complex STFT of one window length, at each of five frequency bands with its own layers."""
+    """Sub-discriminator on the complex STFT of one window length, with separate layers for each of five bands."""
 
     channels = 32
 
@@ -111,7 +113,7 @@ class BandDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> FeatureMaps:
         """(B, T) → 5 activations of each band, low bands first, and the output (B, 1, N, F')."""
-        with torch.autocast(audio.device.type, enabled=False):  # there is no FFT in half precision
+        with torch.autocast(audio.device.type, enabled=False):  # FFTs need float32
             spectrum = self.spectrum(audio)
         maps, ends = [], []
         for (low, high), layers in zip(self.bands, self.band_convs, strict=True):
@@ -124,7 +126,7 @@ class BandDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """All sub-discriminators, 43 million parameters with the published periods and windows."""
+    """All sub-discriminators; 43 million parameters with the published periods and windows."""
 
     def __init__(self, periods: Sequence[int] = PERIODS, windows: Sequence[int] = WINDOWS):
         super().__init__()
@@ -133,9 +135,6 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, audio: Tensor) -> list[FeatureMaps]:
-        """(B, T) → the feature maps of every sub-discriminator.
-
-        Each item is judged by itself: a batch gives what its items give alone.
-        """
-        audio = normalised(audio)
-        return [judge(audio) for judge in self.discriminators]
+        """(B, T) → feature maps of every sub-discriminator; the items of a batch do not affect each other."""
+        audio = normalized(audio)
+        return [discriminator(audio) for discriminator in self.discriminators]

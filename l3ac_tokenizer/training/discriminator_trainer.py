@@ -1,4 +1,4 @@
-"""The discriminator under training: its own updates, and what it adds to the codec's loss."""
+"""The discriminator in training: its own updates, and its part of the codec's loss."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from .schedule import RESOLUTION, CyclePoint, one_cycle
 from .stft_discriminator import STFTDiscriminator
 
 FEATURE_MATCHING = 2.0
-"""Weight of L3AC's feature matching beside the adversarial loss; the clamp takes both together."""
+"""Weight of L3AC's feature matching loss in its sum with the adversarial loss."""
 
 SMALL_ADVERSARIAL, SMALL_FEATURE_MATCHING = 0.5, 5.0
-"""Weights of `kind: small`."""
+"""Weights of both losses for `kind: small`."""
 
-Verdict = tuple[Tensor, dict[str, Tensor]]
-"""What a discriminator adds to the codec's loss, and its parts."""
+GeneratorLoss = tuple[Tensor, dict[str, Tensor]]
+"""Weighted sum and unweighted terms."""
 
 
-def _of_l3ac(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+def _of_l3ac(fake: list[FeatureMaps], real: list[FeatureMaps]) -> GeneratorLoss:
     parts = {"adversarial": adversarial_loss(fake), "feature_matching": feature_matching_loss(fake, real)}
     return parts["adversarial"] + FEATURE_MATCHING * parts["feature_matching"], parts
 
 
-def _of_taae(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+def _of_taae(fake: list[FeatureMaps], real: list[FeatureMaps]) -> GeneratorLoss:
     matching = relative_feature_matching_loss(fake, real)
     return matching, {"feature_matching": matching}
 
 
-def _of_small(fake: list[FeatureMaps], real: list[FeatureMaps]) -> Verdict:
+def _of_small(fake: list[FeatureMaps], real: list[FeatureMaps]) -> GeneratorLoss:
     parts = {
         "adversarial": hinge_adversarial_loss(fake),
         "feature_matching": relative_feature_matching_loss(fake, real),
@@ -55,9 +55,9 @@ class DiscriminatorTrainer:
     """A discriminator with its optimizer.
 
     Args:
-        options: Size and training.
+        options: Size and training of the discriminator.
         accelerator: Places the network and averages gradients over processes.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
@@ -65,10 +65,13 @@ class DiscriminatorTrainer:
         torch.manual_seed(seed)
         if options.kind in ("taae", "small"):
             network: nn.Module = STFTDiscriminator(options.fft_sizes, options.channels)
-            self.loss, self.verdict = hinge_discriminator_loss, _of_taae if options.kind == "taae" else _of_small
+            self.loss, self._generator_loss = (
+                hinge_discriminator_loss,
+                _of_taae if options.kind == "taae" else _of_small,
+            )
         else:
             network = Discriminator(options.periods, options.windows)
-            self.loss, self.verdict = discriminator_loss, _of_l3ac
+            self.loss, self._generator_loss = discriminator_loss, _of_l3ac
         self.network = network.to(accelerator.device)
         self.optimizer = Optimizer(
             accelerator, self.network, weight_decay=options.weight_decay, clip_norm=options.clip_norm
@@ -76,21 +79,21 @@ class DiscriminatorTrainer:
         self.wrapped = accelerator.prepare_model(self.network)
 
     def active(self, progress: float) -> bool:
-        """Whether the codec hears of the discriminator at this share of the run."""
+        """Whether the discriminator takes part at this fraction of the run."""
         return progress >= self.options.start
 
     def update(
         self, references: Sequence[Tensor], generate: Callable[[Tensor], Tensor], progress: float
     ) -> dict[str, Tensor]:
-        """One update over the micro-batches (B, T) of a group; figures to log.
+        """One update over micro-batches (B, T); returns values to log.
 
-        `generate` gives the codec's output (B, T) in evaluation mode and without gradient.
+        `generate` computes the codec's output (B, T) in evaluation mode, without gradient.
         """
         self.optimizer.begin(self._schedule(progress))
         losses, norms = [], []
         for x in references:
             y, x = self._crops(generate(x), x)
-            # Items are judged one by one, so both halves can pass together.
+            # Items do not affect each other, so both can pass together.
             maps = self.wrapped(torch.cat([y, x]))
             fake = [[one[: len(y)] for one in of_one] for of_one in maps]
             real = [[one[len(y) :] for one in of_one] for of_one in maps]
@@ -100,18 +103,18 @@ class DiscriminatorTrainer:
         self.optimizer.step()
         return {"discriminator": torch.stack(losses).mean(), "discriminator_gradient_norm": torch.stack(norms).mean()}
 
-    def generator_loss(self, y: Tensor, x: Tensor) -> Verdict:
-        """What generated `y` and reference `x` (B, T) add to the codec's loss; the judge gets no gradient."""
+    def generator_loss(self, y: Tensor, x: Tensor) -> GeneratorLoss:
+        """Part of the codec's loss for generated `y` and reference `x` (B, T); the discriminator gets no gradient."""
         y, x = self._crops(y, x)
         self.network.requires_grad_(False)
         with torch.no_grad():
             real = self.network(x)
         fake = self.network(y)
         self.network.requires_grad_(True)
-        return self.verdict(fake, real)
+        return self._generator_loss(fake, real)
 
     def _crops(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stretch of both (B, T) that is judged, at a random place."""
+        """The same random excerpt of both (B, T), of the configured length."""
         length = self.options.samples
         if length is None or x.shape[1] <= length:
             return y, x
@@ -125,10 +128,10 @@ class DiscriminatorTrainer:
         return one_cycle(share * (RESOLUTION - 1), peak=self.options.lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimizer."""
+        """State of the network and its optimizer."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

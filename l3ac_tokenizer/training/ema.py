@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class AveragedWeights:
     """w <- decay * w + (1 - decay) * parameter after every update, in float32.
 
-    Early on the decay is (1 + n) / (10 + n), so that the random start does not linger. Decay 0 tracks the
-    weights themselves.
+    At first the decay is (1 + n) / (10 + n), so that the random start does not linger. With decay 0 the averages equal
+    the weights.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -20,7 +20,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Move the average towards the module's parameters."""
+        """Move the averages towards the module's parameters."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = dict(module.named_parameters())
@@ -29,17 +29,17 @@ class AveragedWeights:
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Put the averaged weights into a module of the same structure."""
+        """Copy the averages into a module of the same structure."""
         for name, parameter in module.named_parameters():
             parameter.copy_(self.weights[name])
 
     def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
-        """Averages and number of updates."""
+        """The averages and the number of updates."""
         return {"updates": self.updates, "weights": self.weights}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
-        """Take up a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self.updates = state["updates"]
         for name, weight in self.weights.items():
             weight.copy_(state["weights"][name])

@@ -1,4 +1,4 @@
-"""From a codec under training to a checkpoint directory that `from_pretrained` reads."""
+"""Export of a codec in training to a checkpoint directory that `from_pretrained` reads."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from safetensors.torch import save_file
 from ..feature_extraction import CodecFeatureExtractor
 from ..modeling import CodecModel
 from ..modeling.pretrained import ENCODER
+from ..modeling.time_norm import TimeNorm
 from .network import HEAD_FILE, SpectralHead, TrainableCodec
 
 
-def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor]) -> CodecModel:
-    """The published network with the codec's weights, float32, in evaluation mode on the codec's device.
+def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor] = ()) -> CodecModel:
+    """The plain network with the codec's weights, in float32 and evaluation mode, on the codec's device.
 
-    `calibration` are clips (T,) whose statistics `time_norm="frozen"` will use.
+    `calibration` are clips (T,) whose statistics `time_norm="frozen"` will use, if the network has time normalization.
     """
     model = type(codec.model)(codec.model.config).eval()
     model.load_state_dict(codec.plain_state())
     model.to(codec.model.device)
-    model.calibrate_time_norm(calibration)
+    if calibration and any(isinstance(module, TimeNorm) for module in model.modules()):
+        model.calibrate_time_norm(calibration)
     return model
 
 
 def recover_export(folder: Path) -> None:
-    """Clear away what a killed `export_checkpoint` left beside `folder`; the old folder comes back where none is."""
+    """Remove what a killed `export_checkpoint` left beside `folder`; restore the old folder if it is missing."""
     for workplace in folder.parent.glob(f".{folder.name}-*"):
         if not folder.exists() and (workplace / "old").is_dir():  # killed between the two renames
             os.replace(workplace / "old", folder)
@@ -38,11 +40,10 @@ def recover_export(folder: Path) -> None:
 
 
 def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: SpectralHead | None = None) -> None:
-    """Write a checkpoint directory, parameters in float16, that replaces `folder` as a whole.
+    """Write a checkpoint directory with parameters in float16, replacing `folder` as a whole.
 
-    Stored statistics stay float32, and so does what float16 would change in an encoder whose ids are those of other
-    weights (`ids_of`). `config.json` says float32, and `card` becomes its README.md. The spectral head of a stage
-    without a waveform lies beside it, for the stages that go on from there.
+    Buffers stay in float32, and so do tensors that float16 would change in an encoder whose ids must stay (`ids_of`).
+    `config.json` says float32. `card` becomes README.md; a spectral head is stored in `HEAD_FILE`.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Losses of L3AC and of TAAE, one small function each. Axes: B batch, T samples.
+"""Losses, one function per equation. Axes: B batch, T samples, J time steps, M mel bands.
 
-`x` is the reference audio and `y` the generated audio, both (B, T) at 16 kHz; zero padding inside a batch is
-scored like audio, as in the published training. "Paper" is arXiv 2504.04949, "TAAE" arXiv 2411.19842.
+`x` is the reference audio and `y` the generated audio, both (B, T); zero padding inside a batch counts as audio, as in
+the published training. "Paper" is arXiv 2504.04949, "TAAE" arXiv 2411.19842.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def l1_loss(y: Tensor, x: Tensor) -> Tensor:
 def cosine_loss(y: Tensor, x: Tensor) -> Tensor:
     """1 - cosine between y and x, mean over the batch; 1 for a silent item.
 
-    Not of the paper. SI-SDR is a function of the same cosine c, 10 log10(c^2 / (1 - c^2)), but infinite at c = 0,
-    where training starts. Unlike the element-wise loss it does not reward silence while no phase is known.
+    Not in the paper. SI-SDR is a function of the same cosine c, 10 log10(c^2 / (1 - c^2)), but infinite at c = 0,
+    where training starts. Unlike the element-wise loss, it does not reward silence while the phase is unknown.
     """
     return 1 - torch.nn.functional.cosine_similarity(y, x, dim=-1, eps=1e-4).mean()
 
 
 def hann_window(length: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Periodic Hann window (length,), computed in `dtype`: a rounded one spoils float64 gradients."""
+    """Periodic Hann window (length,), computed in `dtype`: a float32 window would limit float64 gradients."""
     position = torch.arange(length, dtype=dtype, device=device)
     return 0.5 - 0.5 * torch.cos(position * (2 * math.pi / length))
 
@@ -46,7 +46,7 @@ def hann_window(length: int, *, dtype: torch.dtype, device: torch.device | None 
 def stft_modulus(audio: Tensor, scale: int) -> Tensor:
     """Modulus of the STFT, window n = 2^scale, hop n / 4, reflection-padded by n / 2: (B, n/2 + 1, frames).
 
-    At a modulus of exactly zero the gradient is zero, as `Tensor.abs` of a complex number has it.
+    At a modulus of zero the gradient is zero, as defined by `Tensor.abs` for complex numbers.
     """
     length = 2**scale
     spectrum = torch.stft(
@@ -88,9 +88,9 @@ def stft_l1_loss(y: Tensor, x: Tensor) -> Tensor:
 
 
 def mel_loss(predicted: Tensor, target: Tensor, bands: int = 80) -> Tensor:
-    """L1 of log-mels (B, J, M), each of the two spectrograms' means, and half of that of the differences over time.
+    """L1 of two log-mel spectrograms, concatenated to (B, J, M), plus half the L1 of the first's differences over time.
 
-    Of the differences, those of the first spectrogram alone, of `bands` bands.
+    The first spectrogram has `bands` bands.
     """
     error = predicted - target
     first, second = error[..., :bands], error[..., bands:]
@@ -98,7 +98,7 @@ def mel_loss(predicted: Tensor, target: Tensor, bands: int = 80) -> Tensor:
 
 
 SPECTRAL_RESOLUTIONS = ((11, 160, 1e-2), (10, 120, 1e-2), (9, 80, 1e-2), (8, 40, 5e-3), (7, 16, 5e-3))
-"""Window lengths 2^i, mel bands and magnitude floors of the multi-resolution spectral loss."""
+"""Window length 2^i, mel bands and magnitude floor of each resolution of `spectral_loss`."""
 
 MEL_FLOOR = 1e-4
 
@@ -111,11 +111,11 @@ def _mel_filters(bins: int, bands: int, sampling_rate: int) -> Tensor:
 
 
 def spectral_loss(y: Tensor, x: Tensor, sampling_rate: int = 16_000) -> Tensor:
-    """Multi-resolution spectral loss of a decoder that no phase is asked of.
+    """Multi-resolution loss on magnitudes, which leaves the phase free.
 
-    Mean over the windows of three terms: L1 of log magnitudes, L1 of log mel magnitudes, and spectral convergence
-    |S(x) - S(y)|_F / |S(x)|_F (Yamamoto et al., arXiv 1910.11480, Eq. 4 and 5). Floors keep near-silence from ruling
-    the gradient.
+    The mean over five resolutions of the sum of three terms: L1 of log magnitudes, L1 of log-mel magnitudes, and
+    spectral convergence |S(x) - S(y)|_F / |S(x)|_F (Yamamoto et al., arXiv 1910.11480, Eq. 4 and 5). Floors keep
+    near-silence from dominating the gradient.
     """
     terms = []
     for scale, bands, floor in SPECTRAL_RESOLUTIONS:
@@ -129,16 +129,16 @@ def spectral_loss(y: Tensor, x: Tensor, sampling_rate: int = 16_000) -> Tensor:
 
 
 def clamp_max(loss: Tensor, maximum: float) -> Tensor:
-    """Loss-weight clamp (paper Eq. 2): a loss above `maximum` is scaled down to it, its gradient alike.
+    """Loss-weight clamp (paper Eq. 2): a loss above `maximum` is scaled down to it, its gradient likewise.
 
-    The gradient is scaled, never cut: l * (maximum / stop_gradient(|l|)). NaN passes unchanged.
+    l * (maximum / stop_gradient(|l|)); NaN passes unchanged.
     """
     factor = torch.where(loss >= maximum, maximum / loss.detach().abs(), torch.ones_like(loss))
     return loss * factor
 
 
 def discriminator_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Least-squares loss of the discriminator (Mao et al., arXiv 1611.04076): tells x from y.
+    """Least-squares loss of the discriminator (Mao et al., arXiv 1611.04076).
 
     L_D = sum_k mean(D_k(y)^2) + mean((1 - D_k(x))^2), over the last maps D_k of the sub-discriminators k. `fake`
     and `real` are their feature maps of generated, detached y and of reference x.
@@ -156,7 +156,7 @@ def adversarial_loss(fake: Sequence[Sequence[Tensor]]) -> Tensor:
 def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
     """L_fm = sum_k sum_j mean |phi_kj(y) - phi_kj(x)| over all maps phi but the last (second part of paper Eq. 6).
 
-    A plain sum over the maps, whatever their number; x gets no gradient.
+    A sum, not a mean, over the maps; x gets no gradient.
     """
     pairs = [pair for y, x in zip(fake, real, strict=True) for pair in zip(y[:-1], x[:-1], strict=True)]
     return torch.stack([(y.float() - x.detach().float()).abs().mean() for y, x in pairs]).sum()

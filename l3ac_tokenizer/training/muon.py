@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalized (https://kellerjordan.github.io/posts/muon/)."""
+"""Muon: momentum with orthogonalized update matrices (https://kellerjordan.github.io/posts/muon/)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, distributed
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration, as torch.optim.Muon has them."""
+"""Coefficients of the quintic Newton-Schulz iteration, as in torch.optim.Muon."""
 
 STEPS = 5
 
 
 def orthogonalization_type(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, float32 where it would be emulated, a hundred times slower."""
+    """bfloat16 if the device supports it natively; otherwise float32, as emulation is a hundred times slower."""
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"
@@ -25,7 +25,7 @@ def orthogonalization_type(device: torch.device) -> torch.dtype:
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix (M, N) with its singular values moved near 1, by five Newton-Schulz steps in `dtype`."""
+    """The matrix (M, N) with singular values near 1, by five Newton-Schulz steps in `dtype`."""
     a, b, c = COEFFICIENTS
     x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
@@ -35,15 +35,15 @@ def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     for _ in range(STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.T if tall else x).to(matrix.dtype).contiguous()  # as it is broadcast
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, its orthogonalization in a type that the device computes in and shared out over the processes.
+    """torch's Muon with orthogonalization in a dtype that the device supports, divided among the processes.
 
-    Each process orthogonalizes every P-th matrix and sends it to the others; momentum and weights are the same in all.
-    The step is scaled by 0.2 times the square root of the larger side, so that AdamW's learning rates fit (Liu et al.,
-    arXiv 2502.16982).
+    Each of P processes orthogonalizes every P-th matrix and broadcasts it; momentum and weights are the same in all.
+    Updates are scaled by 0.2 times the square root of the larger dimension, so that learning rates for AdamW fit (Liu
+    et al., arXiv 2502.16982).
 
     Args:
         parameters: Matrices (M, N).

@@ -1,4 +1,4 @@
-"""The codec as it is trained, weight-normed and its latents whitened, and the way back to a plain model."""
+"""The codec in its training form, with weight norm and whitened latents, and its conversion to a plain model."""
 
 from __future__ import annotations
 
@@ -16,40 +16,17 @@ from ..modeling import CodecModel, L3ACModel
 from ..modeling.l3ac.spectral import MEL_BANDS, SpectralAnalysis
 from ..modeling.span import WholeSpan
 from .config import ConfigError, TrainingConfig, network_fields
+from .stages import FIXED_LATENTS, MEL_STAGES, STAGES
 from .whitening import Whitened
 
 logger = logging.getLogger(__name__)
 
 HEAD_FILE = "head.safetensors"
-"""Beside a checkpoint: the spectral head, for the stages that go on from there."""
-
-STAGES = {
-    "tokens": ("encoder.", "quantizer.", "decoder.transformer."),
-    "distill": ("encoder.convolutions.",),
-    "encode": ("encoder.", "quantizer.", "decoder.transformer."),
-    "decode": ("quantizer.project_out.", "decoder."),
-    "joint": ("",),
-}
-"""Stage → name prefixes of the parameters of the model that it trains.
-
-- `tokens`: log-mels → ids → log-mels; no waveform is made.
-- `distill`: the convolutional encoder learns the features and latents of a finished `tokens` run, the teacher.
-- `encode`: as `tokens`, with an encoder of either kind.
-- `decode`: the decoder alone, on ids that stay.
-- `joint`: everything, end to end.
-"""
-
-MEL_STAGES = ("tokens", "distill", "encode")
-"""With a spectral head, which `distill` passes on as it is."""
-
-WITH_WAVEFORM = ("decode", "joint")
-
-KEEPS_LATENTS = ("decode", "distill")
-"""Stages in which the latents' scale is given."""
+"""The spectral head in a checkpoint directory, from which later stages continue."""
 
 
 class Prediction(NamedTuple):
-    """The codec's answer to a micro-batch; the stage decides what there is of it."""
+    """Output of the codec for a micro-batch; the optional parts depend on the stage."""
 
     ids: Tensor
     """(B, N)."""
@@ -58,13 +35,13 @@ class Prediction(NamedTuple):
     audio: Tensor | None = None
     """Reconstruction (B, T)."""
     log_mels: Tensor | None = None
-    """Of the spectral head (B, J, M), log10 of power."""
+    """Output of the spectral head (B, J, M), log10 of power."""
     features: Tensor | None = None
-    """In front of the encoder's transformers (B, J, D)."""
+    """Input of the encoder's transformers (B, J, D)."""
 
 
 class SpectralHead(nn.Module):
-    """Features behind the decoder's transformers (B, J, D) → both log-mels (B, J, M); in training and scoring only."""
+    """Output of the decoder's transformers (B, J, D) → both log-mels (B, J, M); for training and scores only."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -77,13 +54,13 @@ class SpectralHead(nn.Module):
 
 
 class TrainableCodec(nn.Module):
-    """A codec under training; its forward gives plain tensors, which suits compilers and wrappers.
+    """A codec in training; forward returns plain tensors, as compilers and wrappers expect.
 
     Args:
-        model: The network that is trained.
-        stage: Decides what is trained, and what forward gives, see `STAGES`.
-        whiten: Whiten its latents, in stages that train the encoder.
-        weight_norm: Split the weights of convolutions in magnitude and direction.
+        model: The network to train.
+        stage: Determines which parameters are trained and what forward returns, see `STAGES`.
+        whiten: Whiten the latents in stages that may change their scale.
+        weight_norm: Split the weights of convolutions into magnitude and direction.
     """
 
     def __init__(self, model: CodecModel, *, stage: str = "joint", whiten: bool, weight_norm: bool = True):
@@ -93,13 +70,14 @@ class TrainableCodec(nn.Module):
         self.weight_norm = weight_norm
         self.head = SpectralHead(model.config.feature_dim) if stage in MEL_STAGES else None
         if stage == "distill" and self.head is not None:
-            self.head.requires_grad_(False)  # goes on to the next stage as it is
+            self.head.requires_grad_(False)
         self._split_weights(model)
-        if whiten and stage not in KEEPS_LATENTS:
+        if whiten and stage not in FIXED_LATENTS:
             quantizer = model.quantizer
             quantizer.project_in = Whitened(quantizer.project_in, len(quantizer.levels))  # type: ignore[assignment]
 
     def _split_weights(self, model: CodecModel) -> None:
+        """Freeze what the stage does not train, and apply weight norm to the rest."""
         trained = STAGES[self.stage]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(trained))
@@ -107,24 +85,24 @@ class TrainableCodec(nn.Module):
             model.apply_weight_norm()
 
     def like(self) -> TrainableCodec:
-        """Another one of the same structure, with weights of its own."""
+        """A codec of the same structure with new weights."""
         model = type(self.model)(self.model.config)
         return TrainableCodec(model, stage=self.stage, whiten=self.whitening is not None, weight_norm=self.weight_norm)
 
     @property
     def whitening(self) -> Whitened | None:
-        """The whitening of the latents, where there is one."""
+        """The whitening of the latents, if any."""
         projection = self.model.quantizer.project_in
         return projection if isinstance(projection, Whitened) else None
 
     def forward(self, samples: Tensor) -> Prediction:
-        """(B, 1, T) audio, T a multiple of the hop in stages without a waveform."""
+        """Audio (B, 1, T) → prediction; in `MEL_STAGES` T must be a multiple of the hop."""
         if self.stage == "joint":
             output = self.model(samples)
             ids = self.model.quantizer.codebooks_to_ids(output.audio_codes)
             return Prediction(ids, output.latents, audio=output.audio_values.squeeze(1))
         if self.stage == "decode":
-            # Not under autocast, nor with noise: the decoder is to learn from the ids that it will get.
+            # Without autocast and noise, so that the decoder learns from the ids it will get.
             with torch.no_grad(), torch.autocast(samples.device.type, enabled=False):
                 encoded = self.model.encode(samples)
             audio = self.model.decode(encoded.audio_codes, num_samples=samples.shape[-1]).audio_values
@@ -146,50 +124,64 @@ class TrainableCodec(nn.Module):
         assert self.head is not None
         return Prediction(ids, latents, log_mels=self.head(decoded))
 
+    @property
+    def unstandardized(self) -> SpectralAnalysis | None:
+        """The spectral analysis that this stage trains, if its means and standard deviations are still to be set."""
+        analysis = getattr(self.model.encoder, "analysis", None)
+        return (
+            analysis if analysis is not None and self.stage not in FIXED_LATENTS and not analysis.mean.any() else None
+        )
+
     @torch.no_grad()
     def standardize(self, samples: Tensor) -> None:
-        """Take the means and deviations of the spectral analysis, where there is one, over audio (B, 1, T)."""
-        front_end = getattr(self.model.encoder, "front_end", None)
-        if isinstance(front_end, SpectralAnalysis):
-            mels = front_end.log_mels(samples.transpose(1, 2), WholeSpan()).flatten(0, 1)
-            front_end.mean.copy_(mels.mean(0))
-            front_end.std.copy_(mels.std(0).clamp_min(1e-3))
+        """Set the means and standard deviations of an `unstandardized` analysis to those of audio (B, 1, T)."""
+        analysis = self.unstandardized
+        if analysis is not None:
+            mels = analysis.log_mels(samples.transpose(1, 2), WholeSpan()).flatten(0, 1)
+            analysis.mean.copy_(mels.mean(0))
+            analysis.std.copy_(mels.std(0).clamp_min(1e-3))
 
     def plain_state(self) -> dict[str, Tensor]:
-        """State of the published network: weight norm and whitening folded in, float32."""
+        """State of the plain network in float32, with weight norm and whitening folded in."""
         plain = type(self.model)(self.model.config)
         self._split_weights(plain)
         state = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
-        norm, prefix = self.whitening, "quantizer.project_in."
-        if norm is not None:
-            own = {prefix + name for name, _ in norm.named_buffers(recurse=False)}
+        whitening, prefix = self.whitening, "quantizer.project_in."
+        if whitening is not None:
+            own = {prefix + name for name, _ in whitening.named_buffers(recurse=False)}
             state = {
                 name.replace(f"{prefix}linear.", prefix): tensor for name, tensor in state.items() if name not in own
             }
         plain.load_state_dict(state)
         plain.remove_weight_norm()
-        if norm is not None:
-            norm.fold_into(plain.latent_layer)
+        if whitening is not None:
+            whitening.fold_into(plain.latent_layer)
         return plain.state_dict()
 
 
 def build_codec(config: TrainingConfig) -> TrainableCodec:
-    """The codec of `config` with fresh or given weights, seeded.
+    """The codec of `config`, with seeded random weights or those of `init_from`.
 
     Raises:
-        ConfigError: The stage lacks what it starts from, the encoder of `init_from` is another one than that of a
-            decoder in training, or the network has not the parts that the stage is about.
+        ConfigError: The stage lacks `init_from` or `teacher`, the network has no part that the stage trains, or, in
+            stage `decode`, the encoder differs from that of `init_from`.
     """
     torch.manual_seed(config.seed)
     model = AutoModel.from_config(preset_config(config.preset, **config.model))
     if config.stage != "joint" and not isinstance(model, L3ACModel):
-        raise ConfigError(f"stage {config.stage} is for networks of the L3AC family; {config.preset} is of another.")
+        raise ConfigError(
+            f"Stage {config.stage} is for networks of the L3AC family, and {config.preset} is not: use joint."
+        )
     if config.stage == "tokens" and model.config.analysis != "spectral":
-        raise ConfigError("stage tokens has no convolutional encoder: set model.analysis to spectral.")
-    if config.stage == "decode" and config.init_from is None:
-        raise ConfigError("stage decode needs init_from: the codec whose ids are to stay as they are.")
+        raise ConfigError(
+            "Stage tokens trains a spectral analysis: set model.analysis to spectral, or use stage encode."
+        )
+    if config.stage == "distill" and model.config.analysis != "waveform":
+        raise ConfigError("Stage distill trains a convolutional encoder: set model.analysis to waveform.")
     if config.stage == "distill" and config.teacher is None:
-        raise ConfigError("stage distill needs teacher: the checkpoint of a finished tokens run.")
+        raise ConfigError("Stage distill needs a teacher: set teacher to the checkpoint of a finished tokens run.")
+    if config.stage == "decode" and config.init_from is None:
+        raise ConfigError("Stage decode needs a codec whose ids stay: set init_from to its name or checkpoint.")
     if config.init_from is not None:
         load_fitting(model, config.init_from)
         if config.stage == "decode":
@@ -203,23 +195,23 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
 
 
 def load_head(head: SpectralHead, source: str | Path) -> None:
-    """Take up the spectral head that a stage left beside the checkpoint, if there is one."""
+    """Load the spectral head of a checkpoint directory, if it has one."""
     path = Path(source) / HEAD_FILE
     if path.is_file():
         head.load_state_dict(load_file(path))
-        logger.info("the spectral head is that of %s", path)
+        logger.info("spectral head taken from %s", path)
 
 
 def _keep_ids(model: CodecModel, source: str) -> None:
-    """Say in the model's configuration that its ids are those of the codec `source`, whose encoder it has."""
+    """Record in the model's configuration that its ids are those of the codec `source`, whose encoder it has."""
     given = CodecModel.from_pretrained(source)
     fields = {"model_type", *network_fields(type(model.config))} - {"noise_probability", "training_levels"}
-    for name in sorted(field for field in fields if not field.startswith("decoder_")):
+    for name in sorted(field for field in fields if not field.startswith(("decoder_", "synthesis"))):
         values = [getattr(config, name, None) for config in (model.config, given.config)]
         ours, theirs = (list(value) if isinstance(value, tuple) else value for value in values)
         if ours != theirs:
             raise ConfigError(
-                f"stage decode: {name} is {ours} and that of {source} is {theirs}; only the decoder can differ."
+                f"{name} is {ours} and that of {source} is {theirs}; in stage decode only the decoder can differ."
             )
     model.config.ids_of = list(given.id_digests())
     model.config.encoder_digest = given.encoder_digest()
@@ -227,7 +219,7 @@ def _keep_ids(model: CodecModel, source: str) -> None:
 
 @torch.no_grad()
 def _initialize(model: CodecModel, config: TrainingConfig) -> None:
-    """Change the default initial weights as the configuration says."""
+    """Scale the initial weights as configured."""
     model.decoder.output_layer.weight.mul_(config.output_gain)
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and "position_bias" not in name and not name.startswith("quantizer"):
@@ -235,10 +227,10 @@ def _initialize(model: CodecModel, config: TrainingConfig) -> None:
 
 
 def load_fitting(model: CodecModel, source: str | Path) -> list[str]:
-    """Copy every tensor of a checkpoint whose name and shape the model has; log and return those it lacks.
+    """Copy every tensor whose name and shape fit from a bundled name or checkpoint directory.
 
-    `source` is a bundled name or a checkpoint directory. The list holds the model's tensors that keep their
-    initial values.
+    Returns:
+        Names of the model's tensors that keep their initial values; they are logged as well.
     """
     given = CodecModel.from_pretrained(source).state_dict()
     own = model.state_dict()

@@ -1,4 +1,4 @@
-"""The generator's loss: every term by name, and their weighted sum."""
+"""Loss of the codec: every term by name, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ from .perceptual import (
     SAMPLING_RATE,
     WHISPER_BANDS,
     SpeechEncoderAbsentError,
+    WhisperFeatures,
     perceptual_loss,
     relative_layer_distance,
     relative_perceptual_loss,
     speech_features,
     whisper_mel,
 )
+from .stages import MEL_STAGES
 
 logger = logging.getLogger(__name__)
 
 
 class Objective(nn.Module):
-    """Weighted sum of the losses, in float32 whatever the autocast state.
+    """Weighted sum of the losses, in float32 even under autocast.
 
-    The perceptual and the adversarial term have weight 1 below their clamps (paper Eq. 2), which scale them down.
-    Clamps act on the micro-batch of one process, as published. The speech encoder is loaded where any phase has a
-    weight for it; without the default one, where that is to be had nowhere, the perceptual terms are left out.
+    The perceptual and adversarial terms have weight 1 below their clamps (paper Eq. 2). As published, clamps act on the
+    micro-batch of one process. The speech encoder is loaded if a phase has a weight for it; if the default one is not
+    available, the perceptual terms are left out with a warning.
 
     Raises:
-        ConfigError: The codec's audio has not the speech encoder's sampling rate.
+        ConfigError: The speech encoder takes another sampling rate, or, in a stage without a waveform, no log-mels.
         SpeechEncoderError: The speech encoder cannot be loaded.
     """
 
@@ -64,7 +66,7 @@ class Objective(nn.Module):
     def forward(
         self, prediction: Prediction, x: Tensor, weights: LossWeights, discriminator: DiscriminatorTrainer | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the codec gave for reference audio `x` (B, T) to the sum and the raw terms."""
+        """Weighted sum and unweighted terms of a prediction for reference audio `x` (B, T)."""
         if prediction.audio is not None:
             terms, weighted = self._of_audio(_wide(prediction.audio), x, weights, discriminator)
         elif prediction.log_mels is not None:
@@ -81,7 +83,7 @@ class Objective(nn.Module):
         terms = {"mel": mel_loss(predicted, target)}
         weighted = [weights.mel * terms["mel"]]
         if weights.perceptual_relative and self.features is not None:
-            layers: Any = self.features.layers_of_mel
+            layers: Any = self.features.layers_of_mel  # a Whisper's, see `_features`
             of_y, of_x = (
                 layers(whisper_mel(mels[..., :WHISPER_BANDS], self.fine_hop, self.sampling_rate))
                 for mels in (predicted, target)
@@ -121,14 +123,15 @@ class Objective(nn.Module):
 
 
 def _wide(x: Tensor) -> Tensor:
+    """The tensor in float32 or wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Teacher(nn.Module):
-    """A finished `tokens` run, whose features and latents a convolutional encoder learns.
+    """Codec of a finished `tokens` run, whose features and latents a convolutional encoder learns.
 
     Args:
-        source: Checkpoint directory or bundled name of a codec with spectral analysis.
+        source: Its checkpoint directory or bundled name.
     """
 
     def __init__(self, source: str):
@@ -136,22 +139,27 @@ class Teacher(nn.Module):
         self.model = CodecModel.from_pretrained(source).eval().requires_grad_(False)
 
     def forward(self, features: Tensor, latents: Tensor, x: Tensor) -> Tensor:
-        """Squared errors of features (B, J, D) and latents (B, N, L) of x (B, T) over the teacher's variances."""
+        """Sum of the mean squared errors of features (B, J, D) and latents (B, N, L) for x (B, T), each divided by the
+        variance of the teacher's.
+        """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             encoder = self.model.encoder
             span = WholeSpan()
-            wanted = encoder.front_end(x[..., None], span)
-            wanted_latents = self.model.quantizer.project_in(encoder.transformer(wanted, span))
-        errors = [(features - wanted).square().mean() / wanted.var()]
-        errors.append((latents - wanted_latents).square().mean() / wanted_latents.var())
+            target = encoder.front_end(x[..., None], span)
+            target_latents = self.model.quantizer.project_in(encoder.transformer(target, span))
+        errors = [
+            (student - teacher).square().mean() / teacher.var()
+            for student, teacher in ((features, target), (latents, target_latents))
+        ]
         return torch.stack(errors).sum()
 
 
 def _features(config: TrainingConfig) -> nn.Module | None:
-    """The speech encoder, where there is one and a phase asks for it."""
+    """The speech encoder, or None if no phase needs it or the default one is not available."""
     of_phases = [phase.weights or config.weights for phase in config.phases]
-    asked_for = any(weights.perceptual_max or weights.perceptual_relative for weights in of_phases)
-    if not (config.perceptual_encoder and asked_for):
+    of_mels = config.stage in MEL_STAGES
+    needed = any(weights.perceptual_relative or (weights.perceptual_max and not of_mels) for weights in of_phases)
+    if not (config.perceptual_encoder and needed):
         return None
     rate = preset_config(config.preset, **config.model).sampling_rate
     if rate != SAMPLING_RATE:
@@ -160,7 +168,13 @@ def _features(config: TrainingConfig) -> nn.Module | None:
             "with --perceptual-encoder null."
         )
     try:
-        return speech_features(config.perceptual_encoder, config.perceptual_seconds)
+        features = speech_features(config.perceptual_encoder, config.perceptual_seconds)
     except SpeechEncoderAbsentError as error:
-        logger.warning("%s Training goes on without the perceptual loss.", error)
+        logger.warning("%s Training continues without the perceptual loss.", error)
         return None
+    if of_mels and not isinstance(features, WhisperFeatures):
+        raise ConfigError(
+            f"Stage {config.stage} has no waveform, which {config.perceptual_encoder} takes: name a Whisper, or train "
+            "without the loss with --perceptual-encoder null."
+        )
+    return features

@@ -1,4 +1,4 @@
-"""The optimizers of one network as Accelerate runs them: scaled gradients, clipping inside the accumulation."""
+"""Optimizers of one network: Adam and optionally Muon, with clipping inside the accumulation."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from torch import Tensor, nn
 from .muon import Muon
 from .schedule import CyclePoint
 
-HIDDEN_MATRIX = re.compile(r"\.(layers|blocks|units)\.\d+\.")
-"""In the names of parameters of transformer layers and ConvNeXt blocks, whose matrices Muon trains."""
+HIDDEN_LAYER = re.compile(r"\.(layers|blocks|units)\.\d+\.(?!.*parametrizations)")
+"""Matches the names of parameters of transformer layers and ConvNeXt blocks without weight norm; Muon trains their
+matrices."""
 
 
 class Optimizer:
-    """Collects gradients over the micro-batches of an update, then steps.
+    """Accumulates gradients over the micro-batches of an update, then steps.
 
-    As published, the gradient is clipped after every micro-batch: G <- clip(G + dL_i / m), so that early
-    micro-batches can be scaled several times. With several processes dL_i is their mean.
+    As published, the gradient is clipped after every micro-batch, G <- clip(G + dL_i / m), so early micro-batches may
+    be scaled several times. With several processes dL_i is their mean.
 
     Args:
-        accelerator: Scales losses where it trains in float16.
-        network: Whose parameters are trained, but for those that are frozen.
-        weight_decay: Decoupled (AdamW); with 0 this is Adam.
+        accelerator: Scales losses when training in float16.
+        network: Module whose parameters with `requires_grad` are trained.
+        weight_decay: Decoupled weight decay (AdamW); with 0 this is Adam.
         clip_norm: Largest global L2 norm of the gradient.
-        muon: Learning rate of Muon on the matrices of hidden layers, as a factor on that of Adam on all others; None:
-            Adam on all.
+        muon: Muon trains the matrices of hidden layers with `muon` times the learning rate of Adam, which trains the
+            rest; None: Adam trains everything.
 
-    `skipped` counts the updates in a row that were left out because their float16 gradients overflowed.
+    `skipped` counts successive updates that were skipped because float16 gradients overflowed.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Optimizer:
         matrices = {
             name: parameter
             for name, parameter in named.items()
-            if muon is not None and parameter.ndim == 2 and HIDDEN_MATRIX.search(name)
+            if muon is not None and parameter.ndim == 2 and HIDDEN_LAYER.search(name)
         }
         others = [parameter for name, parameter in named.items() if name not in matrices]
         self.adam = torch.optim.AdamW(others, eps=1e-8, weight_decay=weight_decay, fused=True)
@@ -58,7 +59,7 @@ class Optimizer:
         self._muon_factor = muon or 0.0
 
     def begin(self, point: CyclePoint) -> None:
-        """Forget the gradients; the next step uses the learning rate and beta1 of `point`."""
+        """Clear the gradients, and set the learning rate and beta1 of the next step."""
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         for group in self.adam.param_groups:
@@ -68,14 +69,14 @@ class Optimizer:
                 group["lr"] = point.lr * self._muon_factor
 
     def add(self, loss: Tensor) -> Tensor:
-        """Add the gradient of `loss`, clip what has come together, and return its norm before the clip."""
+        """Add the gradient of `loss`, clip the sum so far, and return its norm before clipping."""
         self.accelerator.backward(loss)
         scaler = self.accelerator.scaler
         scale = 1.0 if scaler is None else scaler.get_scale()
         return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm * scale) / scale
 
     def step(self) -> None:
-        """Update the parameters; in float16 an update whose gradients overflowed is left out."""
+        """Update the parameters; in float16, skip the update if gradients overflowed."""
         scaler = self.accelerator.scaler
         if scaler is None:
             for optimizer in self._optimizers:
@@ -88,11 +89,11 @@ class Optimizer:
         self.skipped = self.skipped + 1 if scaler.get_scale() < scale else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Adam's moments, and Muon's."""
+        """States of Adam and Muon."""
         return {name: optimizer.state_dict() for name, optimizer in self._named.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         for name, optimizer in self._named.items():
             optimizer.load_state_dict(state[name])
 

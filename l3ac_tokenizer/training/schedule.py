@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 RESOLUTION = 7000
-"""Steps of the published schedule; a run of any length moves through the same shape."""
+"""Steps of the published schedule; a run of any length follows the same curve."""
 
 
 class CyclePoint(NamedTuple):
@@ -17,7 +17,7 @@ class CyclePoint(NamedTuple):
 
 
 CONSTANT_BETA = 0.9
-"""Adam's beta1 where the learning rate is constant."""
+"""Adam's beta1 at a constant learning rate."""
 
 
 def one_cycle(

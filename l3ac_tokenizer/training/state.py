@@ -1,4 +1,4 @@
-"""The state of a run on disk: one file a checkpoint, written whole or not at all, the oldest dropped."""
+"""Training states on disk: each file is written atomically, and only the newest are kept."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Position:
-    """Where a run stands; with the seed it decides everything that follows."""
+class Counters:
+    """Progress of a run; together with the seed it determines all later items."""
 
     step: int = 0
-    """Updates made."""
+    """Updates so far."""
     items: int = 0
-    """Items of the stream consumed, by all processes together."""
+    """Items trained on so far, by all processes together."""
     audio_seconds: float = 0.0
     minutes: float = 0.0
-    """Wall time spent in training, over all sessions."""
+    """Wall time of training so far, over all sessions."""
     best: float = -math.inf
-    """Highest score on the held-out clips."""
+    """Highest score on the held-out clips so far."""
     evaluated: float = 0.0
     """`minutes` at the last evaluation."""
 
@@ -37,7 +37,7 @@ _NAME = re.compile(r"state-(\d+)\.pt")
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Write `state` as the checkpoint after `step` updates and drop all but the newest `keep`."""
+    """Write the training state after `step` updates and delete all but the newest `keep`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"state-{step:08d}.pt"
     with atomic_write(path) as file:
@@ -48,28 +48,30 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep: int = 2) ->
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint in the folder that can be read, on the CPU, or None where there is none.
+    """Load the newest readable training state in the folder to the CPU; None if the folder holds none.
 
     Raises:
-        OSError: there are checkpoints, and none can be read.
+        OSError: The folder holds training states, but none can be read.
     """
     states = saved_states(folder)
     for path in reversed(states):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file has many: of the system, of zip archives, of pickle, of torch
+        except Exception as error:  # damaged files raise errors of the system, zipfile, pickle or torch
             logger.warning("%s cannot be read: %s", path, str(error).partition("\n")[0])
     if states:
-        raise OSError(f"No state in {folder} can be read: mend one of them, or remove the folder to begin anew.")
+        raise OSError(
+            f"No training state in {folder} can be read: restore one of them, or remove the folder to start again."
+        )
     return None
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what `atomic_write` leaves in the folder when the process is killed."""
+    """Remove the temporary files of an `atomic_write` that was killed."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
 
 
 def saved_states(folder: Path) -> list[Path]:
-    """The checkpoints in the folder, oldest first."""
+    """Training states in the folder, oldest first."""
     return sorted(path for path in folder.glob("state-*.pt") if _NAME.fullmatch(path.name))

@@ -1,4 +1,4 @@
-"""The discriminator of TAAE: complex STFTs of eight lengths in the golden ratio (arXiv 2411.19842, App. B.5).
+"""STFT discriminator of TAAE: complex STFTs of eight lengths in the golden ratio (arXiv 2411.19842, App. B.5).
 
 Axes: B batch, T samples, N frames, F frequency bins.
 """
@@ -17,13 +17,13 @@ from .losses import hann_window
 FFT_SIZES = (78, 126, 206, 334, 542, 876, 1418, 2296)
 CHANNELS = 256
 POWER = 0.5
-"""Exponent of Eq. 13: magnitudes are raised by as much, which evens out how much loud and quiet bins count."""
+"""Exponent of the magnitudes in Eq. 13, which evens out the influence of loud and quiet bins."""
 SLOPE = 0.2
 MAGNITUDE_FLOOR = 1e-6
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Looks at the complex STFT of one length, at half a window's hop, with power-law magnitudes."""
+    """Sub-discriminator on the complex STFT of one length, hop half a window, with power-law magnitudes."""
 
     def __init__(self, fft_size: int, channels: int, power: float):
         super().__init__()
@@ -48,9 +48,9 @@ class SpectrumDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> FeatureMaps:
         """(B, T) → 5 activations and the output (B, 1, N, F')."""
-        with torch.autocast(audio.device.type, enabled=False):  # there is no FFT in half precision
+        with torch.autocast(audio.device.type, enabled=False):  # FFTs need float32
             x = self.spectrum(audio)
-            # The modulus as a complex number has it: its gradient at zero is zero.
+            # The gradient of a complex number's modulus is zero at zero.
             modulus = torch.complex(x[:, 0], x[:, 1]).abs()[:, None]
             x = x * (modulus + MAGNITUDE_FLOOR) ** self.power
         maps = []
@@ -61,12 +61,12 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class STFTDiscriminator(nn.Module):
-    """One sub-discriminator for each FFT size, 47 million parameters with the published ones."""
+    """One sub-discriminator per FFT size; 47 million parameters with the published ones."""
 
     def __init__(self, fft_sizes: Sequence[int] = FFT_SIZES, channels: int = CHANNELS, power: float = POWER):
         super().__init__()
         self.discriminators = nn.ModuleList(SpectrumDiscriminator(size, channels, power) for size in fft_sizes)
 
     def forward(self, audio: Tensor) -> list[FeatureMaps]:
-        """(B, T) → the feature maps of every sub-discriminator."""
-        return [judge(audio) for judge in self.discriminators]
+        """(B, T) → feature maps of every sub-discriminator."""
+        return [discriminator(audio) for discriminator in self.discriminators]

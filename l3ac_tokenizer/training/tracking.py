@@ -1,4 +1,4 @@
-"""What a run tells of itself: settings, `log.jsonl`, Accelerate's trackers, sounds and spectrograms on TensorBoard."""
+"""Records of a run: settings, `log.jsonl`, Accelerate's trackers, audio and spectrograms in TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .network import Prediction
 
 
 def keep_settings(path: Path, config: Mapping[str, Any], audio: Mapping[str, Any]) -> list[str]:
-    """Write a configuration file whose first line, a comment, says which audio the run has.
+    """Write the configuration, with the audio of the run in a comment on the first line.
 
     Returns:
-        The keys, dotted, of what differs from what was written before.
+        The dotted keys of all values that differ from the file's previous content.
     """
     text = f"# {json.dumps(audio, ensure_ascii=False)}\n{yaml.safe_dump(config, sort_keys=False, allow_unicode=True)}"
     now = _settings(text)
@@ -50,7 +50,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
 
 
 def plain_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Settings as trackers take them: keys dotted, every value a number, a truth value or text."""
+    """Settings in the form that trackers accept: dotted keys; numbers, booleans and strings as values."""
     plain: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -61,11 +61,11 @@ def plain_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, b
 
 
 class Figures:
-    """What is measured on the micro-batches since the last log; stays on the device until it is taken.
+    """Measurements on the micro-batches since the last log record; they stay on the device until they are taken.
 
     Args:
-        levels: Of the digits of a frame.
-        audio_seconds: What all processes had trained on before.
+        levels: Number of levels of each digit of a frame.
+        audio_seconds: Seconds of audio that all processes had trained on before.
     """
 
     def __init__(self, levels: Sequence[int], audio_seconds: float = 0.0) -> None:
@@ -75,12 +75,12 @@ class Figures:
         self.began, self.audio_seconds = time.monotonic(), audio_seconds
 
     def add(self, **values: Tensor | float) -> None:
-        """Numbers to be averaged."""
+        """Add values to be averaged by name."""
         for name, value in values.items():
             self.values.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
 
     def add_prediction(self, x: Tensor, prediction: Prediction) -> None:
-        """Level of reference (B, T) and output, spread of the latents, ids."""
+        """Add the levels of reference (B, T) and output, the standard deviation of the latents, and the ids."""
         latents = prediction.latents.detach().float().flatten(0, 1)
         self.add(input_rms=x.square().mean().sqrt(), latents_std=latents.std(0).mean())
         if prediction.audio is not None:
@@ -88,10 +88,10 @@ class Figures:
         self.ids.append(prediction.ids.flatten())
 
     def take(self, accelerator: Accelerator, audio_seconds: float) -> dict[str, float]:
-        """Averages over micro-batches and processes, the use of the codebook, and the speed; starts anew.
+        """Return averages over micro-batches and processes, codebook usage and speed, and start again.
 
-        `audio_seconds` is what all processes have trained on by now. The use is the number of different ids among how
-        many, and for each dimension the entropy of its levels, 1 for even use.
+        `audio_seconds` is the total that all processes have trained on. Codebook usage is the number of distinct ids
+        (`ids_in_use`) among how many (`frames`), and for each latent dimension the entropy of its levels, 1 if uniform.
         """
         means = torch.stack([torch.stack(values).mean().to(accelerator.device) for values in self.values.values()])
         record = dict(zip(self.values, accelerator.reduce(means, "mean").tolist(), strict=True))
@@ -108,17 +108,14 @@ class Figures:
 
 
 class RunLog:
-    """Appends records to `log.jsonl` in the run's folder and passes them on to the tracker.
-
-    Only the main process writes.
-    """
+    """Appends records to `log.jsonl` in the run folder and passes them to the tracker, in the main process only."""
 
     def __init__(self, accelerator: Accelerator, folder: Path):
         self.accelerator = accelerator
         self.path = folder / "log.jsonl"
 
     def write(self, step: int, record: dict[str, float]) -> None:
-        """One record of numbers."""
+        """Write one record of numbers."""
         self.accelerator.log(record, step=step)
         if self.accelerator.is_main_process:
             rounded = {key: float(f"{value:.6g}") for key, value in record.items()}
@@ -126,7 +123,7 @@ class RunLog:
                 file.write(json.dumps({"step": step, **rounded}) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines that an interrupted session wrote after the state that is resumed, if there is one."""
+        """Drop the lines that an interrupted session wrote after the state that is resumed."""
         if not self.path.exists():
             return
         lines = self.path.read_text().splitlines()
@@ -135,7 +132,7 @@ class RunLog:
             file.write("".join(f"{line}\n" for line in whole).encode())
 
     def sound(self, step: int, name: str, audio: np.ndarray, sampling_rate: int) -> None:
-        """Audio (T,) and its spectrogram, where the tracker is TensorBoard."""
+        """Write audio (T,) and its spectrogram if the tracker is TensorBoard."""
         board = self._board()
         if board is not None:
             board.add_audio(name, audio[None], step, sample_rate=sampling_rate)

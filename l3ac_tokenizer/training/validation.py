@@ -1,4 +1,4 @@
-"""Scores of the codec on clips that were kept out of training."""
+"""Scores of a codec on clips kept out of training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_SECONDS = 6.0
 MAX_TRANSCRIBED = 40
 TRANSCRIBED_SECONDS = 30.0
-"""Window of Whisper; no utterance of LibriSpeech is longer than a few seconds more."""
+"""Whisper's window; few utterances of LibriSpeech are longer."""
 
 WITHOUT_WORDS = ("music", "general", "mtg_jamendo", "fsd50k")
 """Domains that are not scored as speech."""
@@ -46,28 +46,28 @@ class HeldOut(NamedTuple):
 
     domain: str
     audio: np.ndarray
-    """(T,) at its own level."""
+    """(T,) at its original level."""
     text: str | None = None
-    """Transcript of all of it."""
+    """Transcript of the whole clip."""
 
 
 class Candidate(NamedTuple):
-    """Averaged weights to be scored."""
+    """Model with averaged weights, to be scored."""
 
     model: CodecModel
     head: SpectralHead | None = None
-    """Of stages without a waveform: their log-mels are scored in the place of audio."""
+    """Spectral head of stages without a waveform; its log-mels are scored instead of audio."""
     teacher: CodecModel | None = None
-    """Of stage `distill`: whose ids are to be met."""
+    """Teacher of stage `distill`, whose ids the model should have."""
 
 
 def held_out_clips(corpus: Corpus, clips: Sequence[TrainingClip], most: int) -> list[HeldOut]:
-    """At most `most` of the clips, evenly spread, each cut to `MAX_SECONDS`; what cannot be read is logged.
+    """At most `most` clips, evenly spread and cut to `MAX_SECONDS`; unreadable ones are logged and left out.
 
-    Of clips with a transcript (LibriSpeech's layout) there are at most `MAX_TRANSCRIBED` more, whole, for word errors.
+    Added to these are at most `MAX_TRANSCRIBED` clips with a transcript (LibriSpeech's layout), uncut, for word errors.
 
     Raises:
-        ValueError: there are clips, but not the packages that score them.
+        ValueError: The packages that score clips are not installed.
     """
     missing = [name for name in ("pesq", "pystoi", "torchmetrics") if find_spec(name) is None]
     if clips and missing:
@@ -93,7 +93,7 @@ def _spread(clips: Sequence[TrainingClip], most: int) -> list[TrainingClip]:
 
 
 def _transcript(clip: TrainingClip) -> str | None:
-    """Text of an utterance in LibriSpeech's layout."""
+    """Transcript of an utterance in LibriSpeech's layout; None for other clips and for parts of files."""
     path = Path(clip.path)
     return None if clip.seconds is not None else _chapter(path.parent).get(path.stem)
 
@@ -104,7 +104,7 @@ def _chapter(folder: Path) -> dict[str, str]:
 
 
 def decoded(model: nn.Module, clip: HeldOut) -> tuple[np.ndarray, set[int]]:
-    """The clip as the model gives it back (T,), and the ids that it used."""
+    """Decoded audio (T,) of the clip, and the distinct ids used."""
     device = next(model.parameters()).device
     with torch.inference_mode():
         output = model(torch.from_numpy(clip.audio)[None, None].to(device))
@@ -113,7 +113,7 @@ def decoded(model: nn.Module, clip: HeldOut) -> tuple[np.ndarray, set[int]]:
 
 @torch.inference_mode()
 def predicted_log_mels(candidate: Candidate, clip: HeldOut) -> tuple[Tensor, Tensor, set[int]]:
-    """Log-mels (J, M) of the spectral head and of the clip, and the ids in between."""
+    """Log-mels (J, M) predicted by the spectral head, log-mels of the clip, and the distinct ids used."""
     model, head = candidate.model, candidate.head
     assert head is not None and isinstance(model, L3ACModel)
     device = next(model.parameters()).device
@@ -132,13 +132,15 @@ def validate(
     accelerator: Accelerator,
     asr: FasterWhisper | None = None,
 ) -> dict[str, float]:
-    """Mean scores `<domain>/stoi`, `/si_sdr` (dB), `/pesq_wb`; `wer`; `ids`, the number of different ids; `unscored`.
+    """Mean scores of held-out clips by name; the processes divide the clips, and all return the same result.
 
-    Without a waveform there are `<domain>/mel_error` (dB) and `wer` alone, in stage `distill`
-    `<domain>/same_digits`. The measures are those of `metrics` and `asr`, STOI and PESQ for speech alone, WER (0 to 1)
-    for clips with a transcript where there is a recognizer. Where one has no value for a clip (too short, silent), the
-    clip is left out of its mean, and counted in `unscored`. `score` chooses the best weights, see `_score`. The
-    processes share the clips; all get the result.
+    - `<domain>/si_sdr` (dB) and, for speech, `<domain>/stoi` and `<domain>/pesq_wb`, as in `metrics`;
+      in stages without a waveform `<domain>/mel_error` (dB) instead, and in `distill` `<domain>/same_digits`, the
+      fraction of digits equal to the teacher's;
+    - `wer`, the word error rate (1 for as many errors as words) of clips with a transcript, given a recognizer;
+    - `ids`, the number of distinct ids used;
+    - `unscored`, the number of clips for which a measure has no value (too short, silent), left out of its mean;
+    - `score`, by which the best weights are chosen, see `_score`.
     """
     ids: set[int] = set()
     rows: list[dict[str, float]] = []
@@ -149,8 +151,8 @@ def validate(
         answer, used = _answer(candidate, clip, sampling_rate)
         ids |= used
         rows.append({f"{clip.domain}/{name}": value for name, value in answer.values.items()})
-        unscored += bool(answer.without)
-        reasons.update(answer.without)
+        unscored += bool(answer.missing)
+        reasons.update(answer.missing)
         if clip.text is not None and asr is not None and answer.heard is not None:
             of_clip = word_errors(normalized_words(clip.text), normalized_words(answer.heard(asr)))
             errors, words = errors + of_clip[0], words + of_clip[1]
@@ -173,10 +175,10 @@ def validate(
 
 
 class _Answer(NamedTuple):
-    """Values by name, why there are not more of them, and how a recognizer hears the clip."""
+    """Scores of one clip by name, reasons for missing ones, and its recognition by a given recognizer."""
 
     values: dict[str, float]
-    without: list[str]
+    missing: list[str]
     heard: Callable[[FasterWhisper], str] | None
 
 
@@ -185,8 +187,8 @@ def _answer(candidate: Candidate, clip: HeldOut, sampling_rate: int) -> tuple[_A
         return _agreement(candidate.model, candidate.teacher, clip)
     if candidate.head is None:
         output, ids = decoded(candidate.model, clip)
-        values, without = _scores(clip, output, sampling_rate)
-        return _Answer(values, without, lambda asr: asr(output)), ids
+        values, missing = _scores(clip, output, sampling_rate)
+        return _Answer(values, missing, lambda asr: asr(output)), ids
     predicted, target, ids = predicted_log_mels(candidate, clip)
     config: Any = candidate.model.config
     mel = whisper_mel(predicted[None, :, :WHISPER_BANDS], config.fine_hop, sampling_rate)[0]
@@ -196,7 +198,7 @@ def _answer(candidate: Candidate, clip: HeldOut, sampling_rate: int) -> tuple[_A
 
 @torch.inference_mode()
 def _agreement(model: CodecModel, teacher: CodecModel, clip: HeldOut) -> tuple[_Answer, set[int]]:
-    """Share of the teacher's digits."""
+    """Fraction of digits equal to the teacher's."""
     audio = torch.from_numpy(clip.audio)[None, None].to(next(model.parameters()).device)
     ids = [codec.quantizer.codebooks_to_ids(codec.encode(audio).audio_codes) for codec in (model, teacher)]
     ours, theirs = (ids_to_digits(of_codec, model.config.frame_levels) for of_codec in ids)
@@ -204,25 +206,25 @@ def _agreement(model: CodecModel, teacher: CodecModel, clip: HeldOut) -> tuple[_
 
 
 def _scores(clip: HeldOut, output: np.ndarray, sampling_rate: int) -> tuple[dict[str, float], list[str]]:
-    """Values by name, and why there are not more of them."""
+    """Scores of decoded audio by name, and reasons for missing ones."""
     measures: dict[str, Callable[[], float]] = {"si_sdr": lambda: metrics.si_sdr(clip.audio, output)}
     if clip.domain not in WITHOUT_WORDS:
         measures["stoi"] = lambda: metrics.stoi(clip.audio, output, sampling_rate)
         measures["pesq_wb"] = lambda: metrics.pesq(clip.audio, output, sampling_rate)
-    found, without = {}, []
+    found, missing = {}, []
     for name, measure in measures.items():
         try:
             found[name] = measure()
         except MetricError as error:
-            without.append(str(error))
-    return found, without
+            missing.append(str(error))
+    return found, missing
 
 
 def _score(scores: Mapping[str, Sequence[float]], wer: float | None = None) -> float:
-    """STOI + PESQ / 4 - 2 WER, means over all speech: word errors first.
+    """STOI + PESQ / 4 - 2 WER, means over all speech: word errors count most.
 
-    Without a waveform, -WER, or where there is none -mel error; of the teacher's digits the share; SI-SDR where there
-    is no speech, minus infinity where that has no value.
+    Without speech it is SI-SDR; in stages without a waveform -WER or, without transcripts, -mel error; in stage
+    `distill` the fraction of the teacher's digits; minus infinity if nothing has a value.
     """
 
     def mean(measure: str) -> float | None:

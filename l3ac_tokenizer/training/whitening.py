@@ -1,9 +1,8 @@
-"""Whitened latents: a training-time device that leaves the published network as it was.
+"""Whitening of the latents during training, folded into the published network at export.
 
-With default initialisation the six latents hardly vary and all say the same, a whole test set falls into a
-handful of ids, and the decoder learns to do without them. Whitening them before tanh (unit variance, no
-correlation) prevents that. With fixed statistics it is affine, so it folds exactly into the projection in
-front.
+With default initialization the six latents hardly vary and are nearly equal, a whole test set falls into a handful of
+ids, and the decoder learns to ignore them. Whitening before tanh (unit variance, no correlation) prevents that. With
+fixed statistics it is affine, so it folds exactly into the preceding projection.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from torch import Tensor, nn
 
 
 class Whitened(nn.Module):
-    """What gives the latents, followed by whitening, both in float32: (..., D) -> (..., L).
+    """Projection to the latents followed by whitening, both in float32: (..., D) -> (..., L).
 
-    The whitening is z -> C^-1 (z - mean), C the Cholesky factor of the covariance. Training takes both of the
-    batch, with gradients: running averages lag behind the weights, and the latents collapsed to a fifth of a
-    level when they were used. Evaluation takes the running averages. The mean drifts far from zero (10 and more
-    at a deviation of 0.5), hence float32 even under autocast.
+    The whitening is z -> C^-1 (z - mean), where C is the Cholesky factor of the covariance. Training uses the
+    statistics of the batch, with gradients; with running averages, which lag behind the weights, the latents collapsed
+    to a fifth of a level. Evaluation uses the running averages. The mean drifts far from zero (10 and more at a
+    standard deviation of 0.5), hence float32 even under autocast.
 
     Args:
-        linear: The quantizer's projection, whose weights stay trainable; where it has none, the change of its input to
+        linear: The quantizer's projection, which stays trainable, or, if the quantizer has none, its conversion to
             float32.
         width: Number of latents L.
-        momentum: Share of a batch in the running averages, larger during the first batches.
-        floor: Added variance in every direction, as a share of the mean variance: bounds the amplification.
+        momentum: Weight of a batch in the running averages; larger during the first batches.
+        floor: Variance added in every direction, as a fraction of the mean variance, to bound the amplification.
     """
 
     running_mean: Tensor
@@ -54,11 +53,11 @@ class Whitened(nn.Module):
             mean, cov = (
                 self._of_batch(latents.flatten(0, -2)) if self.training else (self.running_mean, self.running_cov)
             )
-            centred = latents - mean
-            return centred @ self._whitening(cov).T
+            centered = latents - mean
+            return centered @ self._whitening(cov).T
 
     def _of_batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of the batch (rows, L), with gradients; the running averages take in a share."""
+        """Mean and covariance of the batch (rows, L), with gradients; updates the running averages."""
         mean = rows.mean(0)
         cov = (rows - mean).T @ (rows - mean) / rows.shape[0]
         with torch.no_grad():
@@ -72,15 +71,15 @@ class Whitened(nn.Module):
         """C^-1 (L, L), lower triangular."""
         identity = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
         factor, failed = torch.linalg.cholesky_ex(cov + identity * (self.floor * cov.diagonal().mean() + 1e-8))
-        # NaN goes on to the loss, where it stops all processes; an error here would leave the others waiting.
+        # NaN reaches the loss, which stops all processes; an error here would leave the others waiting.
         factor = factor.masked_fill(failed != 0, torch.nan)
         return torch.linalg.solve_triangular(factor, identity, upper=False)
 
     @contextmanager
     def reestimated(self) -> Iterator[None]:
-        """Replace the running averages by the statistics of everything that passes inside the block.
+        """Context manager: replace the running averages by the statistics of all latents computed inside it.
 
-        Averaged weights need it: their latents are not distributed like those of the weights that trained.
+        Averaged weights need this, as their latents are distributed differently from those seen in training.
         """
         self._collected = []
         try:
@@ -93,7 +92,7 @@ class Whitened(nn.Module):
 
     @torch.no_grad()
     def fold_into(self, layer: nn.Linear | nn.Conv1d) -> None:
-        """Let the layer whose answers are the latents give what this module makes of them in evaluation."""
+        """Fold the whitening of evaluation into `layer`, whose outputs are the latents."""
         mean, cov = (statistic.to(layer.weight.device).double() for statistic in (self.running_mean, self.running_cov))
         whitening = self._whitening(cov)
         assert layer.bias is not None

@@ -11,10 +11,16 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from l3ac_tokenizer.training.config import LossWeights, TrainingConfig
-from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalised
+from l3ac_tokenizer.training.config import DiscriminatorOptions, LossWeights, TrainingConfig
+from l3ac_tokenizer.training.discriminator import BandDiscriminator, Discriminator, normalized
 from l3ac_tokenizer.training.discriminator_trainer import DiscriminatorTrainer
-from l3ac_tokenizer.training.losses import adversarial_loss, discriminator_loss, feature_matching_loss
+from l3ac_tokenizer.training.losses import (
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    hinge_adversarial_loss,
+    relative_feature_matching_loss,
+)
 from l3ac_tokenizer.training.network import Prediction
 from l3ac_tokenizer.training.objective import Objective
 
@@ -64,13 +70,13 @@ def test_entries_and_their_order_are_golden(discriminator, golden):
 
 def test_preprocessing_is_golden(golden):
     for name in ("x", "y"):
-        found = normalised(golden[name])
+        found = normalized(golden[name])
         torch.testing.assert_close(found[:, ::16], golden[f"pre.{name}"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("window", [126, 542, 1418, 2296])
 def test_spectrum_is_golden(golden, window):
-    found = BandDiscriminator(window).spectrum(normalised(golden["x"]))[0]
+    found = BandDiscriminator(window).spectrum(normalized(golden["x"]))[0]
     torch.testing.assert_close(
         torch.cat([found[:, :4], found[:, -4:]], 1), golden[f"stft.{window}.x"], atol=2e-5, rtol=0
     )
@@ -119,8 +125,8 @@ def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(di
     config = TrainingConfig(perceptual_encoder=str(shared / "models" / "whisper-tiny.en-encoder"))
     objective = Objective(config).double()
     trainer = DiscriminatorTrainer(config.discriminator, Accelerator(cpu=True), seed=0)
-    discriminator.network.load_state_dict(discriminator.state_dict())
-    discriminator.network.double()
+    trainer.network.load_state_dict(discriminator.state_dict())
+    trainer.network.double()
     x, y = golden["x"].double(), golden["y"].double().requires_grad_()
 
     total, terms = objective(of_audio(y), x, config.weights, trainer)
@@ -133,7 +139,7 @@ def test_the_objective_of_a_run_is_golden_in_each_term_in_sum_and_in_gradient(di
     assert (y.grad - expected).norm() <= 1e-4 * expected.norm()
 
     objective.float()
-    discriminator.network.float()
+    trainer.network.float()
     nothing = LossWeights(l1=0.0, stft=0.0, perceptual_max=0.0, adversarial_max=0.0)
     with torch.no_grad():
         names = ("l1", "stft", "perceptual_max", "adversarial_max")
@@ -148,3 +154,42 @@ def test_an_item_is_judged_by_itself(maps, discriminator, golden):
         alone = discriminator(golden["y"][1:2])
     for together, single in zip(flat(maps[0]), flat(alone), strict=True):
         torch.testing.assert_close(together[1:2], single, atol=1e-4, rtol=1e-4)
+
+
+def small(**options) -> DiscriminatorTrainer:
+    values = dict(kind="small", every=1, lr=3e-3, fft_sizes=[64, 32], channels=4, samples=800)
+    return DiscriminatorTrainer(DiscriminatorOptions(**(values | options)), Accelerator(cpu=True), seed=0)
+
+
+def test_the_small_one_adds_hinge_and_relative_feature_matching_to_the_loss():
+    trainer, x = small(samples=None), torch.randn(2, 1600)
+    y = torch.randn(2, 1600, requires_grad=True)
+    loss, terms = trainer.generator_loss(y, x)
+    fake, real = trainer.network(y), trainer.network(x)
+    assert set(terms) == {"adversarial", "feature_matching"}
+    torch.testing.assert_close(terms["adversarial"], hinge_adversarial_loss(fake))
+    torch.testing.assert_close(terms["feature_matching"], relative_feature_matching_loss(fake, real))
+    torch.testing.assert_close(loss, 0.5 * terms["adversarial"] + 5 * terms["feature_matching"])
+    loss.backward()
+    assert y.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in trainer.network.parameters())
+    assert trainer.generator_loss(x, x)[1]["feature_matching"] == 0
+
+
+def test_the_small_one_sees_the_same_excerpt_of_both():
+    trainer, x = small(), torch.arange(4000.0).expand(2, -1)
+    y, x = trainer._crops(-x, x)
+    assert torch.equal(y, -x) and x.shape == (2, 800) and torch.equal(x[0].diff(), torch.ones(799))
+    y, x = trainer._crops(torch.zeros(2, 500), torch.ones(2, 500))
+    assert y.shape == x.shape == (2, 500)
+
+
+def test_the_small_one_learns_to_tell_noise_from_tones():
+    trainer = small()
+    time = torch.arange(1600) / 16_000
+    losses = []
+    for _ in range(30):
+        x = (2 * torch.pi * 1000 * torch.rand(4, 1) * time).sin()
+        figures = trainer.update([x], lambda x: 0.5 * torch.randn_like(x), progress=0.5)
+        losses.append(float(figures["discriminator"]))
+    assert losses[-1] < 0.7 * losses[0]

@@ -32,7 +32,7 @@ def test_loss_that_is_not_finite_stops_with_a_sentence(corpus_folder, tmp_path):
         run.codec.model.decoder.convolutions.to_wave.bias.fill_(np.nan)
     with pytest.raises(
         TrainingError,
-        match="The loss or its gradient is not finite at step 0: no state had been saved yet; try a lower",
+        match="The loss or its gradient is not finite at step 0: no state had been saved; try a lower",
     ):
         run.train()
 
@@ -88,7 +88,7 @@ def test_a_state_of_another_network_is_named(corpus_folder, tmp_path):
         {"discriminator": DiscriminatorOptions(periods=[2], windows=[126])},
     ):
         with pytest.raises(
-            TrainingError, match="is of other networks than the configuration's: resume with the values"
+            TrainingError, match="belongs to other networks than the configuration's: resume with the values"
         ):
             Run(tiny(**other), [corpus_folder], tmp_path)
 
@@ -96,9 +96,7 @@ def test_a_state_of_another_network_is_named(corpus_folder, tmp_path):
 @pytest.mark.parametrize(("flag", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
 def test_sharded_training_is_refused(corpus_folder, tmp_path, monkeypatch, flag, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{flag}", "true")
-    with pytest.raises(
-        ConfigError, match=f"Accelerate is configured for {name}, with which this recipe does not train"
-    ):
+    with pytest.raises(ConfigError, match=f"Accelerate is configured for {name}, which this recipe does not support"):
         Run(tiny(), [corpus_folder], tmp_path)
 
 
@@ -167,7 +165,7 @@ def test_too_many_unusable_files_end_the_run(tmp_path, monkeypatch, workers):
     config = tiny(discriminator=None, workers=workers, decode_gigabytes=0.0, holdout=[])
     with pytest.raises(
         TrainingError,
-        match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.* state .*; see to the audio\.$",
+        match=r"files among \d+ items are unusable, one of them: .*voice0_0.wav.* state .*; check the audio\.$",
     ) as held:
         Run(config, [folder], tmp_path / "run").train()
     assert held.traceback and multiprocessing.active_children() == []  # no worker outlives the run
@@ -179,7 +177,7 @@ def test_nothing_usable_ends_the_run(tmp_path):
         path.write_bytes(b"broken")
     config = tiny(discriminator=None, workers=1, decode_gigabytes=0.0, holdout=[])
     with pytest.raises(
-        TrainingError, match=r"^9 clips in a row are unusable, the last: .*: no state .*; see to the audio\.$"
+        TrainingError, match=r"^9 clips in a row are unusable, the last: .*: no state .*; check the audio\.$"
     ) as held:
         Run(config, [folder], tmp_path / "run").train()
     assert held.traceback and multiprocessing.active_children() == []

@@ -12,7 +12,7 @@ from l3ac_tokenizer.training.data import loader as loader_module
 from l3ac_tokenizer.training.data.corpus import DataError
 from l3ac_tokenizer.training.data.loader import BatchLoader
 from l3ac_tokenizer.training.data.sampler import Batch
-from l3ac_tokenizer.training.state import Position
+from l3ac_tokenizer.training.state import Counters
 
 
 class HalfUnusable:
@@ -29,7 +29,7 @@ def test_too_many_unusable_files_stop_one_process_as_soon_as_several(monkeypatch
     monkeypatch.setattr(loader_module, "FEW_UNUSABLE", 0)
     config = TrainingConfig(phases=[Phase(0.001, 2)], accumulation=2, workers=0, max_unusable=max_unusable)
     accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=processes, process_index=processes - 1)
-    groups = BatchLoader(HalfUnusable(), config, 8000, accelerator).groups(Position(items=40), lambda step: 0.0)
+    groups = BatchLoader(HalfUnusable(), config, 8000, accelerator).groups(Counters(items=40), lambda step: 0.0)
     if stops:
         with pytest.raises(DataError, match="2 files among 4 items are unusable"):
             next(groups)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers.audio_utils import mel_filter_bank
 
 from l3ac_tokenizer.training.losses import (
     PAPER_SCALES,
     PUBLISHED_SCALES,
+    SPECTRAL_RESOLUTIONS,
     clamp_max,
     cosine_loss,
     l1_loss,
+    mel_loss,
     multi_scale_stft_loss,
+    spectral_loss,
     stft_linear_and_log,
+    stft_modulus,
 )
 
 SETS = {"published": PUBLISHED_SCALES, "paper": PAPER_SCALES}
@@ -55,6 +60,40 @@ def test_a_floor_bounds_the_gradient_of_near_silence():
     x, quiet = torch.randn(2, 4000), 1e-6 * torch.randn(2, 4000)
     floored = gradient(lambda y, x: multi_scale_stft_loss(y, x, floor=1e-3), quiet, x).norm()
     assert floored < 1e-3 * gradient(multi_scale_stft_loss, quiet, x).norm()
+
+
+def test_the_spectral_loss_is_zero_for_equal_magnitudes_whatever_the_phase():
+    x = torch.randn(2, 4000)
+    assert spectral_loss(x, x) == 0 and spectral_loss(-x, x) < 1e-5
+    assert spectral_loss(0.5 * x, x) > 1
+
+
+def test_the_spectral_loss_of_silence_has_a_finite_gradient():
+    silence, x = torch.zeros(2, 4000), torch.randn(2, 4000)
+    for y, reference in ((silence, silence), (silence, x), (x, silence), (x, x)):
+        assert spectral_loss(y, reference).isfinite()
+        assert gradient(spectral_loss, y, reference).isfinite().all()
+    assert gradient(spectral_loss, silence, silence).abs().max() == 0
+
+
+def test_the_spectral_loss_is_its_three_terms_at_each_resolution():
+    x, y = torch.randn(2, 1, 4000)
+    expected = 0.0
+    for scale, bands, floor in SPECTRAL_RESOLUTIONS:
+        of_y, of_x = stft_modulus(y, scale)[0], stft_modulus(x, scale)[0]
+        filters = torch.from_numpy(
+            mel_filter_bank(len(of_x), bands, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+        ).float()
+        expected += (of_y.clamp_min(floor).log() - of_x.clamp_min(floor).log()).abs().mean()
+        mel_y, mel_x = ((filters.T @ modulus).clamp_min(1e-4).log() for modulus in (of_y, of_x))
+        expected += (mel_y - mel_x).abs().mean() + (of_x - of_y).square().sum().sqrt() / of_x.square().sum().sqrt()
+    torch.testing.assert_close(spectral_loss(y, x), expected / 5, rtol=1e-5, atol=0)
+
+
+def test_the_mel_loss_is_that_of_both_spectrograms_and_half_that_of_the_first_ones_differences():
+    predicted = torch.tensor([[[1.0, 2.0, 5.0], [3.0, 4.0, 7.0]]])  # two bands of the first, one of the second
+    assert mel_loss(predicted, torch.zeros(1, 2, 3), bands=2) == 2.5 + 6.0 + 0.5 * 2.0
+    assert mel_loss(predicted, predicted, bands=2) == 0
 
 
 @pytest.mark.parametrize("scale", PAPER_SCALES)

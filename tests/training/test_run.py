@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel
 from l3ac_tokenizer.modeling.pretrained import ENCODER
-from l3ac_tokenizer.training import loop, objective, snapshot
+from l3ac_tokenizer.training import evaluator, loop, objective
 from l3ac_tokenizer.training.config import (
     Augment,
     ConfigError,
@@ -36,11 +36,11 @@ from l3ac_tokenizer.training.config import (
     load_config,
 )
 from l3ac_tokenizer.training.data.sampler import Request
+from l3ac_tokenizer.training.evaluator import Evaluator
 from l3ac_tokenizer.training.export import plain_model
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.network import build_codec, load_fitting
 from l3ac_tokenizer.training.perceptual import SpeechEncoderAbsentError
-from l3ac_tokenizer.training.snapshot import Snapshots
 from l3ac_tokenizer.training.state import load_state
 from l3ac_tokenizer.training.tracking import Figures
 
@@ -138,27 +138,27 @@ def test_without_held_out_clips_there_is_no_best(corpus_folder, tmp_path):
     run = Run(config, [corpus_folder], tmp_path)
     run.train()
     assert (tmp_path / "export").exists() and not (tmp_path / "best").exists()
-    assert run.position.best == -math.inf and not any("held_out/score" in line for line in records(tmp_path))
+    assert run.counters.best == -math.inf and not any("held_out/score" in line for line in records(tmp_path))
 
 
 def test_best_weights_stay_the_best_after_a_kill(corpus_folder, tmp_path, monkeypatch):
     scores = iter([-2.0, -1.0, -1.5])
 
-    def score(snapshots, step, model):
+    def score(evaluator, step, model):
         value = next(scores, None)
         if value is None:
             raise KeyboardInterrupt  # stands for a kill: nothing more is saved
         return {"si_sdr": value, "score": value}
 
-    monkeypatch.setattr(Snapshots, "score", score)
-    monkeypatch.setattr(snapshot, "STATISTICS_CLIPS", 2)
+    monkeypatch.setattr(Evaluator, "score", score)
+    monkeypatch.setattr(evaluator, "STATISTICS_CLIPS", 2)
     config = tiny(max_steps=4, discriminator=None, save_every_minutes=1000.0, evaluate_every_minutes=0.0)
     with pytest.raises(KeyboardInterrupt):
         Run(config, [corpus_folder], tmp_path).train()
     state = load_state(tmp_path / "state")
-    assert (state["position"]["step"], state["position"]["best"]) == (2, -1.0)
+    assert (state["counters"]["step"], state["counters"]["best"]) == (2, -1.0)
     assert "| si_sdr | -1.000 |" in (tmp_path / "best" / "README.md").read_text()
-    monkeypatch.setattr(Snapshots, "score", lambda *_: {"si_sdr": -1.2, "score": -1.2})
+    monkeypatch.setattr(Evaluator, "score", lambda *_: {"si_sdr": -1.2, "score": -1.2})
     Run(config, [corpus_folder], tmp_path).train()
     assert "| si_sdr | -1.000 |" in (tmp_path / "best" / "README.md").read_text()
 
@@ -167,11 +167,11 @@ def test_the_last_state_is_saved_before_the_last_evaluation(corpus_folder, tmp_p
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Snapshots, "score", killed)
+    monkeypatch.setattr(Evaluator, "score", killed)
     config = tiny(max_steps=2, discriminator=None, save_every_minutes=1000.0)
     with pytest.raises(KeyboardInterrupt):
         Run(config, [corpus_folder], tmp_path).train()
-    assert load_state(tmp_path / "state")["position"]["step"] == 2
+    assert load_state(tmp_path / "state")["counters"]["step"] == 2
 
 
 def test_sessions_shorter_than_the_interval_are_evaluated_all_the_same(corpus_folder, tmp_path, monkeypatch):
@@ -180,10 +180,10 @@ def test_sessions_shorter_than_the_interval_are_evaluated_all_the_same(corpus_fo
     def twenty_minutes_later(run):
         run._session_start -= 20 * 60
         agree(run)
-        run._stop = run.position.step < 3  # a session is one update
+        run._stop = run.counters.step < 3  # a session is one update
 
     monkeypatch.setattr(Run, "_agree", twenty_minutes_later)
-    monkeypatch.setattr(Run, "_evaluate", lambda run: evaluated.append(run.position.step))
+    monkeypatch.setattr(Run, "_evaluate", lambda run: evaluated.append(run.counters.step))
     for _ in range(2):
         config = tiny(discriminator=None, evaluate_every_minutes=30.0)
         assert Run(config, [corpus_folder], tmp_path).train() is False
@@ -207,7 +207,7 @@ def test_values_that_a_resumed_run_changes_are_named(corpus_folder, tmp_path, ca
 
 
 def test_a_run_can_start_from_a_bundled_name(corpus_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(snapshot, "STATISTICS_CLIPS", 2)
+    monkeypatch.setattr(evaluator, "STATISTICS_CLIPS", 2)
     run = Run(
         TrainingConfig(
             init_from="l3ac-1k",
@@ -266,7 +266,7 @@ def test_codec_and_discriminator_learn_from_their_own_losses_alone(corpus_folder
         networks = (run.codec, run.discriminator.network)
         return tuple(torch.cat([p.detach().flatten() for p in network.parameters()]).clone() for network in networks)
 
-    groups, figures, before = run.feed.groups(run.position, run._progress_at), Figures(LEVELS), weights()
+    groups, figures, before = run.loader.groups(run.counters, run._progress_at), Figures(LEVELS), weights()
     for discriminator_moves in (True, False, True):
         run._update(next(groups), figures)
         after = weights()
@@ -288,7 +288,7 @@ def test_stop_of_all_processes_and_resume_equals_the_uninterrupted_run(finished,
 
     def interrupted(run, *arguments):
         update(run, *arguments)
-        if run.position.step == 5:  # as a batch system does it: all processes of the job get the signal
+        if run.counters.step == 5:  # as a batch system does it: all processes of the job get the signal
             (worker,) = multiprocessing.active_children()
             os.kill(worker.pid, signal.SIGTERM)
             time.sleep(0.5)
@@ -349,7 +349,7 @@ def test_kill_and_resume_equals_the_uninterrupted_run(corpus_folder, tmp_path):
 def test_plain_model_computes_what_the_codec_computes(finished, corpus_folder):
     run = Run(tiny(), [corpus_folder], finished)  # resumes at the end
     codec = run.codec.eval()
-    audio = run.stream[Request(0, 0, 2, 8000)].samples
+    audio = run.sampler[Request(0, 0, 2, 8000)].samples
     plain = plain_model(codec, [audio[0, 0]])
     with torch.no_grad():
         expected = codec.model.encode(audio).latents
@@ -360,7 +360,7 @@ def test_export_is_the_averaged_model_in_half_precision(finished, corpus_folder)
     run = Run(tiny(), [corpus_folder], finished)
     model, averaged = (
         L3ACModel.from_pretrained(finished / "export"),
-        run.snapshots.averaged(run.codec, run.average),
+        run.evaluator.averaged(run.codec, run.average).model,
     )
     assert model.dtype == torch.float32
     for name, parameter in averaged.named_parameters():
@@ -426,7 +426,7 @@ def test_a_frozen_encoder_gives_the_ids_of_evaluation_under_autocast(finished):
 @pytest.mark.parametrize(("field", "value"), [("levels", [5, 5, 5, 5, 5, 5]), ("attention_window", 20)])
 def test_a_frozen_encoder_is_refused_for_another_network(finished, field, value):
     config = tiny(model=TINY | {field: value}, init_from=str(finished / "export"), stage="decode")
-    with pytest.raises(ConfigError, match=f"stage decode: {field} is .* and that of .*; only the decoder can differ"):
+    with pytest.raises(ConfigError, match=f"{field} is .* and that of .*; in stage decode only the decoder can differ"):
         build_codec(config)
 
 

@@ -18,7 +18,7 @@ from l3ac_tokenizer.training.data.readers import find_clips
 from l3ac_tokenizer.training.data.sampler import CropSampler, Request, batches
 
 DOMAINS = {"speech": 1.0, "music": 1.0, "general": 1.0}
-EVERYTHING = Augment(speed=[0.85, 1.2], equalise_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)
+EVERYTHING = Augment(speed=[0.85, 1.2], equalize_db=4.0, mix_probability=0.5, gain_db=[-12.0, 0.0], polarity=True)
 
 
 def clips_of(folder):

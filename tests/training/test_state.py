@@ -12,7 +12,7 @@ from networks import TINY
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.training.export import export_checkpoint, recover_export
-from l3ac_tokenizer.training.state import Position, load_state, remove_unfinished, save_state, saved_states
+from l3ac_tokenizer.training.state import Counters, load_state, remove_unfinished, save_state, saved_states
 
 
 def test_the_newest_state_is_loaded_and_older_ones_are_dropped(tmp_path):
@@ -36,13 +36,15 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog, left):
 
 def test_states_that_are_all_damaged_are_not_taken_for_none(tmp_path):
     save_state(tmp_path, 1, {}).write_bytes(b"broken")
-    with pytest.raises(OSError, match=r"No state in .* can be read: mend one of them, or remove the folder"):
+    with pytest.raises(
+        OSError, match=r"No training state in .* can be read: restore one of them, or remove the folder"
+    ):
         load_state(tmp_path)
 
 
-def test_the_position_of_an_older_state_is_taken_up():
-    older = {name: value for name, value in dataclasses.asdict(Position(step=3)).items() if name != "evaluated"}
-    assert Position(**older) == Position(step=3)
+def test_counters_of_an_older_state_are_taken_up():
+    older = {name: value for name, value in dataclasses.asdict(Counters(step=3)).items() if name != "evaluated"}
+    assert Counters(**older) == Counters(step=3)
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):

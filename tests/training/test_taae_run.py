@@ -97,9 +97,9 @@ def test_a_discriminator_with_batches_of_its_own_sees_others_than_the_codec(corp
     run.train()
     two = {"d": ["discriminator"] * 2, "c": ["codec"] * 2}
     assert [who for who, _ in seen] == [who for part in "dccdcc" for who in two[part]]
-    batches = [run.stream[Request(0, 2 * number, 2, 3200)].samples for number in range(len(seen))]
+    batches = [run.sampler[Request(0, 2 * number, 2, 3200)].samples for number in range(len(seen))]
     assert all(torch.equal(x, batch) for (_, x), batch in zip(seen, batches, strict=True))
-    assert run.position.items == 2 * len(seen)
+    assert run.counters.items == 2 * len(seen)
 
 
 def test_the_export_loads_and_its_card_names_what_trained_it(finished):
@@ -117,7 +117,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(finished, corpus_folder, 
 
     def stop_after_three(group, figures):
         update(group, figures)
-        if run.position.step == 3:
+        if run.counters.step == 3:
             run._request_stop()
 
     run._update = stop_after_three

@@ -1,4 +1,4 @@
-"""Which held-out clips are scored, what chooses the best weights, and how a spectrogram is drawn."""
+"""Held-out clips, their scores in every stage, and the score by which the best weights are chosen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from corpora import RATE
+from corpora import RATE, write_corpus
+from networks import tiny
 
 from l3ac_tokenizer.training import validation
 from l3ac_tokenizer.training.data.corpus import AudioFiles
 from l3ac_tokenizer.training.data.readers import find_clips
-from l3ac_tokenizer.training.validation import Candidate, HeldOut, held_out_clips, validate
+from l3ac_tokenizer.training.network import SpectralHead
+from l3ac_tokenizer.training.validation import Candidate, HeldOut, held_out_clips, predicted_log_mels, validate
 
 
 @pytest.fixture
@@ -38,6 +40,79 @@ def test_score_is_of_speech_alone_where_there_is_any():
     scores = {"speech/stoi": [0.5, 0.7], "speech/pesq_wb": [2.0], "speech/si_sdr": [1.0], "music/si_sdr": [9.0]}
     assert validation._score(scores) == pytest.approx(0.6 + 2.0 / 4)
     assert validation._score({"music/si_sdr": [4.0], "general/si_sdr": [1.0, 1.0]}) == pytest.approx(2.0)
+
+
+def test_word_errors_count_most():
+    better, worse = {"speech/stoi": [0.8], "speech/pesq_wb": [2.0]}, {"speech/stoi": [0.9], "speech/pesq_wb": [2.2]}
+    assert validation._score(better, wer=0.25) == pytest.approx(0.8 + 2.0 / 4 - 2 * 0.25)
+    assert validation._score(better, wer=0.2) > validation._score(worse, wer=0.3)
+
+
+def test_without_a_waveform_word_errors_choose_or_else_the_error_of_log_mels():
+    scores = {"speech/mel_error": [3.0], "music/mel_error": [5.0]}
+    assert validation._score(scores) == -4.0
+    assert validation._score(scores, wer=0.3) == -0.3
+    assert validation._score({"speech/same_digits": [0.5], "music/same_digits": [0.7]}) == pytest.approx(0.6)
+
+
+class Recognizer:
+    """Hears the same in everything."""
+
+    def __init__(self):
+        self.mels = []
+
+    def __call__(self, wave):
+        return "a red house"
+
+    def hear_mel(self, mel):
+        self.mels.append(mel)
+        return "a red house"
+
+
+@pytest.fixture
+def spoken() -> list[HeldOut]:
+    rng = np.random.default_rng(0)
+    voice = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+    return [HeldOut("speech", voice, "A red mouse ran."), HeldOut("speech", voice), HeldOut("music", voice)]
+
+
+def test_word_errors_are_those_of_transcribed_clips_alone(spoken):
+    scores = validate(Candidate(Noisy()), spoken, RATE, Accelerator(), Recognizer())
+    assert scores["wer"] == 0.5  # house for mouse, and nothing for ran
+    assert scores["score"] == pytest.approx(scores["speech/stoi"] + scores["speech/pesq_wb"] / 4 - 1.0)
+    assert "wer" not in validate(Candidate(Noisy()), spoken[1:], RATE, Accelerator(), Recognizer())
+    assert "wer" not in validate(Candidate(Noisy()), spoken, RATE, Accelerator())
+
+
+def test_a_candidate_with_a_head_is_scored_on_its_log_mels(spoken):
+    model = tiny("tiny-light")
+    head, recognizer = SpectralHead(model.config.feature_dim).eval(), Recognizer()
+    scores = validate(Candidate(model, head), spoken, RATE, Accelerator(), recognizer)
+    assert set(scores) == {"speech/mel_error", "music/mel_error", "wer", "ids", "unscored", "score"}
+    assert scores["score"] == -scores["wer"] == -0.5 and scores["speech/mel_error"] > 10
+    assert [mel.shape for mel in recognizer.mels] == [(80, 100)]  # a frame each 10 ms of one second
+    predicted, target, ids = predicted_log_mels(Candidate(model, head), spoken[0])
+    assert predicted.shape == target.shape == (2 * -(-RATE // 12), 180) and len(ids) == scores["ids"]
+
+
+def test_a_candidate_with_a_teacher_is_scored_on_its_digits(spoken):
+    model, other = tiny("tiny-light"), tiny("tiny")
+    alike = validate(Candidate(model, None, model), spoken, RATE, Accelerator())
+    assert alike["speech/same_digits"] == alike["music/same_digits"] == alike["score"] == 1.0
+    different = validate(Candidate(other, None, model), spoken, RATE, Accelerator())
+    assert different["score"] < 0.8 and "speech/stoi" not in different
+
+
+def test_transcribed_clips_are_held_out_whole_beside_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(validation, "MAX_TRANSCRIBED", 2)
+    folder = write_corpus(tmp_path / "audio")
+    names = [path.stem for path in sorted((folder / "speech").iterdir())]
+    (folder / "speech" / "voice.trans.txt").write_text("".join(f"{name} A RED HOUSE\n" for name in names[:3]))
+    clips = find_clips([folder], domains=["speech", "music", "general"], default_domain="speech")
+    held = held_out_clips(AudioFiles(RATE), clips, most=2)
+    assert [clip.text for clip in held] == [None, None, "A RED HOUSE", "A RED HOUSE"]
+    assert [len(clip.audio) for clip in held] == [RATE // 2, RATE // 2, RATE, RATE]
 
 
 class Noisy(torch.nn.Module):

