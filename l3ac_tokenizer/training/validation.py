@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import metrics
 from ..asr import FasterWhisper, normalized_words, word_errors
 from ..audio import AudioError
+from ..id_stability import changed_ids
 from ..listing.layouts import librispeech_transcripts
 from ..metrics import MetricError
 from ..modeling import CodecModel, L3ACModel
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SECONDS = 6.0
 MAX_TRANSCRIBED = 40
+STABILITY_CLIPS = 8
 TRANSCRIBED_SECONDS = 30.0
 """Whisper's window; few utterances of LibriSpeech are longer."""
 
@@ -138,7 +140,8 @@ def validate(
       in stages without a waveform `<domain>/mel_error` (dB) instead, and in `distill` `<domain>/same_digits`, the
       fraction of digits equal to the teacher's;
     - `wer`, the word error rate (1 for as many errors as words) of clips with a transcript, given a recognizer;
-    - `ids`, the number of distinct ids used;
+    - `ids`, the number of distinct ids used, and `ids_changed/<name>`, the fraction of ids that each perturbation of
+      `id_stability` changes, over `STABILITY_CLIPS` clips;
     - `unscored`, the number of clips for which a measure has no value (too short, silent), left out of its mean;
     - `score`, by which the best weights are chosen, see `_score`.
     """
@@ -147,10 +150,18 @@ def validate(
     unscored = 0
     errors = words = 0.0
     reasons: Counter[str] = Counter()
-    for clip in clips[accelerator.process_index :: accelerator.num_processes]:
+    changes: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    stability = range(0, len(clips), max(1, len(clips) // STABILITY_CLIPS))
+    for number in range(accelerator.process_index, len(clips), accelerator.num_processes):
+        clip = clips[number]
         answer, used = _answer(candidate, clip, sampling_rate)
         ids |= used
         rows.append({f"{clip.domain}/{name}": value for name, value in answer.values.items()})
+        if number in stability and isinstance(candidate.model, CodecModel):
+            for name, (changed, of_all) in _changed(candidate.model, clip, sampling_rate).items():
+                changes[name] += changed
+                compared[name] += of_all
         unscored += bool(answer.missing)
         reasons.update(answer.missing)
         if clip.text is not None and asr is not None and answer.heard is not None:
@@ -159,19 +170,31 @@ def validate(
     for reason, times in reasons.items():
         logger.warning("%d held-out clips: %s", times, reason)
     rows, used_ids, all_unscored = gather_object(rows), gather_object([ids]), gather_object([unscored])
-    all_errors = gather_object([(errors, words)])
+    all_errors, all_changes = gather_object([(errors, words)]), gather_object([(changes, compared)])
     scores: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():
             scores.setdefault(name, []).append(value)
     errors, words = (sum(values) for values in zip(*all_errors, strict=True))
     wer = {"wer": errors / words} if words else {}
+    changes, compared = (sum(counts, Counter()) for counts in zip(*all_changes, strict=True))
     return (
         {name: float(np.mean(values)) for name, values in sorted(scores.items())}
         | wer
         | {"ids": float(len(set().union(*used_ids))), "unscored": float(sum(all_unscored))}
+        | {f"ids_changed/{name}": changes[name] / count for name, count in compared.items()}
         | {"score": _score(scores, wer.get("wer"))}
     )
+
+
+@torch.inference_mode()
+def _changed(model: CodecModel, clip: HeldOut, sampling_rate: int) -> dict[str, tuple[int, int]]:
+    device = next(model.parameters()).device
+
+    def encode(audio: np.ndarray) -> np.ndarray:
+        return model.encode(torch.from_numpy(audio)[None, None].to(device)).audio_codes[0].cpu().numpy()
+
+    return changed_ids(encode, clip.audio, encode(clip.audio), sampling_rate, model.config.hop_length)
 
 
 class _Answer(NamedTuple):
