@@ -25,7 +25,7 @@ def loud_band(y, x):
     return torch.nn.functional.conv1d((y - x)[:, None], kernel).abs().mean()
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-taae"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-light", "tiny-taae"])
 def test_what_a_loss_prefers_is_found(name, recordings):
     losses = {"L1": l1_loss, "tenth": every_tenth, "band": loud_band}
     found = {one.loss: one for one in measure_sensitivity(tiny(name), recordings, losses)}

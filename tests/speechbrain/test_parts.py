@@ -33,7 +33,7 @@ from l3ac_tokenizer.speechbrain.manifests import audio_by_id, utterances
 from l3ac_tokenizer.tokenization.errors import CorpusError
 
 
-@pytest.fixture(params=["tiny", "tiny-taae"])
+@pytest.fixture(params=["tiny", "tiny-light", "tiny-taae"])
 def codec(request, tmp_path) -> str:
     tiny(request.param).save_pretrained(tmp_path / "codec")
     return str(tmp_path / "codec")

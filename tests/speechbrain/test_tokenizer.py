@@ -11,7 +11,7 @@ from l3ac_tokenizer.speechbrain import L3AC, L3ACTokenizer
 SAMPLES = [700, 1203, 40]
 
 
-@pytest.fixture(params=["tiny", "tiny-taae"])
+@pytest.fixture(params=["tiny", "tiny-light", "tiny-taae"])
 def codec(request, tmp_path) -> str:
     tiny(request.param).save_pretrained(tmp_path / "codec")
     return str(tmp_path / "codec")

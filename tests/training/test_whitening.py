@@ -74,7 +74,7 @@ def test_gradients_reach_the_projection(trained):
     assert trained.linear.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-taae"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-light", "tiny-taae"])
 @torch.no_grad()
 def test_a_whitened_codec_becomes_a_plain_one(name):
     codec = TrainableCodec(tiny(name), whiten=True).train()

@@ -23,7 +23,7 @@ CLIP = speech_like(24_000).numpy()
 needs_codec2 = pytest.mark.skipif(not shutil.which("c2enc"), reason="the Debian package codec2 is not installed")
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-taae"])
+@pytest.fixture(scope="module", params=["tiny", "tiny-light", "tiny-taae"])
 def checkpoint(request, tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
