@@ -11,7 +11,7 @@ RATE = 16_000
 
 
 def write_corpus(folder: Path, clips: int = 4, seconds: float = 1.0) -> Path:
-    """`clips` files of coloured noise with a varying tone in each of speech/, music/ and general/."""
+    """`clips` files of colored noise with a varying tone in each of speech/, music/ and general/."""
     rng = np.random.default_rng(0)
     time = np.arange(int(seconds * RATE)) / RATE
     for domain in ("speech", "music", "general"):

@@ -40,7 +40,7 @@ def test_a_card_names_the_speech_encoder_and_its_window():
     assert "speech encoder" not in card(perceptual_encoder=None)
 
 
-def test_training_audio_is_told_by_source_and_licence_however_its_path_is_spelt(tmp_path, caplog, monkeypatch):
+def test_training_audio_is_told_by_source_and_license_however_its_path_is_spelled(tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     audio = tmp_path / "real"
     audio.mkdir()
@@ -78,3 +78,9 @@ def test_a_card_without_scores_has_no_table_of_them():
     text = card(scores={})
     assert "Nothing was held out" in text and "| measure |" not in text and "chose" not in text
     assert "| speech/stoi | 0.500 |\n\n## Training" in card()
+
+
+def test_frozen_statistics_are_claimed_only_by_a_decoder_that_has_some():
+    assert 'time_norm="frozen"' in card()
+    assert "frozen" not in card(preset="l3ac-1k-light", perceptual_encoder=None)
+    assert "frozen" not in card(stage="tokens", model={"analysis": "spectral"}, perceptual_encoder=None)

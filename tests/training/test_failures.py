@@ -1,4 +1,4 @@
-"""What goes wrong in a run ends it with one sentence that says where the last good state is."""
+"""Failures of a run end it with one sentence that says where the last good state is."""
 
 from __future__ import annotations
 
