@@ -120,7 +120,7 @@ def test_levels_are_chosen_afterwards_and_saved(taae, clip, tmp_path):
     assert list(loaded.config.levels) == [17, 3, 4]
     assert torch.equal(loaded.encode(clip).audio_codes, encoded.audio_codes)
     assert list(TAAEModel.from_pretrained(tmp_path, levels=[6, 6, 6]).quantizer.levels) == [6, 6, 6]
-    with pytest.raises(ValueError, match="has 2 entries; the latents have 3"):
+    with pytest.raises(ValueError, match="has 2 entries; give one for each of the 3 latent dimensions"):
         taae.set_levels([6, 6])
 
 
