@@ -76,7 +76,7 @@ def _open_model(base: str, setting: str, device: str) -> Codec:
     except Exception as error:  # each library and each model has its own
         if not (of_this_package or os.path.isdir(base)):
             offline = f"{', '.join(bundled_presets())}, opus, codec2 and directories work offline"
-            reason = f"no such directory exists, and the hub was out of reach or lacks such a model; {offline}."
+            reason = f"no such directory exists, and the hub was out of reach or has no such model; {offline}."
             raise CodecUnavailable(reason) from error
         reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
         raise CodecUnavailable(f"it cannot be loaded ({reason}).") from error
