@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 def stage(title: str, config: str, crop_seconds: float = 1.08, batch_size: int = 6, **fields: Any) -> Setting:
     """A stage of a chain: eager and in float32, with the perceptual loss that its configuration has."""
     others = ("--perceptual-encoder", "ENCODER", *fields.pop("others", ()))
-    values = {"start": (), "compile": False, "precision": "no"} | fields
+    values: dict[str, Any] = {"start": (), "compile": False, "precision": "no"} | fields
     return Setting(title, crop_seconds, batch_size, config=config, others=others, **values)
 
 
