@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from l3ac_tokenizer.evaluation.data import open_data
+from l3ac_tokenizer.evaluation.dataset import open_data
 from networks import speech_like
 
 from l3ac_tokenizer.audio import AudioError, AudioReader, AudioSegment, open_clip, read_audio

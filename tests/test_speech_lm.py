@@ -258,7 +258,7 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
     with torch.no_grad():
         codec.quantizer.project_in.bias.add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match="give the codec of the corpus as --model"):
+    with pytest.raises(ValueError, match="give --model the one that made it"):
         recipe.run_recipe(options_for(tmp_path))
 
 

