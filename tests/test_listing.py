@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from l3ac_tokenizer.evaluation.dataset import open_data
 from networks import speech_like
 
 from l3ac_tokenizer.audio import AudioError, AudioReader, AudioSegment, open_clip, read_audio
+from l3ac_tokenizer.evaluation.dataset import open_data
 from l3ac_tokenizer.listing.errors import DataError
 from l3ac_tokenizer.listing.manifest import load_manifest
 from l3ac_tokenizer.speechbrain.manifests import read_manifest as read_utterances
