@@ -91,7 +91,8 @@ class Run:
         )
         if self._is_main:
             self._clear_up()
-        self.objective = Objective(config).to(self.accelerator.device)  # first, as it may not be loadable
+        bfloat16 = self.accelerator.mixed_precision == "bf16"
+        self.objective = Objective(config, bfloat16=bfloat16).to(self.accelerator.device)  # first, as it may be missing
         self.codec: TrainableCodec = build_codec(config).to(self.accelerator.device)
         self.sampling_rate = self.codec.model.config.sampling_rate
         with self.accelerator.main_process_first():  # it decodes the corpus, the others open it

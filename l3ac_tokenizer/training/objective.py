@@ -48,15 +48,21 @@ class Objective(nn.Module):
     micro-batch of one process. The speech encoder is loaded if a phase has a weight for it; if the default one is not
     available, the perceptual terms are left out with a warning.
 
+    Args:
+        config: Names the losses and the networks that they need.
+        bfloat16: Run a Whisper encoder in bfloat16, as the codec of a run in that precision.
+
     Raises:
         ConfigError: The speech encoder takes another sampling rate, or, in a stage without a waveform, no log-mels.
         SpeechEncoderError: The speech encoder cannot be loaded.
     """
 
-    def __init__(self, config: TrainingConfig):
+    def __init__(self, config: TrainingConfig, *, bfloat16: bool = False):
         super().__init__()
         self.scales, self.floor = config.stft_scales, config.stft_floor
         self.features = _features(config)
+        if isinstance(self.features, WhisperFeatures):
+            self.features.in_bfloat16 = bfloat16
         network = preset_config(config.preset, **config.model)
         self.sampling_rate = network.sampling_rate
         self.fine_hop = getattr(network, "fine_hop", network.hop_length)

@@ -243,3 +243,16 @@ def test_the_encoder_is_loaded_where_a_phase_has_a_weight_for_it(monkeypatch):
     assert Objective(TrainingConfig(phases=phases)).features is not None
     phases[1].weights = last
     assert Objective(TrainingConfig(weights=without, phases=phases)).features is not None
+
+
+def test_whisper_in_bfloat16_hears_nearly_the_same(source):
+    features = speech_features(source)
+    mel = 0.5 * torch.randn(2, 80, 216)
+    exact = features.layers_of_mel(mel)
+    features.in_bfloat16 = True
+    rounded = features.layers_of_mel(mel.requires_grad_())
+    assert all(layer.dtype == torch.float32 for layer in rounded)
+    for got, expected in zip(rounded, exact, strict=True):
+        assert (got - expected).norm() < 0.03 * expected.norm()
+    torch.stack([layer.square().mean() for layer in rounded]).sum().backward()
+    assert mel.grad is not None and mel.grad.isfinite().all()

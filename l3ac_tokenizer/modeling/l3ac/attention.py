@@ -62,6 +62,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     if masked > 0:
         bias = F.pad(bias, (0, masked), value=float("-inf"))
     biases = reversed_bands(bias, q.shape[2], k.shape[2])[None]
+    if bias.requires_grad:  # torch's fallback for such masks takes longer, and returns NaN when compiled in bfloat16
+        scores = q.flip(2) * q.shape[-1] ** -0.5 @ k.transpose(2, 3) + biases
+        return (scores.softmax(-1) @ v).flip(2)
     return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
 
 
