@@ -38,7 +38,7 @@ class FirstClips:
     """The first clips of a source, as a source."""
 
     def __init__(self, source: Source, count: int) -> None:
-        self.kind, self.columns, self.digest = source.kind, source.columns, source.digest
+        self.kind, self.columns, self.remarks, self.digest = source.kind, source.columns, source.remarks, source.digest
         self.records = source.records
         self._count = min(count, len(source))
 

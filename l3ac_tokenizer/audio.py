@@ -388,3 +388,10 @@ def _reason(error: Exception) -> str:
     """libsndfile's message without its prefix and full stop."""
     text = getattr(error, "error_string", str(error))
     return text.removeprefix("Error : ").rstrip(".")
+
+
+OTHER_AUDIO_SUFFIXES = frozenset({".m4a", ".webm", ".sph"})
+
+
+def readable_suffixes():
+    return AUDIO_SUFFIXES

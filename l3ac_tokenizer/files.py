@@ -1,11 +1,13 @@
-"""Atomic file writes, folder listings, and system errors in plain sentences."""
+"""Atomic file writes, folder listings, paths as text, and system errors in plain sentences."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +57,14 @@ def explained(action: str, remedy: str) -> Iterator[None]:
         if error.strerror is None:
             raise
         reason = error.strerror[0].lower() + error.strerror[1:]
-        raise type(error)(f"{action}: {reason}; {remedy}.") from error
+        sentence = type(error)(f"{action}: {reason}; {remedy}.")
+        sentence.errno = error.errno
+        raise sentence from error
+
+
+def concerns_all_files(error: BaseException) -> bool:
+    """Whether a failed write would fail for every other file as well: the disk is full or broken."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
@@ -68,26 +77,54 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
         os.makedirs(folder, exist_ok=True)
 
 
-def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> Iterator[str]:
+def files_below(
+    folder: str | os.PathLike[str], suffixes: Collection[str], unreadable: Callable[[OSError], object]
+) -> Iterator[str]:
     """Paths, in no particular order, of the files at any depth of `folder` with one of `suffixes` (in lower case).
 
     Hidden files and folders are skipped. Links to folders are followed, and each folder is read once, so loops end.
     A file inside `folder` is listed under its own path, even where a link leads to it, too.
+
+    Args:
+        folder: where the walk begins.
+        suffixes: of the wanted files.
+        unreadable: called with the system's error for each folder that cannot be listed.
     """
     read: set[str] = set()
     roots = [os.fspath(folder)]
     for root in roots:  # grows by the links that are found
-        for where, folders, names in os.walk(root):
+        for where, folders, names in os.walk(root, onerror=unreadable):
             if (real := os.path.realpath(where)) in read:
                 folders.clear()
                 continue
             read.add(real)
-            folders[:] = sorted(filter(_is_visible, folders))  # of two links to a folder, always follow the same
+            folders[:] = sorted(filter(is_visible, folders))  # of two links to a folder, always follow the same
             paths = (os.path.join(where, name) for name in folders)
             roots += filter(os.path.islink, paths)
-            wanted = (name for name in filter(_is_visible, names) if Path(name).suffix.lower() in suffixes)
+            wanted = (name for name in filter(is_visible, names) if Path(name).suffix.lower() in suffixes)
             yield from (os.path.join(where, name) for name in wanted)
 
 
-def _is_visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is not hidden; the `._` files of macOS are, too."""
     return not name.startswith(".")
+
+
+def escaped(path: str) -> str:
+    """A path as text: bytes of its name that are not UTF-8 as `\\xNN`, and every backslash doubled.
+
+    Paths with neither are unchanged. Python keeps such bytes as lone surrogates, which no UTF-8 file can hold.
+    """
+    return os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+def unescaped(text: str) -> str:
+    """The path that `escaped` made `text` of."""
+    return os.fsdecode(_ESCAPE.sub(_unescape, os.fsencode(text)))
+
+
+_ESCAPE = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return b"\\" if match[1] is None else bytes.fromhex(match[1].decode())

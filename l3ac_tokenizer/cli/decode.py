@@ -16,7 +16,7 @@ from ..id_metadata import ModelMismatchError
 from .loading import load_model
 from .options import UsageError, add_compute
 from .paths import FileJob, make_folder_of, plan_jobs
-from .report import Failures, progress, say, show_json, show_table
+from .report import Failures, one_sentence, progress, say, show_json, show_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,14 @@ class Decoding:
         for job, clip in clips.items():
             names.setdefault(self.options.model or clip.header.model_name, []).append(job)
         for name, jobs in names.items():
-            model = self.load(name, jobs[0].source)
+            try:
+                model = self.load(name, jobs[0].source)
+            except (ValueError, OSError) as error:
+                if self.options.model:
+                    raise
+                for job in jobs:
+                    self.failures.add(job.source, one_sentence(error))
+                continue
             digests = model.id_digests()
             fitting = []
             for job in jobs:
@@ -163,7 +170,8 @@ class Decoding:
             self.options.time_norm,
         )
         for (job, clip), samples in zip(clips.items(), decoded, strict=True):
-            self._write(job, clip, samples)
+            with self.failures.of(job.source):
+                self._write(job, clip, samples)
             bar.update(clip.seconds)
 
     def _decode_long(self, model: CodecModel, job: FileJob, clip: EncodedFile, bar: tqdm) -> None:
@@ -177,7 +185,8 @@ class Decoding:
                 yield samples
                 bar.update(len(samples) / clip.header.sampling_rate)
 
-        self._write(job, clip, chunks())
+        with self.failures.of(job.source):
+            self._write(job, clip, chunks())
 
     def show(self, jobs: Sequence[FileJob]) -> None:
         """Show the results on standard output, in the order of the inputs."""

@@ -43,9 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Encode every input; one that cannot be read is reported, and the others continue."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
-    from ..audio import AUDIO_SUFFIXES
-
-    jobs = plan_jobs(options.inputs, options.output, AUDIO_SUFFIXES, (".l3ac",))
+    jobs = plan_jobs(options.inputs, options.output, None, (".l3ac",))
     encoding = _Encoding(load_model(options.model, options.device), options)
     encoding.encode(jobs)
     encoding.show(jobs)
@@ -69,10 +67,12 @@ class _Encoding:
         with progress(0, "encoding") as bar:
             openers = [functools.partial(self._open, job, bar) for job in jobs]
             for position, clip in encode_audio(self.model, openers, self.options.chunk_seconds, bar.update):
+                job = jobs[position]
                 if clip.error is None:
-                    self._write(jobs[position], clip.ids, clip.num_samples)
+                    with self.failures.of(job.source):
+                        self._write(job, clip.ids, clip.num_samples)
                 else:
-                    self.failures.add(jobs[position].source, clip.error)
+                    self.failures.add(job.source, clip.error)
 
     def _open(self, job: FileJob, bar: tqdm) -> AudioReader:
         from ..audio import AudioReader

@@ -84,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     data = open_data(options.data, options.limit)
+    for remark in data.remarks:
+        say(remark)
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips of {domain}.")
     codecs = options.codecs or DEFAULT_CODECS

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import files_below, make_folder
+from ..audio import readable_suffixes
+from ..files import make_folder
+from ..listing.folder import audio_below
 from .options import UsageError
+from .report import say
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,14 @@ class FileJob:
 
 
 def plan_jobs(
-    inputs: Sequence[str], output: str, source_suffixes: Collection[str], target_suffixes: Sequence[str]
+    inputs: Sequence[str], output: str, source_suffixes: Collection[str] | None, target_suffixes: Sequence[str]
 ) -> list[FileJob]:
-    """The jobs of all inputs, in their order.
+    """The jobs of all inputs, in their order; what is left out is said.
 
     A single input file may have an output file. Otherwise the output is a folder, in which each file keeps its name,
-    with the first of `target_suffixes`. A folder among the inputs stands for all its files with one of
-    `source_suffixes`, and is mirrored below the output folder.
+    with the first of `target_suffixes` in place of its own, or behind it where two names differ in that alone. A folder
+    among the inputs stands for all its files with one of `source_suffixes` (None: of audio), and is mirrored below the
+    output folder.
 
     Raises:
         UsageError: the inputs and the output do not fit together.
@@ -38,19 +43,38 @@ def plan_jobs(
         raise UsageError(f"standard input has one output file: give -o NAME{target_suffixes[0]} or -o -.")
     if output == "-":
         raise UsageError("standard output takes a single file: give -o FOLDER for several.")
-    jobs: list[FileJob] = []
+    pairs: list[tuple[str, str]] = []
     for source in inputs:
         if os.path.isdir(source):
-            names = sorted(os.path.relpath(path, source) for path in files_below(source, source_suffixes))
+            names, remarks = audio_below(source, source_suffixes)
             if not names:
-                kinds = ", ".join(sorted(source_suffixes))
-                raise ValueError(f"{source} holds no files to read: give a folder with files ending in {kinds}.")
-            pairs = [(os.path.join(source, name), name) for name in names]
+                kinds = ", ".join(sorted(source_suffixes or readable_suffixes()))
+                reasons = " ".join(remarks) or f"give a folder with files ending in {kinds}."
+                raise ValueError(f"{source} holds no files to read: {reasons}")
+            for remark in remarks:
+                say(remark)
+            pairs += [(os.path.join(source, name), name) for name in names]
         else:
-            pairs = [(source, os.path.basename(source))]
-        for path, name in pairs:
-            jobs.append(FileJob(path, os.path.join(output, Path(name).with_suffix(target_suffixes[0]))))
-    _refuse_equal_targets(jobs)
+            pairs.append((source, os.path.basename(source)))
+    return _named_jobs(pairs, output, target_suffixes[0])
+
+
+def _named_jobs(pairs: Sequence[tuple[str, str]], output: str, suffix: str) -> list[FileJob]:
+    """Jobs from the path and name of each input."""
+    stems = Counter(os.path.splitext(name)[0] for _, name in pairs)
+    jobs: list[FileJob] = []
+    sources: dict[str, str] = {}
+    shared = [name for _, name in pairs if stems[os.path.splitext(name)[0]] > 1]
+    keeping = set(shared)
+    for path, name in pairs:
+        kept = name if name in keeping else os.path.splitext(name)[0]
+        target = os.path.join(output, *kept.split("/")) + suffix
+        if target in sources:
+            raise ValueError(f"{sources[target]} and {path} would both be written to {target}: rename one.")
+        sources[target] = path
+        jobs.append(FileJob(path, target))
+    if shared:
+        say(f"{len(shared)} names differ in their suffix alone, such as {shared[0]}: their outputs keep it.")
     return jobs
 
 
@@ -75,13 +99,3 @@ def _names_file(output: str, suffixes: Sequence[str]) -> bool:
     if suffix and suffix not in suffixes:
         raise UsageError(f"{output} must end in {' or '.join(suffixes)}, or in / for a folder.")
     return bool(suffix)
-
-
-def _refuse_equal_targets(jobs: Sequence[FileJob]) -> None:
-    sources: dict[str, str] = {}
-    for job in jobs:
-        if job.target in sources:
-            raise ValueError(
-                f"{sources[job.target]} and {job.source} would both be written to {job.target}: rename one."
-            )
-        sources[job.target] = job.source

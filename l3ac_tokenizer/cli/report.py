@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..files import concerns_all_files
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -24,10 +26,12 @@ class Failures:
 
     @contextlib.contextmanager
     def of(self, source: str) -> Iterator[None]:
-        """Record and print an error inside the `with` block, and continue after it."""
+        """Record and print an error inside the `with` block, and continue after it, unless the disk is full."""
         try:
             yield
         except (ValueError, OSError) as error:
+            if concerns_all_files(error):
+                raise
             self.add(source, one_sentence(error))
 
     def add(self, source: str, reason: str) -> None:

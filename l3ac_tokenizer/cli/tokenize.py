@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray-address", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine)"
     )
+    parser.add_argument("--kind", metavar="KIND", help="folder, parquet, tar, manifest or hub (default: recognized)")
     parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
     parser.add_argument(
         "--hub-split", default="train", metavar="NAME", help="split of a hub dataset (default: %(default)s)"
@@ -81,7 +82,11 @@ def run(options: argparse.Namespace) -> int:
         import datasets  # noqa: F401 - brings what sources and the writer need
 
         from ..tokenization import open_source, tokenize_corpus
+        from ..tokenization.sources.open import KINDS
         from ..tokenization.spec import TokenizationOptions
+
+    if options.kind not in (None, *KINDS):
+        raise UsageError(f"--kind is {options.kind}; it must be {', '.join(KINDS)}.")
 
     try:
         job_options = TokenizationOptions(
@@ -92,8 +97,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     _log_with(say)
     model = load_model(options.model)
+    source = open_source(
+        options.corpus, options.hub_config, options.hub_split, kind=options.kind, output=options.output
+    )
     summary = tokenize_corpus(
-        open_source(options.corpus, options.hub_config, options.hub_split),
+        source,
         model,
         options.output,
         job_options,
@@ -117,6 +125,7 @@ def texts(summary: dict[str, Any]) -> dict[str, str]:
     """Names and values of a summary, as readable text."""
     speed = summary["audio_hours_per_hour"]
     return {
+        "read as": summary["corpus"]["kind"],
         "clips": f"{summary['clips']:,}",
         "failures": f"{summary['failures']:,}",
         "audio": f"{summary['hours']:.2f} h",

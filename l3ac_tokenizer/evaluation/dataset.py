@@ -69,9 +69,15 @@ class EvaluationClip:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Clips of one or more data sets, in order."""
+    """Clips of one or more data sets, in order.
+
+    Attributes:
+        clips: of all data sets.
+        remarks: what the corpora have and the clips do not, see `Source.remarks`.
+    """
 
     clips: Sequence[EvaluationClip]
+    remarks: Sequence[str] = ()
 
     @cached_property
     def domains(self) -> dict[str, str]:
@@ -101,8 +107,11 @@ def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationDat
         OSError: a corpus cannot be read.
     """
     clips: list[EvaluationClip] = []
+    remarks: list[str] = []
     for corpus in corpora:
-        clips += _clips(corpus, {clip.dataset for clip in clips})
+        found, about = _clips(corpus, {clip.dataset for clip in clips})
+        clips += found
+        remarks += about
     keys: set[str] = set()
     domains: dict[str, str] = {}
     for clip in clips:
@@ -111,11 +120,11 @@ def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationDat
         if domains.setdefault(clip.dataset, clip.domain) != clip.domain:
             raise ValueError(f"the data set {clip.dataset} has clips of speech and of other audio: split it in two.")
         keys.add(clip.key)
-    data = EvaluationData(clips)
-    return data if limit is None else EvaluationData(data.spread(limit))
+    data = EvaluationData(clips, remarks)
+    return data if limit is None else EvaluationData(data.spread(limit), remarks)
 
 
-def _clips(corpus: str, taken: set[str]) -> list[EvaluationClip]:
+def _clips(corpus: str, taken: set[str]) -> tuple[list[EvaluationClip], Sequence[str]]:
     from ..tokenization import open_source
 
     kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
@@ -131,7 +140,7 @@ def _clips(corpus: str, taken: set[str]) -> list[EvaluationClip]:
             raise ValueError(f"the clip {record.id} has the domain {domain!r}: write {' or '.join(DOMAINS)}.")
         labels = {label: str(record.columns[label]) for label in LABELS if record.columns.get(label)}
         clips.append(EvaluationClip(dataset, record.id, domain, record.audio, labels, record.error))
-    return clips
+    return clips, source.remarks
 
 
 def _domain_of(dataset: str) -> str:

@@ -6,21 +6,24 @@
 | LJSpeech | `metadata.csv` and `wavs/` | file name | third field of the line, or second | | |
 | Common Voice | `clips/` and `*.tsv` | file name | `sentence` | `client_id` | `locale` |
 | VCTK | `txt/` and `wav48…/` | file name | `txt/SPEAKER/NAME.txt` | folder | |
+| AudioFolder | `metadata.csv` or `.jsonl` with a column `file_name` | path without suffix | as in a manifest | | |
 | any other | | path without suffix | | | |
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..audio import AUDIO_SUFFIXES
-from ..files import files_below
+from ..files import is_visible
+from .folder import audio_below
+from .manifest import load_manifest
 from .table import read_table, table_columns
+from .text import read_lines, read_text
 
 
 class ListedFile(NamedTuple):
@@ -41,37 +44,90 @@ class ListedFile(NamedTuple):
     language: str | None = None
 
 
-def read_layout(root: str | os.PathLike[str]) -> tuple[str, list[ListedFile]]:
-    """The name of a folder's layout, and the audio below it, sorted by path.
+class Layout(NamedTuple):
+    """A folder of audio, read according to its layout.
+
+    Attributes:
+        name: of the layout.
+        files: sorted by path.
+        remarks: what is left out, lacks a transcript, or got another id than its file name: one sentence each.
+    """
+
+    name: str
+    files: list[ListedFile]
+    remarks: list[str]
+
+
+def read_layout(root: str | os.PathLike[str]) -> Layout:
+    """The audio below a folder, with what the folder's layout states about it; ids are unique.
 
     Raises:
-        DataError: a table is damaged.
+        DataError: a table or transcript is damaged.
         OSError: a file of transcripts cannot be read.
     """
     folder = Path(root)
-    paths = audio_below(folder)
-    if any(folder.glob("wav48*")) and (folder / "txt").is_dir():
-        return "VCTK", list(_vctk(folder, paths))
+    paths, remarks = audio_below(folder)
+    name, files, transcribed = _read(folder, paths)
+    remarks += _unmatched(name, files, transcribed)
+    files, renamed = _with_unique_ids(files)
+    return Layout(name, files, remarks + renamed)
+
+
+def _read(folder: Path, paths: list[str]) -> tuple[str, list[ListedFile], Collection[str]]:
+    """Name of the layout, the files, and the ids that its transcripts have."""
+    if visible_files(folder, "wav48*") and (folder / "txt").is_dir():
+        return "VCTK", list(_vctk(folder, paths)), ()
+    for table in (folder / "metadata.jsonl", folder / "metadata.csv"):
+        if table.is_file() and "file_name" in next(iter(read_lines(table)), ""):
+            return "AudioFolder", *_audio_folder(table, paths)
     if (folder / "metadata.csv").is_file() and (folder / "wavs").is_dir():
-        return "LJSpeech", list(_ljspeech(folder, paths))
-    if (folder / "clips").is_dir() and any(folder.glob("*.tsv")):
-        return "Common Voice", list(_common_voice(folder, paths))
-    if any(any(chapter.glob("*.trans.txt")) for chapter in {(folder / path).parent for path in paths}):
-        return "LibriSpeech", list(_librispeech(folder, paths))
-    return "folder", [ListedFile(path, os.path.splitext(path)[0]) for path in paths]
+        texts = ljspeech_transcripts(folder)
+        return "LJSpeech", [ListedFile(path, Path(path).stem, texts.get(Path(path).stem)) for path in paths], texts
+    if (folder / "clips").is_dir() and visible_files(folder, "*.tsv"):
+        known = _common_voice(folder)
+        return "Common Voice", [_known_clip(path, known) for path in paths], known
+    spoken: dict[str, str] = {}
+    for chapter in sorted({(folder / path).parent for path in paths}):
+        spoken |= librispeech_transcripts(chapter)
+    if spoken:
+        return "LibriSpeech", list(_librispeech(paths, spoken)), spoken
+    return "folder", [ListedFile(path, os.path.splitext(path)[0]) for path in paths], ()
 
 
-def audio_below(root: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> list[str]:
-    """Sorted paths, relative to `root` and with `/`, of the audio files at any depth of it."""
-    return sorted(Path(path).relative_to(root).as_posix() for path in files_below(root, suffixes))
+def _unmatched(name: str, files: list[ListedFile], transcribed: Collection[str]) -> list[str]:
+    """Remarks on clips without transcripts and transcripts without clips."""
+    remarks = []
+    without_text = [file.path for file in files if file.text is None]
+    if without_text and name != "folder":
+        remarks.append(f"{len(without_text)} of {len(files)} clips have no transcript, such as {without_text[0]}.")
+    ids = {file.id for file in files}
+    without_audio = [each for each in transcribed if each not in ids]
+    if without_audio:
+        remarks.append(f"{len(without_audio)} transcripts have no audio, such as that of {without_audio[0]}.")
+    return remarks
+
+
+def _with_unique_ids(files: list[ListedFile]) -> tuple[list[ListedFile], list[str]]:
+    """Files with the same id get their path as the id, with the suffix where paths differ in that alone."""
+    remarks = []
+    for rename in (lambda path: os.path.splitext(path)[0], lambda path: path):
+        counts = Counter(file.id for file in files)
+        shared = [file for file in files if counts[file.id] > 1]
+        files = [file._replace(id=rename(file.path)) if counts[file.id] > 1 else file for file in files]
+        if shared:
+            remarks = [f"{len(shared)} files share an id, such as {shared[0].path}: their ids are their paths."]
+    return files, remarks
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """Sorted files and folders in a folder whose names fit a pattern; hidden ones, which `glob` gives, are not."""
+    return sorted(path for path in folder.glob(pattern) if is_visible(path.name))
 
 
 def librispeech_transcripts(chapter: Path) -> dict[str, str]:
     """Text of each utterance of a chapter's folder by its id, from `*.trans.txt`."""
     lines = (
-        line.partition(" ")
-        for transcript in sorted(chapter.glob("*.trans.txt"))
-        for line in transcript.read_text("utf-8").splitlines()
+        line.partition(" ") for transcript in visible_files(chapter, "*.trans.txt") for line in read_lines(transcript)
     )
     return {name: text for name, _, text in lines if name}
 
@@ -83,8 +139,7 @@ def librispeech_speaker(utterance: str) -> str:
 
 def ljspeech_transcripts(root: Path) -> dict[str, str | None]:
     """Normalized text of each clip of `metadata.csv`, or the original one where that is empty."""
-    with open(root / "metadata.csv", encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.reader(lines, delimiter="|", quoting=csv.QUOTE_NONE) if row and row[0]]
+    rows = [row for row in (line.split("|") for line in read_lines(root / "metadata.csv")) if row[0]]
     return {row[0]: next(filter(None, reversed(row[1:3])), None) for row in rows}
 
 
@@ -100,38 +155,43 @@ def common_voice_clips(table: Path) -> Iterator[ListedFile]:
         yield ListedFile(f"clips/{name}", Path(name).stem, row.get("sentence"), row.get("client_id"), row.get("locale"))
 
 
-def _librispeech(root: Path, paths: list[str]) -> Iterator[ListedFile]:
-    chapter: str | None = None
-    texts: dict[str, str] = {}
+def _librispeech(paths: list[str], texts: dict[str, str]) -> Iterator[ListedFile]:
     for path in paths:
-        if os.path.dirname(path) != chapter:
-            chapter = os.path.dirname(path)
-            texts = librispeech_transcripts(root / chapter)
         name = Path(path).stem
         yield ListedFile(path, name, texts.get(name), librispeech_speaker(name))
 
 
-def _ljspeech(root: Path, paths: list[str]) -> Iterator[ListedFile]:
-    texts = ljspeech_transcripts(root)
-    for path in paths:
-        name = Path(path).stem
-        yield ListedFile(path, name, texts.get(name))
-
-
-def _common_voice(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+def _common_voice(root: Path) -> dict[str, ListedFile]:
+    """What the tables state about each clip, by its id; a release has tables of other things, too."""
     known: dict[str, ListedFile] = {}
-    for table in sorted(root.glob("*.tsv")):
-        if "path" in table_columns(table):  # a release has tables of other things, too
+    for table in visible_files(root, "*.tsv"):
+        if "path" in table_columns(table):
             for clip in common_voice_clips(table):
                 known.setdefault(clip.id, clip)
+    return known
+
+
+def _audio_folder(table: Path, paths: list[str]) -> tuple[list[ListedFile], Collection[str]]:
+    listed = {os.path.normpath(row.path): row.values for row in load_manifest(table).rows}
+    files = []
     for path in paths:
-        name = Path(path).stem
-        yield known[name]._replace(path=path) if name in known else ListedFile(path, name)
+        values = listed.get(os.path.normpath(path), {})
+        known = {name: None if values.get(name) is None else str(values[name]) for name in _STATED}
+        files.append(ListedFile(path, os.path.splitext(path)[0], **known))
+    return files, [os.path.splitext(path)[0] for path in listed]
+
+
+_STATED = ("text", "speaker", "language")
+
+
+def _known_clip(path: str, known: dict[str, ListedFile]) -> ListedFile:
+    name = Path(path).stem
+    return known[name]._replace(path=path) if name in known else ListedFile(path, name)
 
 
 def _vctk(root: Path, paths: list[str]) -> Iterator[ListedFile]:
     for path in paths:
         name, speaker = Path(path).stem, Path(path).parent.name
         transcript = root / "txt" / speaker / (re.sub(r"_mic\d$", "", name) + ".txt")
-        text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
+        text = read_text(transcript).strip() if transcript.is_file() else None
         yield ListedFile(path, name, text, speaker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -10,36 +11,37 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .text import read_text
 
 JSON_LINES = (".json", ".jsonl", ".ndjson")
 TABLE_SUFFIXES = (*JSON_LINES, ".csv", ".tsv")
 """Suffixes of the files that `read_table` reads, in lower case."""
 
 
-def read_table(path: str | os.PathLike[str], *needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_table(
+    path: str | os.PathLike[str], *needed: str, open_ended: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and values of each row, by column; blank lines are skipped.
 
-    A TSV quotes nothing; every suffix that is neither TSV nor JSON lines is read as CSV. A byte-order mark is ignored.
+    A TSV quotes nothing; every suffix that is neither TSV nor JSON lines is read as CSV.
 
     Args:
         path: of the file.
         needed: columns that must exist and have a value in every row.
+        open_ended: the last column of a CSV or TSV may hold any number of fields, of which the first is read.
 
     Raises:
-        DataError: a line is damaged, or a needed column or value is missing.
+        DataError: a line is damaged, or has more or fewer fields than the header, or a needed column or value is
+            missing.
         OSError: the file cannot be read.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    with open(path, newline="", encoding="utf-8-sig") as lines:
-        rows = _json_rows(path, lines) if suffix in JSON_LINES else _csv_rows(path, lines, needed)
-        try:
-            for number, row in rows:
-                if empty := [name for name in needed if row.get(name) in (None, "")]:
-                    raise DataError(f"{path}, line {number}, has no {empty[0]}: give it one, or remove the line.")
-                yield number, row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path} cannot be read as a table ({error}): repair it.") from error
+    text = io.StringIO(read_text(path), newline="")
+    is_json = path.suffix.lower() in JSON_LINES
+    for number, row in _json_rows(path, text) if is_json else _csv_rows(path, text, needed, open_ended):
+        if empty := [name for name in needed if row.get(name) in (None, "")]:
+            raise DataError(f"{path}, line {number}, has no {empty[0]}: give it one, or remove the line.")
+        yield number, row
 
 
 def table_columns(path: str | os.PathLike[str]) -> list[str]:
@@ -48,13 +50,10 @@ def table_columns(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         DataError, OSError: see `read_table`.
     """
-    if Path(path).suffix.lower() in JSON_LINES:
+    path = Path(path)
+    if path.suffix.lower() in JSON_LINES:
         return list(dict.fromkeys(name for _, row in read_table(path) for name in row))
-    with open(path, newline="", encoding="utf-8-sig") as lines:
-        try:
-            return list(_csv_reader(Path(path), lines).fieldnames or [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path} cannot be read as a table ({error}): repair it.") from error
+    return _header(path, _csv_reader(path, io.StringIO(read_text(path), newline="")))
 
 
 def _csv_reader(path: Path, lines: Iterable[str]) -> csv.DictReader[str]:
@@ -63,13 +62,37 @@ def _csv_reader(path: Path, lines: Iterable[str]) -> csv.DictReader[str]:
     return csv.DictReader(lines)
 
 
-def _csv_rows(path: Path, lines: Iterable[str], needed: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _header(path: Path, rows: csv.DictReader[str]) -> list[str]:
+    try:
+        return list(rows.fieldnames or [])
+    except csv.Error as error:
+        raise _not_a_table(path, error) from error
+
+
+def _csv_rows(
+    path: Path, lines: Iterable[str], needed: Iterable[str], open_ended: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = _csv_reader(path, lines)
-    missing = [name for name in needed if name not in (rows.fieldnames or [])]
+    header = _header(path, rows)
+    missing = [name for name in needed if name not in header]
     if missing:
-        raise DataError(f"{path} has no column {missing[0]!r}; its header is {rows.fieldnames}.")
-    for row in rows:
-        yield rows.line_num, row
+        raise DataError(f"{path} has no column {missing[0]!r}; its header is {header}.")
+    try:
+        for row in rows:
+            extra = row.pop(None, [])
+            if not open_ended and (extra or None in row.values()):
+                fields = len(header) + len(extra) - list(row.values()).count(None)
+                raise DataError(
+                    f"{path}, line {rows.line_num}, has {fields} fields and the header has {len(header)}: quote fields "
+                    "that contain the delimiter, or complete the line."
+                )
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise _not_a_table(path, error) from error
+
+
+def _not_a_table(path: Path, error: csv.Error) -> DataError:
+    return DataError(f"{path} cannot be read as a table ({error}): repair it.")
 
 
 def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -82,4 +105,8 @@ def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str
             raise DataError(f"{path}, line {number}, is not JSON ({error}): repair or remove it.") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}, is not a JSON object: write one object a line.")
+        try:
+            json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{path}, line {number}, has half of a UTF-16 character: repair or remove it.") from error
         yield number, row

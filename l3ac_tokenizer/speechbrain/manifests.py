@@ -17,6 +17,7 @@ import soundfile
 from ..audio import AUDIO_SUFFIXES
 from ..files import atomic_write
 from ..listing.errors import DataError
+from ..listing.layouts import visible_files
 from ..listing.manifest import segment_of
 from ..listing.table import read_table
 
@@ -50,7 +51,7 @@ class Utterance:
 
 def audio_by_id(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """The audio files in a folder by their names without suffix, whatever the format."""
-    return {path.stem: path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    return {path.stem: path for path in visible_files(Path(folder), "*") if path.suffix.lower() in AUDIO_SUFFIXES}
 
 
 def utterances(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,18 +49,23 @@ def encode_records(
     rate = encoder.model.config.sampling_rate
     return pa.table(
         {
-            "id": pa.array([record.id for record in records], type=pa.string()),
+            "id": pa.array([_storable(record.id) for record in records], type=pa.string()),
             "ids": ids_array([clip.ids for clip in clips], encoder.split),
             "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
             "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
-            "path": pa.array([record.path for record in records], type=pa.string()),
+            "path": pa.array([_storable(record.path) for record in records], type=pa.string()),
             **{
-                name: pa.array([record.columns.get(name) for record in records], type=kind)
+                name: pa.array([_storable(record.columns.get(name)) for record in records], type=kind)
                 for name, kind in columns.items()
             },
-            "error": pa.array([clip.error for clip in clips], type=pa.string()),
+            "error": pa.array([_storable(clip.error) for clip in clips], type=pa.string()),
         }
     )
+
+
+def _storable(value: Any) -> Any:
+    """Text without lone surrogates, which Arrow refuses: they are escaped; any other value as it is."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def ids_array(all_ids: Sequence[np.ndarray], split: int) -> pa.ListArray:

@@ -245,6 +245,7 @@ def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
         "seconds": seconds,
         "shards": len(entries),
         "corpus": {"kind": job.kind, "clips": job.source_rows, "digest": job.source_digest},
+        "remarks": list(job.remarks),
         **asdict(job.metadata),
         "levels": list(job.metadata.levels),
     }

@@ -60,6 +60,8 @@ def tokenize_corpus(
     """
     options = options or TokenizationOptions()
     encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device)
+    for remark in source.remarks:
+        logger.warning(remark)
     with locked(output):
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()

@@ -129,6 +129,7 @@ class Job:
         kind: of the source, in words.
         source_digest: digest of the source's list of records.
         source_rows: number of its records.
+        remarks: of the source, see `Source.remarks`.
     """
 
     metadata: CorpusMetadata
@@ -138,6 +139,7 @@ class Job:
     kind: str
     source_digest: str
     source_rows: int
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, source: Source, model: CodecModel, options: TokenizationOptions) -> Job:
@@ -150,6 +152,7 @@ class Job:
             kind=source.kind,
             source_digest=source.digest(),
             source_rows=len(source),
+            remarks=tuple(source.remarks),
         )
 
     def shards(self) -> list[int]:
@@ -182,7 +185,7 @@ class Job:
             if values.pop("l3ac_manifest") != 1:
                 raise ValueError("another version")
             metadata = CorpusMetadata.from_json(json.dumps(values.pop("facts")), where)
-            return cls(metadata=metadata, **values)
+            return cls(metadata=metadata, remarks=tuple(values.pop("remarks", ())), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorpusError(
                 f"{where} is not the manifest of a tokenized corpus ({error}): choose another folder."

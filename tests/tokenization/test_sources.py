@@ -116,13 +116,6 @@ def test_the_digest_follows_names_sizes_and_texts(tmp_path):
     assert len({first, longer, open_source(str(tmp_path)).digest()}) == 3
 
 
-def test_two_files_of_one_id_are_refused(tmp_path):
-    write_clip(tmp_path / "a.wav", 20)
-    write_clip(tmp_path / "a.flac", 20)
-    with pytest.raises(DataError, match=r"a\.flac and a\.wav both have the id 'a'"):
-        open_source(str(tmp_path))
-
-
 def test_manifests_with_every_kind_of_column(tmp_path):
     lines = [
         {"audio_filepath": "x/a.wav", "text": "one", "speaker": 7, "take": 1, "gain": 2, "tags": ["t"], "ok": True},

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...audio import AudioSegment
+from ...files import escaped, unescaped
 from ...listing.errors import DataError
 from ...listing.layouts import read_layout
 from .base import Record
@@ -20,7 +21,8 @@ from .base import Record
 class FileSource:
     """Audio files, or segments of them, with what is known about each.
 
-    The list is kept as an Arrow table: compact, and shared between workers where they can share memory.
+    The list is kept as an Arrow table: compact, and shared between workers where they can share memory. Names that are
+    not UTF-8 stand in it, and in the ids, as `files.escaped` writes them.
 
     Args:
         kind: kind of source, in words.
@@ -28,6 +30,7 @@ class FileSource:
         rows: of each clip at least `id` and `path`; `size` (bytes) only enters the digest; `start` and `seconds`
             (float) make it a segment of its file.
         types: types of further columns; columns without one are strings.
+        remarks: see `Source`.
 
     Raises:
         DataError: there are no rows, or two have the same id.
@@ -39,14 +42,18 @@ class FileSource:
         root: str,
         rows: Sequence[Mapping[str, Any]],
         types: Mapping[str, pa.DataType] | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         if not rows:
-            raise DataError(f"{root} holds no audio files: check the path.")
+            reasons = " ".join(remarks)
+            raise DataError(f"{root} holds no audio files that can be read: {reasons or 'check the path.'}")
+        rows = [{**row, "id": escaped(row["id"]), "path": escaped(row["path"])} for row in rows]
         twice = next((name for name, count in Counter(row["id"] for row in rows).items() if count > 1), None)
         if twice is not None:
             paths = [row["path"] for row in rows if row["id"] == twice]
             raise DataError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
         self.kind = kind
+        self.remarks = remarks
         self.root = os.path.abspath(root)
         types = {"start": pa.float64(), "seconds": pa.float64(), **(types or {})}
         names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
@@ -63,7 +70,7 @@ class FileSource:
             "\n".join(
                 json.dumps([size, row], ensure_ascii=False, default=str)
                 for size, row in zip(sizes, self._table.to_pylist(), strict=True)
-            ).encode(errors="surrogateescape")
+            ).encode()
         ).hexdigest()
 
     def __len__(self) -> int:
@@ -77,20 +84,20 @@ class FileSource:
         """The clips from `start` up to, not including, `stop`."""
         for row in self._table.slice(start, stop - start).to_pylist():
             name, path = row.pop("id"), row.pop("path")
-            file = os.path.join(self.root, path)
+            file = os.path.join(self.root, unescaped(path))
             begin, seconds = row.get("start") or 0.0, row.get("seconds")
             is_whole = begin == 0 and seconds is None
             yield Record(name, file if is_whole else AudioSegment(file, begin, seconds), path, row)
 
 
-def open_audio_folder(root: str) -> FileSource:
+def open_audio_folder(root: str, remarks: Sequence[str] = ()) -> FileSource:
     """The audio below a folder, sorted by path, with text and speaker where its layout is a known one.
 
     Raises:
-        DataError: the folder has no audio, or two files have the same id.
+        DataError: the folder has no audio, or a table or transcript is damaged.
         OSError: a file of transcripts cannot be read.
     """
-    kind, files = read_layout(root)
+    kind, files, own_remarks = read_layout(root)
     rows = [
         {
             "id": file.id,
@@ -98,8 +105,16 @@ def open_audio_folder(root: str) -> FileSource:
             "speaker": file.speaker,
             "language": file.language,
             "path": file.path,
-            "size": os.path.getsize(os.path.join(root, file.path)),
+            "size": _size(os.path.join(root, file.path)),
         }
         for file in files
     ]
-    return FileSource(kind, root, rows)
+    return FileSource(kind, root, rows, remarks=[*remarks, *own_remarks])
+
+
+def _size(path: str) -> int | None:
+    """Size of a file in bytes; None for a link that leads nowhere, which reading it will tell."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None

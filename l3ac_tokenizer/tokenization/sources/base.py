@@ -6,7 +6,7 @@ not talk to each other, and lost work can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +47,11 @@ class Source(Protocol):
     @property
     def columns(self) -> Mapping[str, pa.DataType]:
         """Types of the columns that are carried along beside id and path."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the corpus has and the records do not, or under another name: one sentence each."""
         ...
 
     def __len__(self) -> int:

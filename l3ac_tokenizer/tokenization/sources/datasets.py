@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -71,6 +73,11 @@ class DatasetRows:
             if ours not in ("id", "path")
         }
 
+    @property
+    def id_column(self) -> str | None:
+        """Name of the column of ids, if there is one."""
+        return next((column for column, ours in self._names.items() if ours == "id"), None)
+
     def record(self, row: Mapping[str, Any], number: int) -> Record:
         """A row as a record; its id is `number` where the dataset has no column of ids."""
         columns = {ours: self._value(column, row[column]) for column, ours in self._names.items()}
@@ -107,6 +114,14 @@ class HubSource:
     def __init__(self, dataset: Dataset, name: str) -> None:
         self._dataset, features = undecoded(dataset)
         self._rows = DatasetRows(features, None, name)
+        column = self._rows.id_column
+        counts = Counter() if column is None else Counter(dataset.select_columns(column)[:][column])
+        self._repeated = {str(value) for value, count in counts.items() if count > 1}
+        self.remarks = (
+            [f"{len(self._repeated)} ids of {name} name several rows: they get the row's number, ID:ROW."]
+            if self._repeated
+            else []
+        )
 
     @property
     def columns(self) -> Mapping[str, pa.DataType]:
@@ -124,7 +139,8 @@ class HubSource:
     def records(self, start: int, stop: int) -> Iterator[Record]:
         """The rows from `start` up to, not including, `stop`."""
         for number in range(start, stop):
-            yield self._rows.record(self._dataset[number], number)
+            record = self._rows.record(self._dataset[number], number)
+            yield replace(record, id=f"{record.id}:{number}") if record.id in self._repeated else record
 
 
 def open_hub(name: str, config: str | None, split: str) -> HubSource:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,8 @@ from .base import RESERVED
 def open_manifest(path: str) -> FileSource:
     """The clips that a manifest lists, in its order.
 
-    A clip without an id is named after its path, without suffix, and a segment also after its start: `a@1.5`.
+    A clip without an id is named after its path, without suffix unless two paths differ in that alone, and a segment
+    also after its start: `a@1.5`.
 
     Raises:
         DataError: a line is damaged or names no audio, or two clips have the same id.
@@ -30,31 +32,42 @@ def open_manifest(path: str) -> FileSource:
         for name in manifest.columns
     }
     has_segments = any(row.is_segment for row in manifest.rows)
+    stems: dict[str, set[str]] = defaultdict(set)
+    for row in manifest.rows:
+        stems[os.path.splitext(row.path)[0]].add(row.path)
     rows = []
     for row in manifest.rows:
         values = {
             name: row.path if name == "path" else _value(row.values[name], types[name]) for name in manifest.columns
         }
-        values["id"] = values.get("id") or _default_id(row)
+        given = row.values.get("id")
+        values["id"] = given if isinstance(given, str) and given else values.get("id") or _default_id(row, stems)
         rows.append(values | {"start": row.start, "seconds": row.seconds} if has_segments else values)
     return FileSource("manifest", manifest.root, rows, types)
 
 
-def _default_id(row: ManifestRow) -> str:
-    name = os.path.splitext(row.path)[0]
+def _default_id(row: ManifestRow, stems: Mapping[str, set[str]]) -> str:
+    stem = os.path.splitext(row.path)[0]
+    name = stem if len(stems[stem]) == 1 else row.path
     return f"{name}@{row.start}" if row.is_segment else name
 
 
 def _type(values: Iterable[Any]) -> pa.DataType:
-    """The Arrow type of some JSON values; those without a simple one are kept as JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    for allowed, arrow in (({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.float64())):
-        if kinds and kinds <= allowed:
-            return arrow
+    """The Arrow type that holds some JSON values exactly; without a simple one, they are kept as JSON text."""
+    values = [value for value in values if value is not None]
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return pa.bool_()
+    integers = [value for value in values if type(value) is int]
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in integers):
+        return pa.int64()
+    if kinds in ({float}, {int, float}) and all(abs(value) <= 2**53 for value in integers):
+        return pa.float64()
     return pa.string()
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:
-    if kind == pa.string() and not isinstance(value, (str, type(None))):
-        return json.dumps(value, ensure_ascii=False)
+    if kind == pa.string() and value is not None:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()  # Arrow has no lone surrogates, which JSON may have
     return float(value) if kind == pa.float64() and value is not None else value

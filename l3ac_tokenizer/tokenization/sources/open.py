@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import os
 
+from ...audio import readable_suffixes
 from ...files import files_below
 from ...listing.errors import DataError
 from ...listing.table import TABLE_SUFFIXES
+from ..errors import CorpusError
+from ..output import read_shard_manifest
 from .audio_folder import open_audio_folder
 from .base import Source
 from .datasets import open_hub
 from .manifest import open_manifest
-from .parquet import ParquetSource
+from .parquet import ParquetSource, audio_column, lists_paths, read_schema, unlisted
 from .webdataset import open_tars
 
+KINDS = ("folder", "parquet", "tar", "manifest", "hub")
+"""Kinds of corpus, as `open_source` and the command line name them."""
 
-def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "train") -> Source:
-    """Open audio to tokenize, recognized by its name and contents.
+
+def open_source(
+    corpus: str,
+    hub_config: str | None = None,
+    hub_split: str = "train",
+    *,
+    kind: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Open audio to tokenize, recognized by its name and the layout of its root.
+
+    A folder with files of several kinds is of that kind whose files lie nearest to the root; at the same depth, Parquet
+    that lists paths comes first, then audio, Parquet that holds audio, and tar shards. Parquet without audio, and
+    tokenized corpora inside the folder, are not read.
 
     Args:
         corpus: a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognized), of Parquet files or of
@@ -24,35 +41,83 @@ def open_source(corpus: str, hub_config: str | None = None, hub_split: str = "tr
             dataset on the hub.
         hub_config: configuration of a hub dataset.
         hub_split: its split.
+        kind: one of `KINDS`; None: recognize it.
+        output: folder of the job's own output, which is not read.
 
     Raises:
         DataError: it is none of these, or holds no audio.
         OSError: it cannot be read.
     """
+    if kind == "hub":
+        return open_hub(corpus, hub_config, hub_split)
     if os.path.isdir(corpus):
-        return _open_folder(corpus)
+        return _open_folder(corpus, kind, output)
     suffix = os.path.splitext(corpus)[1].lower()
     if os.path.exists(corpus):
-        if suffix in TABLE_SUFFIXES:
+        if kind == "manifest" or (kind is None and suffix in TABLE_SUFFIXES):
             return open_manifest(corpus)
-        if suffix == ".parquet":
+        if kind == "parquet" or (kind is None and suffix == ".parquet"):
             return ParquetSource([corpus])
-        if suffix == ".tar":
+        if kind == "tar" or (kind is None and suffix == ".tar"):
             return open_tars([corpus])
         raise DataError(
             f"{corpus} has a suffix that is not known: give a folder, a manifest (.jsonl, .json, .csv or .tsv), a "
-            ".parquet file or a .tar shard."
+            ".parquet file or a .tar shard, or name its kind."
         )
     if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
         raise FileNotFoundError(f"no file or folder {corpus} exists: check the path.")
     return open_hub(corpus, hub_config, hub_split)
 
 
-def _open_folder(folder: str) -> Source:
-    for suffix in (".parquet", ".tar"):
-        files = sorted(path for path in files_below(folder, {suffix}) if not os.path.basename(path).startswith("."))
-        if files and suffix == ".parquet":
-            return ParquetSource(files)
-        if files:
-            return open_tars(files)
-    return open_audio_folder(folder)
+def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] | None) -> Source:
+    """Decide what kind of corpus a folder is, and open it."""
+    if kind in ("manifest", "hub"):
+        raise DataError(f"{folder} is a folder, which is not a corpus of the kind {kind}: name another kind.")
+    kinds = {**dict.fromkeys(readable_suffixes(), "folder"), ".parquet": "parquet", ".tar": "tar"}
+    found: dict[str, list[str]] = {"folder": [], "parquet": [], "tar": []}
+    for path in sorted(files_below(folder, kinds, lambda error: None)):  # `read_layout` tells what cannot be listed
+        found[kinds[os.path.splitext(path)[1].lower()]].append(path)
+    remarks = []
+    own = None if output is None else os.path.realpath(output)
+    found["parquet"] = [path for path in found["parquet"] if os.path.dirname(os.path.realpath(path)) != own]
+    ids = [path for path in found["parquet"] if _is_tokenized(os.path.dirname(path))]
+    if ids:
+        remarks.append(f"{len(ids)} Parquet files below {folder} are left out, such as {ids[0]}: they hold ids.")
+    schemas = {path: read_schema(path) for path in found["parquet"] if path not in ids}
+    found["parquet"] = [path for path, schema in schemas.items() if kind == "parquet" or audio_column(schema)]
+    without = [path for path in schemas if path not in found["parquet"]]
+    if without:
+        remarks.append(f"{len(without)} Parquet files in {folder} are left out, such as {without[0]}: none has audio.")
+    lists = any(lists_paths(schemas[path]) for path in found["parquet"])
+    order = ["parquet", "folder", "tar"] if lists else ["folder", "parquet", "tar"]
+    present = [name for name in order if found[name]]
+    chosen = kind or min(present, key=lambda name: min(map(_depth, found[name])), default="folder")
+    unused = {name: found[name] for name in present if name != chosen}
+    if chosen == "parquet" and lists:
+        unused["folder"] = unlisted(found["parquet"], unused.get("folder", []))
+    for name, paths in unused.items():
+        if paths:
+            what = f"{len(paths)} files of {_NAMES[name]}"
+            remarks.append(
+                f"{folder} is read as {_NAMES[chosen]}; {what} in it are left out, such as {paths[0]}: --kind {name} "
+                "reads them."
+            )
+    if chosen == "folder":
+        return open_audio_folder(folder, remarks)
+    if not found[chosen]:
+        raise DataError(f"{folder} holds no {_NAMES[chosen]}: check the path, or name another kind.")
+    return ParquetSource(found[chosen], remarks) if chosen == "parquet" else open_tars(found[chosen], remarks)
+
+
+_NAMES = {"folder": "audio", "parquet": "Parquet", "tar": "tar shards"}
+
+
+def _depth(path: str) -> int:
+    return path.count(os.sep)
+
+
+def _is_tokenized(folder: str) -> bool:
+    try:
+        return read_shard_manifest(folder)[0] is not None
+    except CorpusError:  # another `manifest.jsonl`
+        return False

@@ -8,45 +8,86 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...files import escaped
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from .base import RESERVED, Record
+from .ids import unique_ids
 
 _AUDIO_NAMES = ("audio", "bytes", "wav", "flac", "speech")
 
 
 class ParquetSource:
-    """Rows of Parquet files with the same schema, as `datasets` writes them.
+    """Rows of Parquet files with the same columns, as `datasets` writes them.
 
-    Audio is a column of file bytes, of paths relative to the Parquet file, or of {bytes, path}.
+    Audio is a column of file bytes, of paths relative to the Parquet file, or of {bytes, path}. Types that differ from
+    file to file become one that holds the values of all (integers and floats, a column of nulls and one of text). Ids
+    are a column of ids, or else the names of the audio, or else `FILE:ROW`, see `unique_ids`.
 
     Raises:
-        DataError: a file is not Parquet, has no column of audio, or another schema than the first.
+        DataError: a file is not Parquet, has no column of audio, or other columns or types than the first.
     """
 
     kind = "Parquet"
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], remarks: Sequence[str] = ()) -> None:
         self.files = [os.path.abspath(file) for file in files]
         metadata = [_metadata(file) for file in self.files]
         self._starts = [0, *itertools.accumulate(each.num_rows for each in metadata)]
-        self._schema = metadata[0].schema.to_arrow_schema()
-        for file, each in zip(self.files, metadata, strict=True):
-            if each.schema.to_arrow_schema().names != self._schema.names:
-                raise DataError(f"{file} has other columns than {self.files[0]}: give them as two corpora.")
-        self._audio = _audio_column(self.files[0], self._schema)
+        self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
+        audio = audio_column(self._schema)
+        if audio is None:
+            raise DataError(f"{self.files[0]} has no column of audio bytes or paths among {_listed(self._schema)}.")
+        self._audio = audio
         self._names = renamed((name for name in self._schema.names if name != self._audio), RESERVED)
         self.columns = {
             ours: pa.string() if ours in COLUMN_NAMES else self._schema.field(name).type
             for name, ours in self._names.items()
             if ours not in ("id", "path")
         }
+        self._ids, renames = self._unique_ids()
+        self.remarks = [*remarks, *renames]
         self._group: tuple[tuple[int, int], pa.Table] | None = None
+
+    def _own_ids(self) -> Iterator[tuple[str, str]]:
+        """File and own id of every row; of the files, only what ids are made of is read."""
+        column = next((name for name, ours in self._names.items() if ours == "id"), None)
+        audio = self._schema.field(self._audio).type
+        if column is None and pa.types.is_struct(audio) and audio.get_field_index("path") >= 0:
+            column = f"{self._audio}.path"
+        elif column is None and _is_text(audio):
+            column = self._audio
+        for number, (start, stop) in enumerate(itertools.pairwise(self._starts)):
+            values = [None] * (stop - start) if column is None else _values(self.files[number], column)
+            for place, value in enumerate(values):
+                yield self._file_name(number), self._own_id(number, place, value)
+
+    def _own_id(self, number: int, place: int, value: Any) -> str:
+        """The id of a row from its column of ids, or from the path of its audio where there is none."""
+        if value is None:
+            return f"{self._file_name(number)}:{place}"
+        return str(value) if "id" in self._names.values() else os.path.splitext(value)[0]
+
+    def _file_name(self, number: int) -> str:
+        """Path of a file below the folder that all have in common, without suffix."""
+        common = os.path.commonpath([os.path.dirname(file) for file in self.files])
+        return escaped(Path(os.path.splitext(os.path.relpath(self.files[number], common))[0]).as_posix())
+
+    def _unique_ids(self) -> tuple[pa.Array | None, list[str]]:
+        """The ids of all rows, where their own repeat; None where these are unique, which their hashes tell."""
+        hashes = np.fromiter((hash(name) for _, name in self._own_ids()), np.int64)
+        if len(np.unique(hashes)) == len(hashes):
+            return None, []
+        files, names = zip(*self._own_ids(), strict=True)
+        ids, remarks = unique_ids(names, files)
+        return pa.array(ids, type=pa.large_string()), remarks
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -93,16 +134,47 @@ class ParquetSource:
         columns = {ours: row[name] for name, ours in self._names.items()}
         inner = audio.get("path") if isinstance(audio, dict) else audio if isinstance(audio, str) else None
         data = audio.get("bytes") if isinstance(audio, dict) else audio if isinstance(audio, bytes) else None
-        path = columns.pop("path", None) or inner or f"{os.path.basename(file)}:{place}"
-        name = columns.pop("id", None)
-        if name is None:
-            name = os.path.splitext(inner)[0] if inner else f"{os.path.splitext(os.path.basename(file))[0]}:{place}"
-        columns = {
-            key: str(value) if value is not None and key in COLUMN_NAMES else value for key, value in columns.items()
-        }
-        opened = data if data is not None else os.path.join(os.path.dirname(file), inner or "")
+        path = str(columns.pop("path", None) or inner or f"{os.path.basename(file)}:{place}")
+        given = columns.pop("id", None)
+        if self._ids is not None:
+            name = self._ids[self._starts[number] + place].as_py()
+        else:
+            name = self._own_id(number, place, given if "id" in self._names.values() else inner)
         error = None if data or inner else f"{path} has no audio in its row: it is null."
-        return Record(str(name), opened, path, columns, error)
+        for key, value in columns.items():
+            if value is not None and key in COLUMN_NAMES:
+                columns[key] = str(value)
+            elif type(value) is int and pa.types.is_floating(self.columns[key]) and int(float(value)) != value:
+                error = f"{path} has {value} in the column {key}, too large beside fractions: store it as text."
+        opened = data if data is not None else os.path.join(os.path.dirname(file), inner or "")
+        return Record(name, opened, path, columns, error)
+
+
+def read_schema(file: str) -> pa.Schema:
+    """The columns of a Parquet file.
+
+    Raises:
+        DataError: it is not one.
+    """
+    return _metadata(file).schema.to_arrow_schema()
+
+
+def lists_paths(schema: pa.Schema) -> bool:
+    """Whether the column of audio has paths, not the audio itself."""
+    column = audio_column(schema)
+    return column is not None and _is_text(schema.field(column).type)
+
+
+def unlisted(files: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Those of some audio files that no Parquet file of paths lists."""
+    listed = {
+        os.path.realpath(os.path.join(os.path.dirname(file), path))
+        for file in files
+        if (column := audio_column(read_schema(file))) and lists_paths(read_schema(file))
+        for path in _values(file, column)
+        if path is not None
+    }
+    return [path for path in paths if os.path.realpath(path) not in listed]
 
 
 def _metadata(file: str) -> pq.FileMetaData:
@@ -112,20 +184,62 @@ def _metadata(file: str) -> pq.FileMetaData:
         raise DataError(f"{file} is not a complete Parquet file ({error}): copy or make it again.") from error
 
 
-def _audio_column(file: str, schema: pa.Schema) -> str:
-    """The column of {bytes, path}, of bytes, or of paths; the usual names first."""
+def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of the first file, each of a type that holds the values of all files."""
+    common = _plain(schemas[0])
+    for file, schema in zip(files, map(_plain, schemas), strict=True):
+        if sorted(schema.names) != sorted(common.names):
+            raise DataError(
+                f"{file} has the columns {_listed(schema)} and {files[0]} has {_listed(common)}: give them as two "
+                "corpora."
+            )
+        for field in schema:
+            try:
+                merged = pa.unify_schemas(
+                    [pa.schema([common.field(field.name)]), pa.schema([field])],
+                    promote_options="permissive",
+                )
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise DataError(
+                    f"{file} has {field.type} in the column {field.name} and {files[0]} has "
+                    f"{common.field(field.name).type}: store it as one type."
+                ) from error
+            common = common.set(common.get_field_index(field.name), merged.field(0))
+    return common
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """A schema without metadata and dictionaries, which may differ where the values do not."""
+    types = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema]
+    return pa.schema(zip(schema.names, types, strict=True))
+
+
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(schema.names)
+
+
+def _values(file: str, column: str) -> list[Any]:
+    """The values of one column of a file; a dot leads to a field of a struct."""
+    values = pq.read_table(file, columns=[column], partitioning=None).column(0)
+    if not pa.types.is_struct(values.type):
+        return values.to_pylist()
+    field = column.rpartition(".")[2]
+    return [None if value is None else value[field] for value in values.to_pylist()]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def audio_column(schema: pa.Schema) -> str | None:
+    """The column of {bytes, path}, of bytes, or of paths, the usual names first; None if there is none."""
 
     def holds(kind: pa.DataType, name: str) -> bool:
         if pa.types.is_struct(kind):
             return kind.get_field_index("bytes") >= 0 or kind.get_field_index("path") >= 0
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if _is_text(kind):
             return name in COLUMN_NAMES["path"]
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
     fitting = [name for name in schema.names if holds(schema.field(name).type, name)]
-    for name in (*_AUDIO_NAMES, *COLUMN_NAMES["path"]):
-        if name in fitting:
-            return name
-    if not fitting:
-        raise DataError(f"{file} has no column of audio bytes or paths among {', '.join(schema.names)}.")
-    return fitting[0]
+    return next((name for name in (*_AUDIO_NAMES, *COLUMN_NAMES["path"], *fitting) if name in fitting), None)

@@ -1,7 +1,11 @@
 """WebDataset shards: tar files in which members with the same name form one sample.
 
 Nothing is extracted: one pass over the headers notes the position of each member's bytes, which are later read from
-there. Names of members are labels only, never paths on this machine; links and devices are skipped.
+there. Names of members are labels only, never paths on this machine.
+
+A member's name up to its first dot is that of its sample. A sample with several members of audio (`a.left.wav` and
+`a.right.wav`, or names with dots) is a clip for each, named without the last suffix; a text of that name belongs to the
+clip, and one with the sample's name to all of them.
 """
 
 from __future__ import annotations
@@ -10,15 +14,20 @@ import hashlib
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from ...audio import AUDIO_SUFFIXES
+from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
+from ...files import escaped, is_visible
 from ...listing.columns import renamed
 from ...listing.errors import DataError
+from ...listing.text import decode_text
 from .base import Record
+from .ids import unique_ids
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
@@ -33,8 +42,9 @@ class TarSource:
     kind = "WebDataset"
     columns = {name: pa.string() for name in _KNOWN}  # noqa: RUF012 - constant
 
-    def __init__(self, files: Sequence[str], index: pa.Table) -> None:
+    def __init__(self, files: Sequence[str], index: pa.Table, remarks: Sequence[str] = ()) -> None:
         self.files = [os.path.abspath(file) for file in files]
+        self.remarks = remarks
         self._index = index
 
     def __len__(self) -> int:
@@ -64,7 +74,8 @@ class TarSource:
                 opened[1].close()
 
     def _record(self, file: BinaryIO, row: dict[str, Any]) -> Record:
-        path = f"{os.path.basename(self.files[row['file']])}/{row['audio']['name'] if row['audio'] else row['key']}"
+        shard = escaped(os.path.basename(self.files[row["file"]]))
+        path = f"{shard}/{row['audio']['name'] if row['audio'] else row['key']}"
         if row["error"] is not None:
             return Record(row["key"], b"", path, error=row["error"])
         columns: dict[str, Any] = {}
@@ -72,19 +83,17 @@ class TarSource:
             if row["json"] is not None:
                 columns = _known_of_json(_bytes(file, row["json"]))
             if row["text"] is not None:
-                columns["text"] = _bytes(file, row["text"]).decode("utf-8").strip()
-        except ValueError as error:
-            return Record(
-                row["key"],
-                b"",
-                path,
-                error=f"{path} has a text or JSON member that cannot be read ({error}): repair it.",
-            )
+                columns["text"] = decode_text(_bytes(file, row["text"]), row["text"]["name"]).strip()
+        except (ValueError, RecursionError) as error:
+            reason = f"{path} has a text or JSON member that cannot be read ({str(error).rstrip('.')}): repair it."
+            return Record(row["key"], b"", path, error=reason)
         return Record(row["key"], _bytes(file, row["audio"]), path, columns)
 
 
-def open_tars(files: Sequence[str]) -> TarSource:
+def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
     """The samples of tar files, in order; a damaged file gives the samples before the damage and one failure.
+
+    Where two clips have the same name, all get that of their shard before it.
 
     Raises:
         DataError: there are no samples with audio.
@@ -101,51 +110,91 @@ def open_tars(files: Sequence[str]) -> TarSource:
             ("error", pa.string()),
         ]
     )
-    rows = [row for number, file in enumerate(files) for row in _samples(number, file)]
+    ignored: Counter[str] = Counter()
+    rows = [row for number, file in enumerate(files) for row in _clips(number, file, ignored)]
     if not any(row.get("audio") for row in rows):
-        reason = next((f" ({row['error']})" for row in rows if row.get("error")), "")
-        raise DataError(f"{files[0]} and the tar files after it hold no audio{reason}: check their contents.")
-    return TarSource(files, pa.Table.from_pylist(rows, schema=schema))
+        reasons = [row["error"] for row in rows if row.get("error")] + _left_out(ignored)
+        raise DataError(
+            f"{files[0]} and the tar files after it hold no audio ({' '.join(reasons) or 'they are empty'}): check "
+            "their contents."
+        )
+    names, renamed = unique_ids([row["key"] for row in rows], [_shard(files, row["file"]) for row in rows])
+    rows = [row | {"key": name} for row, name in zip(rows, names, strict=True)]
+    return TarSource(files, pa.Table.from_pylist(rows, schema=schema), [*remarks, *_left_out(ignored), *renamed])
 
 
-def _samples(number: int, path: str) -> Iterator[dict[str, Any]]:
-    """One row of the index for each sample of a file, that is, for consecutive members with the same name."""
-    sample: dict[str, Any] = {}
+def _shard(files: Sequence[str], number: int) -> str:
+    """Name of a shard: its path below the folder that all have in common, without suffix."""
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    return Path(os.path.splitext(os.path.relpath(files[number], common))[0]).as_posix()
+
+
+def _left_out(ignored: Counter[str]) -> list[str]:
+    """Remarks on members that are not read, by kind and their first shard."""
+    return [f"{count} {kind} are left out." for kind, count in ignored.items()]
+
+
+def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
+    """One row of the index for each clip of a file, in the order in which their names first occur."""
+    samples: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    last: str | None = None
     damage = None
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if not info.isreg() or info.issparse() or os.path.basename(info.name).startswith("."):
+                name = escaped(info.name)
+                folder, file_name = os.path.split(name)
+                if info.isdir() or not is_visible(file_name):
                     continue
-                folder, name = os.path.split(info.name)
-                stem, _, kind = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                if key != sample.get("key"):
-                    if sample.get("audio"):
-                        yield sample
-                    sample = {"file": number, "key": key}
-                slot = _slot(kind.lower())
-                if slot is not None and slot not in sample:
-                    sample[slot] = {"name": info.name, "offset": info.offset_data, "size": info.size}
-            if sample.get("audio"):
-                yield sample
+                last = name
+                if not info.isreg() or info.issparse():
+                    ignored[f"links, devices and sparse members of {path}"] += 1
+                    continue
+                key = "/".join(filter(None, (folder, file_name.partition(".")[0])))
+                member = {"name": name, "offset": info.offset_data, "size": info.size}
+                samples.setdefault(key, []).append((os.path.splitext(name)[0], member))
             if not _ends_well(path, tar.offset):
                 damage = "it ends there without an end mark, or is overwritten"
     except tarfile.TarError as error:
-        if sample.get("audio"):
-            yield sample  # its bytes may be cut off, which reading the audio will show
         damage = str(error)
+    for key, members in samples.items():
+        yield from ({"file": number, **clip} for clip in _clips_of(key, members, path, ignored))
     if damage is not None:
-        after = f"after {sample['key']}" if "key" in sample else "at its beginning"
+        after = f"after {last}" if last is not None else "at its beginning"
         reason = f"{path} is damaged {after} ({damage}): copy or make it again; compressed archives are not read."
         yield {"file": number, "key": f"{os.path.basename(path)}:damage", "error": reason}
 
 
-def _slot(kind: str) -> str | None:
-    """Column of the index for a member with this suffix; None: unused."""
-    if f".{kind.rpartition('.')[2]}" in AUDIO_SUFFIXES:
+def _clips_of(
+    key: str, members: list[tuple[str, dict[str, Any]]], path: str, ignored: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """The clips of a sample, from its members' names without suffix and places in the archive."""
+    audio = [(stem, member) for stem, member in members if _slot(member["name"]) == "audio"]
+    for stem, member in audio:
+        clip: dict[str, Any] = {"key": key if len(audio) == 1 else stem, "audio": member}
+        for other, side in members:
+            slot = _slot(side["name"])
+            if slot in ("text", "json") and (other == stem or (other == key and slot not in clip)):
+                clip[slot] = side
+        yield clip
+    if not audio:
+        unread = sorted(
+            {suffix for _, member in members if (suffix := _suffix(member["name"])) in OTHER_AUDIO_SUFFIXES}
+        )
+        what = f"samples of {path} with audio in {', '.join(unread)}" if unread else f"samples of {path} without audio"
+        ignored[what] += 1
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _slot(name: str) -> str | None:
+    """Column of the index for a member of this name; None: unused."""
+    suffix = _suffix(name)
+    if suffix in readable_suffixes():
         return "audio"
-    return "text" if kind in _TEXT_SUFFIXES else "json" if kind == "json" else None
+    return "text" if suffix[1:] in _TEXT_SUFFIXES else "json" if suffix == ".json" else None
 
 
 def _ends_well(path: str, offset: int) -> bool:

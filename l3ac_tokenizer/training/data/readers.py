@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...audio import AUDIO_SUFFIXES
-from ...files import files_below
 from ...listing.errors import DataError
-from ...listing.layouts import common_voice_clips
+from ...listing.folder import audio_below
+from ...listing.layouts import common_voice_clips, visible_files
 from ...listing.manifest import load_manifest
 from ...listing.table import TABLE_SUFFIXES, read_table
 from .corpus import TrainingClip
@@ -62,7 +61,7 @@ def mtg_jamendo(root: Path, training: bool) -> list[TrainingClip] | None:
         raise DataError(f"{root} has MTG-Jamendo's tables but no folder 00 with audio: unpack the audio into it.")
     low = any((places[0] / "00").glob("*.low.mp3"))
     clips = []
-    for _, row in read_table(home / names[training], "PATH", "DURATION"):
+    for _, row in read_table(home / names[training], "PATH", "DURATION", open_ended=True):
         track = places[0] / row["PATH"]
         path = (track.with_suffix(".low.mp3") if low else track).as_posix()
         starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_SECONDS))))
@@ -83,7 +82,7 @@ def fsd50k(root: Path, training: bool) -> list[TrainingClip] | None:
         rows = read_table(table, "fname", "split")
         paths = [audio / f"{row['fname']}.wav" for _, row in rows if row["split"] == wanted]
     elif training:
-        paths = sorted(audio.glob("*.wav"))
+        paths = visible_files(audio, "*.wav")
     else:
         raise DataError(f"{table} is missing, which states the validation part of FSD50K: put it there.")
     return [TrainingClip(path.as_posix(), "fsd50k") for path in paths]
@@ -106,7 +105,7 @@ def folder(root: Path, training: bool) -> list[TrainingClip] | None:
     if not root.is_dir():
         return None
     name = root.absolute().name
-    return [TrainingClip(path.as_posix(), name) for path in _below(root, AUDIO_SUFFIXES)]
+    return [TrainingClip(path.as_posix(), name) for path in _below(root)]
 
 
 READERS: tuple[Reader, ...] = (librispeech, common_voice, mtg_jamendo, fsd50k, manifest, folder)
@@ -153,5 +152,8 @@ def _domain(clip: TrainingClip, domains: Sequence[str], default: str) -> str:
     return next((name for name in (*folders, clip.domain) if name in domains), default)
 
 
-def _below(root: Path, suffixes: Collection[str]) -> list[Path]:
-    return sorted(map(Path, files_below(root, suffixes)))
+def _below(root: Path, suffixes: Collection[str] | None = None) -> list[Path]:
+    paths, left_out = audio_below(root, suffixes)
+    for remark in left_out:
+        logger.warning(remark)
+    return [root / path for path in paths]

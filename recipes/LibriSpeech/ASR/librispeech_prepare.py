@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from l3ac_tokenizer.listing.layouts import librispeech_speaker, librispeech_transcripts
+from l3ac_tokenizer.listing.layouts import librispeech_speaker, librispeech_transcripts, visible_files
 from l3ac_tokenizer.speechbrain.manifests import (
     Utterance,
     audio_by_id,
@@ -67,7 +67,7 @@ def read_split(data_folder: str, split: str) -> Iterator[tuple[str, Path | None,
     Raises:
         FileNotFoundError: The subset is missing.
     """
-    chapters = sorted({transcript.parent for transcript in Path(data_folder, split).glob("*/*/*.trans.txt")})
+    chapters = sorted({transcript.parent for transcript in visible_files(Path(data_folder, split), "*/*/*.trans.txt")})
     if not chapters:
         raise FileNotFoundError(
             f"{Path(data_folder, split)} has no SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: give the folder that holds "

@@ -1,0 +1,61 @@
+"""Audio files below a folder, and what is left out there."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from ..audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
+from ..files import files_below
+
+
+class AudioBelow(NamedTuple):
+    """The result of `audio_below`.
+
+    Attributes:
+        paths: sorted, relative to the folder, with `/`.
+        left_out: what else there is and is not read, and why: one sentence each.
+    """
+
+    paths: list[str]
+    left_out: list[str]
+
+
+def audio_below(root: str | os.PathLike[str], suffixes: Collection[str] | None = None) -> AudioBelow:
+    """The audio files at any depth of a folder, hidden ones excepted.
+
+    Args:
+        root: the folder.
+        suffixes: of the wanted files, in lower case; None: of all formats that can be read.
+    """
+    wanted = readable_suffixes() if suffixes is None else suffixes
+    left_out: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(f"{error.filename} is left out, since it cannot be listed ({_reason(error)}).")
+
+    paths: list[str] = []
+    others: dict[str, list[str]] = defaultdict(list)
+    for path in files_below(root, {*wanted, *OTHER_AUDIO_SUFFIXES}, unreadable):
+        relative, suffix = Path(path).relative_to(root).as_posix(), Path(path).suffix.lower()
+        if suffix in wanted:
+            paths.append(relative)
+        elif suffixes is None:
+            others[suffix].append(relative)
+    if others:
+        left_out.append(_formats(os.fspath(root), others))
+    return AudioBelow(sorted(paths), left_out)
+
+
+def _formats(root: str, others: dict[str, list[str]]) -> str:
+    counts = ", ".join(f"{len(paths)} {suffix} ({min(paths)})" for suffix, paths in sorted(others.items()))
+    remedy = 'pip install "l3ac-tokenizer[formats]" reads most of them'
+    return f"{root} has audio in formats that are not read: {counts}; {remedy}."
+
+
+def _reason(error: OSError) -> str:
+    text = error.strerror or type(error).__name__
+    return text[0].lower() + text[1:]
