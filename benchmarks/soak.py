@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.soak SCRATCH [--clips 20000] [--kills 4] [--broken 0.03]
 
-The clips have the formats of `FORMATS` and lengths of 0.05 to 0.4 s; the broken ones are damaged in the ways of `BREAK`.
+The clips have the formats of `FORMATS` and lengths of 0.05 to 0.4 s; broken ones are damaged in the ways of `BREAK`.
 The run is killed (SIGKILL) at random moments and started again. In the end every good clip must be there exactly once,
 with its length, and every broken one must be a failure that names it.
 """
