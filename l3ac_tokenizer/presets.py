@@ -118,7 +118,7 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
 """Networks of arXiv 2504.04949: name, with the nominal bit rate → values of `L3ACConfig`."""
 
 LIGHT_PRESETS: dict[str, dict[str, Any]] = {
-    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2),
+    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2, synthesis_lookahead=5),
     "l3ac-1k-light": _light("l3ac-1k", attention_window=128),
     "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
     "l3ac-3k-light": _light("l3ac-3k", attention_window=360),

@@ -134,12 +134,13 @@ class SpectralSynthesis(nn.Module):
 
     def __init__(self, config: L3ACConfig):
         super().__init__()
-        dim, lookahead = config.synthesis_dim, config.synthesis_lookahead
+        dim, convolutions = config.synthesis_dim, config.synthesis_depth + 1
+        lookaheads = [(config.synthesis_lookahead + place) // convolutions for place in range(convolutions)]
         self.hop = config.fine_hop
         self.input_norm = nn.LayerNorm(config.feature_dim)
-        self.input = TimeConv(config.feature_dim, dim, lookahead=lookahead)
+        self.input = TimeConv(config.feature_dim, dim, lookahead=lookaheads[0])
         self.blocks: Layers[ConvNeXtBlock] = Layers(
-            ConvNeXtBlock(dim, lookahead) for _ in range(config.synthesis_depth)
+            ConvNeXtBlock(dim, lookahead) for lookahead in lookaheads[1:]
         )
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 2 * (OVERLAP * self.hop // 2 + 1))
