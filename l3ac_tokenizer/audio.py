@@ -87,6 +87,8 @@ class AudioReader:
         name: name of the source in messages.
         source_rate: sampling rate of the file in Hz.
         channels: number of channels in the file.
+        frames: frames of the file that are read, at its own rate, up to `sys.maxsize` where its length is unknown; may
+            be set to read less.
         duration: length of the file or segment in seconds, as far as it is known before reading; None: unknown.
         note: says that channels are downmixed; None for mono.
         truncated: says that the clip's end, or a part of it, is missing in the file, as soon as that is known; None if
@@ -128,7 +130,7 @@ class AudioReader:
             self._decoder = self._open(source.path if isinstance(source, AudioSegment) else source)
             self.source_rate = self._decoder.samplerate
             self.channels = self._decoder.channels
-            self._frames = self._frames_of(segment)
+            self.frames = self._frames_of(segment)
             if self.duration is not None:
                 self._check_length(self.duration)
         except BaseException:
@@ -138,16 +140,11 @@ class AudioReader:
 
     @property
     def duration(self) -> float | None:
-        """See the class."""
-        if self._frames.stop < sys.maxsize:
-            return len(self._frames) / self.source_rate
+        """Length of `frames` in seconds, as far as it is known before reading; None: unknown."""
+        if self.frames.stop < sys.maxsize:
+            return len(self.frames) / self.source_rate
         stated = self._decoder.stated
-        return None if stated is None else max(0.0, stated - self._frames.start / self.source_rate)
-
-    def cut(self, start: float, seconds: float) -> None:
-        """Read only this part of the clip from now on, in seconds from the clip's beginning."""
-        first = self._frames.start + round(start * self.source_rate)
-        self._frames = range(first, min(self._frames.stop, first + round(seconds * self.source_rate)))
+        return None if stated is None else max(0.0, stated - self.frames.start / self.source_rate)
 
     def _frames_of(self, segment: AudioSegment | None) -> range:
         """Frames of the clip, as far as the file has them; up to `sys.maxsize` where its length is unknown."""
@@ -267,7 +264,7 @@ class AudioReader:
 
     def _mono(self) -> Iterator[np.ndarray]:
         """Checked samples at the file's rate."""
-        start, stop = self._frames.start, self._frames.stop
+        start, stop = self.frames.start, self.frames.stop
         lead = 0 if self._exact else round(_LEAD * self.source_rate)
         first = position = self._decoder.seek(max(0, start - lead), exact=self._exact)
         while position < stop:

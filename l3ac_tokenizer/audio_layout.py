@@ -360,7 +360,7 @@ def _flac(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
     channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     stop = end - 128 if end - start > 128 and _at(file, end - 128, 3) == b"TAG" else end
     reach = (most or block * channels * (bits + 1) // 8 + 64) + 16
-    tail = _at(file, max(start + 42, stop - reach), min(reach, stop - start - 42))
+    tail = _at(file, max(start + 42, stop - reach), max(0, min(reach, stop - start - 42)))
     frames = [(place, *numbers) for place in _syncs(tail) if (numbers := _flac_frame(tail[place:], block)) is not None]
     at_end = [frame for frame in frames if stated and frame[1] + frame[2] == stated]
 

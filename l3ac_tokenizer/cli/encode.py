@@ -1,7 +1,7 @@
 """`l3ac encode`: encode audio files to .l3ac files.
 
-Reads every format of soundfile and, with the extra `formats`, of FFmpeg, at any sampling rate; several channels are downmixed to mono, with a message. Folders
-are mirrored below the output folder.
+Reads every format of soundfile and, with the extra `formats`, of FFmpeg, at any sampling rate; several channels are
+downmixed to mono, with a message. Folders are mirrored below the output folder.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ class _Encoding:
     def _open(self, job: FileJob, bar: tqdm) -> AudioReader:
         from ..audio import AudioReader
 
-        reader = AudioReader(
-            job.source, self.model.config.sampling_rate, allow_truncated=self.options.allow_truncated
-        )
+        reader = AudioReader(job.source, self.model.config.sampling_rate, allow_truncated=self.options.allow_truncated)
         bar.total += reader.duration or 0.0
         if reader.note:
             say(f"{reader.name}: {reader.note}.")

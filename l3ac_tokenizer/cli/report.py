@@ -47,7 +47,7 @@ def say(text: str) -> None:
 def say_truncated(count: int, example: str | None) -> None:
     """Say how many clips were used although their files are truncated, and name one."""
     if count:
-        say(f"{count} {'clips were' if count > 1 else 'clip was'} truncated, and used as far as they go; for example {example}.")
+        say(f"{count} clips of truncated files were used as far as they go, for example {example}.")
 
 
 def one_sentence(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...audio import AUDIO_SUFFIXES
+from ...audio import readable_suffixes
 from ...files import files_below
 from ...listing.errors import DataError
 from ...listing.layouts import common_voice_clips
@@ -106,7 +106,7 @@ def folder(root: Path, training: bool) -> list[TrainingClip] | None:
     if not root.is_dir():
         return None
     name = root.absolute().name
-    return [TrainingClip(path.as_posix(), name) for path in _below(root, AUDIO_SUFFIXES)]
+    return [TrainingClip(path.as_posix(), name) for path in _below(root, readable_suffixes())]
 
 
 READERS: tuple[Reader, ...] = (librispeech, common_voice, mtg_jamendo, fsd50k, manifest, folder)
