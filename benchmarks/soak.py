@@ -145,8 +145,11 @@ def faults(output: Path, good: dict[str, int], bad: dict[str, str]) -> list[str]
 def tiny_model(folder: Path) -> Path:
     """A tiny random network, so that reading takes most of the time."""
     torch.manual_seed(0)
-    dims = {"encoder_dims": [4, 6, 8, 12], "decoder_dims": [16, 12, 8, 8, 6], "num_attention_heads": 2}
-    L3ACModel(L3ACConfig(feature_dim=16, attention_window=20, **dims)).save_pretrained(folder)
+    encoder, decoder = [4, 6, 8, 12], [16, 12, 8, 8, 6]
+    config = L3ACConfig(
+        feature_dim=16, encoder_dims=encoder, decoder_dims=decoder, num_attention_heads=2, attention_window=20
+    )
+    L3ACModel(config).save_pretrained(folder)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Audio files: reading whole or in blocks as mono at a given rate, and writing.
 
-Reads every format of soundfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more) and resamples with soxr at its
-best quality. Blocks are consecutive parts of what reading the whole gives: the resampler keeps its state between them.
+Reads every format of soundfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more) and, with PyAV, of FFmpeg, and
+resamples with soxr at its best quality. Blocks are consecutive parts of what reading the whole gives: the resampler
+keeps its state between them.
 """
 
 from __future__ import annotations
@@ -21,20 +22,34 @@ import numpy as np
 import soundfile
 import soxr
 
+from .audio_decoders import Decoder, DecodingError, Truncated, has_ffmpeg, open_decoder
 from .feature_extraction import MAX_ABS_SAMPLE
 from .files import atomic_write, explained
 
 AUDIO_SUFFIXES = frozenset(
-    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"}
+    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph"}
+    | {".w64", ".wav"}
 )
-"""Suffixes of the files in a folder that count as audio; a file given by its own name may have any."""
+"""Suffixes of files in a folder that soundfile reads; a file given by its own name may have any."""
+
+OTHER_AUDIO_SUFFIXES = frozenset(
+    {".3gp", ".aac", ".ac3", ".amr", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".tta", ".webm", ".wma", ".wv"}
+)
+"""Suffixes of audio that needs the extra `formats` (PyAV)."""
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Suffixes of files in a folder that count as audio with the packages that are installed."""
+    return AUDIO_SUFFIXES | (OTHER_AUDIO_SUFFIXES if has_ffmpeg() else frozenset())
+
 
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 """soundfile's name of the format for each suffix that `write_audio` accepts."""
 
 _FRAMES = 1 << 18  # read at a time: 16 s at 16 kHz
 _SPOOL_BYTES = 1 << 26  # longer input that cannot seek goes to a temporary file
-_INEXACT_SEEKS = ("MP3", "OGG")  # formats whose samples depend on where reading begins; they are read from the start
+_LEAD = 0.5
+"""Seconds decoded before a position and discarded, as MP3 is silent for a while after a jump (0.16 s were measured)."""
 
 
 class AudioError(ValueError):
@@ -72,72 +87,136 @@ class AudioReader:
         name: name of the source in messages.
         source_rate: sampling rate of the file in Hz.
         channels: number of channels in the file.
-        duration: length of the file or segment in seconds, according to the file's header.
+        frames: frames of the file that are read, at its own rate, up to `sys.maxsize` where its length is unknown; may
+            be set to read less.
+        duration: length of the file or segment in seconds, as far as it is known before reading; None: unknown.
         note: says that channels are downmixed; None for mono.
+        truncated: says that the clip's end, or a part of it, is missing in the file, as soon as that is known; None if
+            it is complete.
 
     Args:
         source: a path, `"-"` for standard input, a binary file object, or an `AudioSegment`. Input that cannot seek is
             copied first.
         sampling_rate: wanted rate in Hz.
+        allow_truncated: use what is there of a truncated clip; False: it is an error. A segment is truncated only
+            where it reaches beyond what is there.
+        max_seconds: a longer clip is an error; None: no limit.
+        exact: segments of formats whose samples depend on where reading begins are decoded from the file's start;
+            False: from shortly before them.
 
     Raises:
         OSError: the source is missing, a directory, or not readable.
-        AudioError: it is not audio that soundfile reads, it is empty, or the segment begins after its end.
+        AudioError: it is not audio that can be read, it is empty, truncated or too long, or the segment begins after
+            its end.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO | AudioSegment, sampling_rate: int) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO | AudioSegment,
+        sampling_rate: int,
+        *,
+        allow_truncated: bool = False,
+        max_seconds: float | None = None,
+        exact: bool = True,
+    ) -> None:
         self.sampling_rate = sampling_rate
+        self.truncated: str | None = None
+        self._allow_truncated = allow_truncated
+        self._max_seconds = max_seconds
+        self._exact = exact
         segment = source if isinstance(source, AudioSegment) else None
         self._closing = contextlib.ExitStack()
         try:
-            self._file = self._open(source.path if isinstance(source, AudioSegment) else source)
-            self._frames = self._frames_of(segment)
+            self._decoder = self._open(source.path if isinstance(source, AudioSegment) else source)
+            self.source_rate = self._decoder.samplerate
+            self.channels = self._decoder.channels
+            self.frames = self._frames_of(segment)
+            if self.duration is not None:
+                self._check_length(self.duration)
         except BaseException:
             self.close()
             raise
-        self.source_rate = self._file.samplerate
-        self.channels = self._file.channels
-        self._ends_early = segment is not None and segment.seconds is not None
-        self.duration = len(self._frames) / self.source_rate
         self.note = f"downmixed from {self.channels} channels to mono" if self.channels > 1 else None
 
+    @property
+    def duration(self) -> float | None:
+        """Length of `frames` in seconds, as far as it is known before reading; None: unknown."""
+        if self.frames.stop < sys.maxsize:
+            return len(self.frames) / self.source_rate
+        stated = self._decoder.stated
+        return None if stated is None else max(0.0, stated - self.frames.start / self.source_rate)
+
     def _frames_of(self, segment: AudioSegment | None) -> range:
-        total = self._file.frames
+        """Frames of the clip, as far as the file has them; up to `sys.maxsize` where its length is unknown."""
+        decoder = self._decoder
+        total = sys.maxsize if decoder.frames is None else decoder.frames
         if segment is None:
-            return range(total)
-        frames = segment_frames(segment.start, segment.seconds, self._file.samplerate, total)
+            frames, beyond = range(total), True
+        else:
+            frames = segment_frames(segment.start, segment.seconds, decoder.samplerate, total)
+            beyond = segment.seconds is None or (segment.start + segment.seconds) * decoder.samplerate > total
+        if decoder.gap or (decoder.cut and beyond):
+            self._is_truncated(decoder.frames)
         if not frames:
-            raise AudioError(
-                f"{self.name} holds no audio at {segment.start:g} s (it is {total / self._file.samplerate:g} s long): "
-                "correct the segment's start or length."
-            )
+            if segment is None:
+                raise AudioError(f"{self.name} holds no audio: there is nothing to encode.")
+            raise self._nothing_at(segment.start, total)
         return frames
 
-    def _open(self, source: str | os.PathLike[str] | BinaryIO) -> soundfile.SoundFile:
+    def _nothing_at(self, start: float, total: int) -> AudioError:
+        return AudioError(
+            f"{self.name} holds no audio at {start:g} s (it is {total / self.source_rate:g} s long): "
+            "correct the segment's start or length."
+        )
+
+    def _is_truncated(self, frames: int | None) -> None:
+        """Note that only `frames` are there of the file, or refuse it."""
+        stated = self._decoder.stated
+        if frames is None:
+            missing = "its end is missing"
+        elif stated is not None and stated * self.source_rate > frames:
+            missing = f"{frames / self.source_rate:.2f} of {stated:.2f} s are there"
+        else:
+            missing = f"{frames / self.source_rate:.2f} s are there, the rest is missing"
+        if not self._allow_truncated:
+            raise AudioError(
+                f"{self.name} is truncated ({missing}): get the whole file, or allow truncated ones "
+                "(--allow-truncated)."
+            )
+        self.truncated = f"{self.name} is truncated ({missing}): only what is there is used."
+
+    def _check_length(self, seconds: float) -> None:
+        if self._max_seconds is not None and seconds > self._max_seconds:
+            raise AudioError(
+                f"{self.name} is {seconds:.1f} s long, more than the {self._max_seconds:g} s allowed: cut it."
+            )
+
+    def _open(self, source: str | os.PathLike[str] | BinaryIO) -> Decoder:
         if source == "-":
             source = sys.stdin.buffer
-        opened: Any
+        path = None
         if isinstance(source, (str, os.PathLike)):
-            self.name = os.fspath(source)
-            _check_readable(self.name)
-            opened = self.name
+            path = os.fspath(source)
+            self.name = path.encode("utf-8", "backslashreplace").decode()  # a name need not be UTF-8, a message must
+            if os.path.isdir(path):
+                raise IsADirectoryError(f"cannot read {self.name}: it is a directory; name an audio file.")
+            with explained(f"cannot read {self.name}", "check the path"):
+                opened: Any = self._closing.enter_context(open(path, "rb"))  # noqa: SIM115
         else:
             is_stdin = source is sys.stdin.buffer
             self.name = "standard input" if is_stdin else getattr(source, "name", "the audio")
             opened = source
-            if not source.seekable():
-                opened = self._closing.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
-                shutil.copyfileobj(source, opened)
-                opened.seek(0)
+        if not opened.seekable():
+            stream, path = opened, None
+            opened = self._closing.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
+            shutil.copyfileobj(stream, opened)
+            opened.seek(0)
         try:
-            file = self._closing.enter_context(soundfile.SoundFile(opened))
-        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by the name `.raw`
-            raise AudioError(
-                f"{self.name} is not audio that can be read ({_reason(error)}): give WAV, FLAC, Ogg, Opus or MP3."
-            ) from error
-        if file.frames == 0:
-            raise AudioError(f"{self.name} holds no audio: there is nothing to encode.")
-        return file
+            decoder = open_decoder(opened, path, thorough=self._allow_truncated)
+        except DecodingError as error:
+            raise AudioError(f"{self.name} is not audio that can be read ({error}): {_what_to_give()}.") from error
+        self._closing.callback(decoder.close)
+        return decoder
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """The clip from its start in blocks (size,) float32, the last one shorter; memory depends on `size`.
@@ -185,38 +264,38 @@ class AudioReader:
 
     def _mono(self) -> Iterator[np.ndarray]:
         """Checked samples at the file's rate."""
-        jumps = self._file.format not in _INEXACT_SEEKS
-        position = self._frames.start if jumps else 0
-        self._seek(position)
-        stop = self._frames.stop if self._ends_early else sys.maxsize
-        while position < stop and len(
-            frames := self._read(position, min(_FRAMES, stop - position) if jumps else _FRAMES)
-        ):
-            first = max(self._frames.start - position, 0)
-            wanted = frames[first : stop - position]
-            self._check(wanted, position + first)
+        start, stop = self.frames.start, self.frames.stop
+        lead = 0 if self._exact else round(_LEAD * self.source_rate)
+        first = position = self._decoder.seek(max(0, start - lead), exact=self._exact)
+        while position < stop:
+            try:
+                frames = self._decoder.read(min(_FRAMES, stop - position))
+            except Truncated:
+                self._is_truncated(position)
+                break
+            except DecodingError as error:
+                raise AudioError(
+                    f"{self.name} is damaged after {position / self.source_rate:.2f} s ({error}): "
+                    "repair it or make it again."
+                ) from error
+            if not len(frames):
+                break
+            wanted = frames[max(start - position, 0) :]
+            self._check(wanted, position + len(frames) - len(wanted))
             position += len(frames)
             if len(wanted):
-                yield wanted[:, 0] if self.channels == 1 else wanted.mean(axis=1)
+                self._check_length((position - start) / self.source_rate)
+                yield wanted[:, 0] if wanted.shape[1] == 1 else wanted.mean(axis=1)
+        if position <= start and first <= start:
+            raise self._nothing_at(start / self.source_rate, position)
+        if position < min(stop, self._expected()) and self.truncated is None:
+            self._is_truncated(position)
 
-    def _seek(self, frame: int) -> None:
-        try:
-            self._file.seek(frame)
-        except soundfile.SoundFileError as error:  # FLAC that ends before its second frame
-            raise self._damaged(frame, error) from error
-
-    def _read(self, position: int, count: int) -> np.ndarray:
-        """The next frames (t, channels), at most `count`; none at the file's end."""
-        try:
-            return self._file.read(count, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise self._damaged(position, error) from error
-
-    def _damaged(self, start: int, error: Exception) -> AudioError:
-        return AudioError(
-            f"{self.name} is damaged after {start / self.source_rate:.2f} s ({_reason(error)}): "
-            "repair it or make it again."
-        )
+    def _expected(self) -> int:
+        """Frames that a whole file has at least."""
+        decoder = self._decoder
+        stated = round(decoder.stated * self.source_rate) if decoder.stated is not None else 0
+        return (stated if decoder.frames is None else decoder.frames) - decoder.slack
 
     def _check(self, frames: np.ndarray, start: int) -> None:
         """Refuse samples (t, channels) that are not finite or far beyond full scale."""
@@ -251,7 +330,9 @@ def read_audio(
         return reader.read(), reader.note
 
 
-def open_clip(clip: Any, name: str, sampling_rate: int) -> AudioReader:
+def open_clip(
+    clip: Any, name: str, sampling_rate: int, *, allow_truncated: bool = False, max_seconds: float | None = None
+) -> AudioReader:
     """Open a clip in any of the forms in which datasets hold them.
 
     Args:
@@ -259,13 +340,14 @@ def open_clip(clip: Any, name: str, sampling_rate: int) -> AudioReader:
             `sampling_rate`, or of `bytes` and `path`, as `datasets.Audio(decode=False)` has them.
         name: of the clip in messages, where it is not a file.
         sampling_rate: wanted rate in Hz.
+        allow_truncated, max_seconds: see `AudioReader`.
 
     Raises:
         AudioError: an array of more than one axis, or see `AudioReader`.
         OSError: see `AudioReader`.
         TypeError: the clip has none of these forms.
     """
-    return AudioReader(_as_file(clip, name), sampling_rate)
+    return AudioReader(_as_file(clip, name), sampling_rate, allow_truncated=allow_truncated, max_seconds=max_seconds)
 
 
 class _NamedBytes(io.BytesIO):
@@ -376,22 +458,8 @@ def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, fo
         raise sink.error
 
 
-def _check_readable(path: str) -> None:
-    """Raise the system's reason for a path that cannot be opened; libsndfile does not pass it on."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"cannot read {path}: it is a directory; name an audio file.")
-    with explained(f"cannot read {path}", "check the path"):
-        open(path, "rb").close()
-
-
-def _reason(error: Exception) -> str:
-    """libsndfile's message without its prefix and full stop."""
-    text = getattr(error, "error_string", str(error))
-    return text.removeprefix("Error : ").rstrip(".")
-
-
-OTHER_AUDIO_SUFFIXES = frozenset({".m4a", ".webm", ".sph"})
-
-
-def readable_suffixes():
-    return AUDIO_SUFFIXES
+def _what_to_give() -> str:
+    given = "give WAV, FLAC, Ogg, Opus or MP3"
+    if has_ffmpeg():
+        return given
+    return f'{given}, or pip install "l3ac-tokenizer[formats]" for m4a, mp4, webm, aac, wma and other formats of FFmpeg'

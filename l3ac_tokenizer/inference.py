@@ -7,6 +7,7 @@ where residual quantizers give it several codebooks. Axes: T samples, N ids.
 from __future__ import annotations
 
 import contextlib
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,11 +35,13 @@ class EncodedClip(NamedTuple):
         ids: (N,) int64, or (N, G) int32 in groups of digits where `ClipEncoder` splits them; empty if the clip failed.
         num_samples: length T at the model's rate; 0 if the clip failed.
         error: why it failed, in one sentence; None if it did not.
+        truncated: says that its file is truncated, in one sentence; None if it is not.
     """
 
     ids: np.ndarray
     num_samples: int
     error: str | None = None
+    truncated: str | None = None
 
     @classmethod
     def failed(cls, error: BaseException | str) -> EncodedClip:
@@ -74,10 +77,12 @@ def encode_audio(
                 except (ValueError, OSError) as error:
                     yield position, EncodedClip.failed(error)
             positions = list(readers)
-            for group in group_by_length([reader.duration for reader in readers.values()], chunk_seconds):
+            # A clip of unknown length may be long.
+            seconds = [math.inf if reader.duration is None else reader.duration for reader in readers.values()]
+            for group in group_by_length(seconds, chunk_seconds):
                 members = {positions[place]: readers[positions[place]] for place in group}
                 (position, reader), *_ = members.items()
-                if reader.duration > chunk_seconds:
+                if seconds[group[0]] > chunk_seconds:
                     yield position, _encode_long(model, reader, chunk_seconds, progress)
                 else:
                     yield from _encode_batch(model, members, progress)
@@ -96,7 +101,7 @@ def _encode_batch(
         for (position, wave), ids in zip(waves.items(), encode_clips(model, list(waves.values())), strict=True):
             if progress is not None:
                 progress(len(wave) / model.config.sampling_rate)
-            yield position, EncodedClip(ids, len(wave))
+            yield position, EncodedClip(ids, len(wave), truncated=readers[position].truncated)
 
 
 def _encode_long(
@@ -117,7 +122,7 @@ def _encode_long(
         ids = encode_chunks(model, chunks())
     except (ValueError, OSError) as error:
         return EncodedClip.failed(error)
-    return EncodedClip(ids, num_samples)
+    return EncodedClip(ids, num_samples, truncated=reader.truncated)
 
 
 def group_by_length(seconds: Sequence[float], budget: float) -> list[list[int]]:

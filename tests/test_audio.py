@@ -168,7 +168,7 @@ def test_samples_beyond_full_scale_are_taken_up_to_the_bound(write):
 def test_a_flac_cut_in_its_first_frame_is_damaged_too(write):
     path = write(np.random.default_rng(0).uniform(-1, 1, 5000), 16000, "a.flac")
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(AudioError, match=r"damaged after 0\.00 s"):
+    with pytest.raises(AudioError, match=r"truncated \(0\.00 of 0\.31 s"):
         read_audio(path, 16000)
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_flac_says_where(write):
     noise = np.random.default_rng(0).uniform(-1, 1, 16000 * 40)
     path = write(noise, 16000, "a.flac")
     path.write_bytes(path.read_bytes()[:-500_000])
-    with pytest.raises(AudioError, match=r"damaged after \d+\.\d+ s"):
+    with pytest.raises(AudioError, match=r"truncated \(\d+\.\d+ of 40\.00 s"):
         read_audio(path, 16000)
 
 

@@ -22,6 +22,9 @@ LAYERS = (
     (
         "acoustic_bpe",
         "audio",
+        "audio_decoders",
+        "audio_ffmpeg",
+        "audio_layout",
         "container",
         "id_metadata",
         "inference",

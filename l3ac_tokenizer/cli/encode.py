@@ -1,7 +1,7 @@
 """`l3ac encode`: encode audio files to .l3ac files.
 
-Reads every format of soundfile, at any sampling rate; several channels are downmixed to mono, with a message. Folders
-are mirrored below the output folder.
+Reads every format of soundfile and, with the extra `formats`, of FFmpeg, at any sampling rate; several channels are
+downmixed to mono, with a message. Folders are mirrored below the output folder.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, UsageError, add_compute
+from .options import DEFAULT_MODEL, UsageError, add_compute, add_truncated
 from .paths import FileJob, make_folder_of, plan_jobs
-from .report import Failures, progress, say, show_json, show_table
+from .report import Failures, progress, say, say_truncated, show_json, show_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="packed",
         help="entropy: smaller files by an adaptive model of the ids, slower (default: %(default)s)",
     )
+    add_truncated(parser)
     add_compute(parser)
 
 
@@ -58,6 +59,7 @@ class _Encoding:
         self.options = options
         self.digest = model.weights_digest()
         self.failures = Failures()
+        self.truncated: dict[str, str] = {}
         self.results: dict[FileJob, dict[str, Any]] = {}
 
     def encode(self, jobs: Sequence[FileJob]) -> None:
@@ -71,14 +73,17 @@ class _Encoding:
                 if clip.error is None:
                     with self.failures.of(job.source):
                         self._write(job, clip.ids, clip.num_samples)
+                        if clip.truncated is not None:
+                            self.truncated[job.source] = clip.truncated
+                            say(clip.truncated)
                 else:
                     self.failures.add(job.source, clip.error)
 
     def _open(self, job: FileJob, bar: tqdm) -> AudioReader:
         from ..audio import AudioReader
 
-        reader = AudioReader(job.source, self.model.config.sampling_rate)
-        bar.total += reader.duration
+        reader = AudioReader(job.source, self.model.config.sampling_rate, allow_truncated=self.options.allow_truncated)
+        bar.total += reader.duration or 0.0
         if reader.note:
             say(f"{reader.name}: {reader.note}.")
         return reader
@@ -87,7 +92,7 @@ class _Encoding:
         """Show the results on standard output, in the order of the inputs."""
         results = [self.results[job] for job in jobs if job in self.results]
         if self.options.json:
-            show_json({"files": results, "failed": self.failures.reasons})
+            show_json({"files": results, "failed": self.failures.reasons, "truncated": self.truncated})
         elif self.options.output != "-" and results:
             rows = [
                 (
@@ -101,6 +106,8 @@ class _Encoding:
             show_table(rows)
         if self.failures.reasons and len(jobs) > 1:
             say(f"{len(self.failures.reasons)} of {len(jobs)} files could not be encoded.")
+        if len(jobs) > 1:
+            say_truncated(len(self.truncated), next(iter(self.truncated), None))
 
     def _write(self, job: FileJob, ids: np.ndarray, num_samples: int) -> None:
         from ..container import Header, write_l3ac

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from ..evaluation.scorers.registry import SCORERS
-from .options import DEFAULT_MODEL, positive_number
-from .report import needing_extra, say, show_json
+from .options import DEFAULT_MODEL, add_truncated, positive_number
+from .report import needing_extra, say, say_truncated, show_json
 
 DEFAULT_CODECS = [DEFAULT_MODEL, "opus", "codec2", "original"]
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {', '.join(DEFAULT_CODECS)})",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N clips of each data set, evenly spread")
+    add_truncated(parser)
     parser.add_argument("--resume", action="store_true", help="resume the evaluation in the output folder")
     parser.add_argument(
         "--jobs", type=_count, default=1, metavar="J", help="number of processes (default: %(default)s)"
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    data = open_data(options.data, options.limit)
+    data = open_data(options.data, options.limit, allow_truncated=options.allow_truncated)
     for remark in data.remarks:
         say(remark)
     for name, domain in data.domains.items():
@@ -102,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
         if codec.unavailable is not None:
             say(f"{codec.title} is not available: {codec.unavailable}")
     summary, files = write_report(evaluation, options.output)
+    truncated = [clip for dataset in summary["datasets"].values() for clip in dataset["truncated"]]
+    say_truncated(len(truncated), next(iter(truncated), None))
     if options.cost:
         names = [name for name, codec in zip(codecs, evaluation.codecs, strict=True) if codec.unavailable is None]
         summary["cost"] = measure_cost(names, options.threads)

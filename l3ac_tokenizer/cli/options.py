@@ -24,6 +24,15 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_truncated(parser: argparse.ArgumentParser) -> None:
+    """Add the option to use truncated files."""
+    parser.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="use what is there of truncated audio files, and count them (default: they are failures)",
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -48,6 +48,12 @@ def say(text: str) -> None:
         print(f"l3ac: {text}", file=sys.stderr)
 
 
+def say_truncated(count: int, example: str | None) -> None:
+    """Say how many clips were used although their files are truncated, and name one."""
+    if count:
+        say(f"{count} clips of truncated files were used as far as they go, for example {example}.")
+
+
 def one_sentence(error: BaseException) -> str:
     """Return the message of an error on one line."""
     return " ".join(str(error).split()) or type(error).__name__

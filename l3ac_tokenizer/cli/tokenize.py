@@ -12,8 +12,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model
-from .options import DEFAULT_MODEL, UsageError, add_compute, positive_number
-from .report import needing_extra, say, show_facts, show_json
+from .options import DEFAULT_MODEL, UsageError, add_compute, add_truncated, positive_number
+from .report import needing_extra, say, say_truncated, show_facts, show_json
 
 if TYPE_CHECKING:
     from ..tokenization.engines import Engine
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"
     )
     parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="count longer clips as failures")
+    add_truncated(parser)
     parser.add_argument("--max-failures", type=int, metavar="N", help="stop after more than N failed clips")
     parser.add_argument(
         "--shard-rows", type=int, default=1000, metavar="R", help="clips in a shard (default: %(default)s)"
@@ -90,7 +91,12 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         job_options = TokenizationOptions(
-            options.split, options.max_seconds, options.shard_rows, options.num_shards, options.shard_index
+            options.split,
+            options.max_seconds,
+            options.shard_rows,
+            options.num_shards,
+            options.shard_index,
+            options.allow_truncated,
         )
         engine = _engine(options)
     except ValueError as error:
@@ -118,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
         show_facts(texts(summary))
     if summary["failures"]:
         say(f"{summary['failures']} clips could not be encoded: see failures.jsonl in {options.output}.")
+    say_truncated(summary["truncated"], summary["first_truncated"])
     return 0
 
 
@@ -128,6 +135,7 @@ def texts(summary: dict[str, Any]) -> dict[str, str]:
         "read as": summary["corpus"]["kind"],
         "clips": f"{summary['clips']:,}",
         "failures": f"{summary['failures']:,}",
+        "truncated": f"{summary['truncated']:,}",
         "audio": f"{summary['hours']:.2f} h",
         "ids": f"{summary['ids']:,}",
         "rate": "-" if summary["ids_per_second"] is None else f"{summary['ids_per_second']:.2f} ids/s",

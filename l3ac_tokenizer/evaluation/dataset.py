@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, open_clip
+from ..audio import AudioError, AudioReader, open_clip
 
 DOMAINS = ("speech", "audio")
 AUDIO_NAMES = frozenset(
@@ -40,6 +40,7 @@ class EvaluationClip:
         source: A path, the bytes of a file, or anything else that `l3ac_tokenizer.tokenization` reads.
         labels: Known labels, by name in `LABELS`.
         error: Reason why the audio is missing, if the corpus is damaged.
+        allow_truncated: Use what is there of a truncated file.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class EvaluationClip:
     source: Any = field(repr=False)
     labels: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    allow_truncated: bool = False
 
     @property
     def key(self) -> str:
@@ -61,10 +63,14 @@ class EvaluationClip:
             AudioError: it is damaged or empty.
             OSError: it cannot be read.
         """
+        with self.open(sampling_rate) as reader:
+            return reader.read()
+
+    def open(self, sampling_rate: int) -> AudioReader:
+        """The clip, opened for reading; raises the errors of `read`."""
         if self.error is not None:
             raise AudioError(self.error)
-        with open_clip(self.source, self.name, sampling_rate) as reader:
-            return reader.read()
+        return open_clip(self.source, self.name, sampling_rate, allow_truncated=self.allow_truncated)
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,14 @@ class EvaluationData:
         return chosen
 
 
-def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationData:
+def open_data(corpora: Sequence[str], limit: int | None = None, *, allow_truncated: bool = False) -> EvaluationData:
     """The clips of all corpora.
 
     Args:
         corpora: folders, manifests, or any other corpus of `l3ac tokenize`, each as `PATH`, `speech=PATH` or
             `audio=PATH`.
         limit: maximum number of clips of each data set, evenly spread; None: all.
+        allow_truncated: use what is there of truncated files; False: they count as not readable.
 
     Raises:
         ValueError: a corpus holds no audio or names an unknown domain, or two corpora share a data set or clip.
@@ -120,7 +127,7 @@ def open_data(corpora: Sequence[str], limit: int | None = None) -> EvaluationDat
         if domains.setdefault(clip.dataset, clip.domain) != clip.domain:
             raise ValueError(f"the data set {clip.dataset} has clips of speech and of other audio: split it in two.")
         keys.add(clip.key)
-    data = EvaluationData(clips, remarks)
+    data = EvaluationData([replace(clip, allow_truncated=allow_truncated) for clip in clips], remarks)
     return data if limit is None else EvaluationData(data.spread(limit), remarks)
 
 

@@ -188,7 +188,7 @@ def evaluate(
     refuse_equal_titles(codecs)
     folder = Path(output)
     scorer = options.make_scorer()  # first, so that a missing model shows before hours of work
-    log = _Log(folder, options, resume)
+    log = _Log(folder, options, resume, any(clip.allow_truncated for clip in data.clips))
     metadata = [_metadata(name, options.device) for name in codecs]
     kept = {clip.key for clip in (data.clips if examples < 0 else data.spread(examples))}
     tasks = []
@@ -250,10 +250,11 @@ def _metadata(name: str, device: str) -> CodecMetadata:
 class _Log:
     """Rows on disk, one per line, each written as soon as it exists."""
 
-    def __init__(self, folder: Path, options: EvaluationOptions, resume: bool) -> None:
+    def __init__(self, folder: Path, options: EvaluationOptions, resume: bool, allow_truncated: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "clips.jsonl"
         settings = json.loads(json.dumps({"format": FORMAT, **asdict(options.of_rows())}))
+        settings |= {"allow_truncated": True} if allow_truncated else {}
         settings_path = folder / "settings.json"
         if self._path.exists() and not resume:
             raise ValueError(f"{folder} already holds results: give --resume to continue with them, or another folder.")

@@ -34,6 +34,7 @@ class ResultRow:
         ids: (K, N); None for codecs without ids.
         values: Values by metric.
         embedding: Speaker embedding (D,) of the decoded clip, for the EER.
+        truncated: Note that the clip's file is truncated; None if it is not.
         failures: Metric or scorer → reason why it has no value; a key of `WHOLE_CLIP` if nothing of the clip has one.
     """
 
@@ -47,6 +48,7 @@ class ResultRow:
     values: dict[str, Value] = field(default_factory=dict)
     embedding: list[float] | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    truncated: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row as JSON values."""
@@ -90,7 +92,10 @@ class ClipScorer:
         """The row, and the decoded audio (T,) at `SCORING_RATE`; None if the clip failed."""
         row = ResultRow(codec.name, codec.digest, clip.key, clip.dataset)
         try:
-            reference, audio = clip.read(SCORING_RATE), clip.read(codec.sampling_rate)
+            with clip.open(SCORING_RATE) as reader:
+                reference = reader.read()
+            row.truncated = reader.truncated
+            audio = clip.read(codec.sampling_rate)
         except (OSError, ValueError) as error:
             row.failures["read"] = _sentence(error)
             return row, None

@@ -25,8 +25,8 @@ def summarize_evaluation(evaluation: Evaluation) -> dict[str, Any]:
     """All that tables and plots show, as JSON values.
 
     Keys: `versions`, `machine`, `seed`, `resamples`, `options`, `metrics` (name → title, decimals, …), `datasets`
-    (name → domain, clips, seconds) and `codecs`, a list of `CodecMetadata` with `datasets` and `domains` (name → values
-    by metric, bit rate, and for data sets also ids and failures).
+    (name → domain, clips, seconds, truncated) and `codecs`, a list of `CodecMetadata` with `datasets` and `domains`
+    (name → values by metric, bit rate, and for data sets also ids and failures).
     """
     return {
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -50,11 +50,13 @@ def _version(package: str) -> str | None:
 def _datasets(evaluation: Evaluation) -> dict[str, Any]:
     clips = evaluation.data.clips
     seconds = {row.clip: row.seconds for row in evaluation.rows}
+    truncated = {row.clip for row in evaluation.rows if row.truncated is not None}
     return {
         name: {
             "domain": domain,
             "clips": sum(clip.dataset == name for clip in clips),
             "seconds": sum(seconds.get(clip.key, 0.0) for clip in clips if clip.dataset == name),
+            "truncated": [clip.key for clip in clips if clip.dataset == name and clip.key in truncated],
         }
         for name, domain in evaluation.data.domains.items()
     }

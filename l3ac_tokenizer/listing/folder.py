@@ -52,8 +52,7 @@ def audio_below(root: str | os.PathLike[str], suffixes: Collection[str] | None =
 
 def _formats(root: str, others: dict[str, list[str]]) -> str:
     counts = ", ".join(f"{len(paths)} {suffix} ({min(paths)})" for suffix, paths in sorted(others.items()))
-    remedy = 'pip install "l3ac-tokenizer[formats]" reads most of them'
-    return f"{root} has audio in formats that are not read: {counts}; {remedy}."
+    return f'{root} has audio in formats that need pip install "l3ac-tokenizer[formats]" to be read: {counts}.'
 
 
 def _reason(error: OSError) -> str:

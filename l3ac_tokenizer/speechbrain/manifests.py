@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
-from ..audio import AUDIO_SUFFIXES
+from ..audio import AudioError, AudioReader, readable_suffixes
 from ..files import atomic_write
 from ..listing.errors import DataError
 from ..listing.layouts import visible_files
@@ -28,6 +26,8 @@ DATA_ROOT = "$data_root"
 
 
 PREPARED = "prepared.json"
+
+_ANY_RATE = 16_000  # for the length of files that do not state it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Utterance:
 
 def audio_by_id(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """The audio files in a folder by their names without suffix, whatever the format."""
-    return {path.stem: path for path in visible_files(Path(folder), "*") if path.suffix.lower() in AUDIO_SUFFIXES}
+    suffixes = readable_suffixes()
+    return {path.stem: path for path in visible_files(Path(folder), "*") if path.suffix.lower() in suffixes}
 
 
 def utterances(
@@ -66,6 +67,7 @@ def utterances(
     """
     skipped: Counter[str] = Counter()
     total = 0
+    first = ""
     for name, path, speaker, text in candidates:
         total += 1
         reason, duration = None, 0.0
@@ -77,18 +79,26 @@ def utterances(
             reason = "without audio"
         else:
             try:
-                duration = soundfile.info(path).duration
-            except soundfile.SoundFileError:
+                duration = _seconds(path)
+            except (AudioError, OSError) as error:
                 reason = "of audio that cannot be read"
-            else:
-                reason = None if duration > 0 else "of empty audio"
+                first = first or str(error)
         if reason is None and path is not None:
             yield Utterance(name, round(duration, 4), f"{DATA_ROOT}/{_below(path, data_folder)}", speaker, text)
         else:
             skipped[str(reason)] += 1
     if skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+        reasons += f", the first: {first.rstrip('.')}" if first else ""
         logger.warning("%s: %d of %d utterances are skipped: %s.", what, skipped.total(), total, reasons)
+
+
+def _seconds(path: Path) -> float:
+    """Length of an audio file; raises the errors of `AudioReader`, for truncated files too."""
+    with AudioReader(path, _ANY_RATE) as reader:
+        if reader.duration is not None:
+            return reader.duration
+        return len(reader.read()) / _ANY_RATE
 
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Utterance]) -> int:

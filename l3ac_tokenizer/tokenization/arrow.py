@@ -1,7 +1,7 @@
 """Rows of a tokenized corpus as Arrow tables.
 
 On the way from workers to the writer a table has one row for each record of the source, failed ones included, with the
-columns `row` (its number in the source) and `error`. A shard on disk has neither.
+columns `row` (its number in the source), `error` and `truncated`. A shard on disk has none of them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -
 def encode_records(
     records: Sequence[Record], columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
 ) -> pa.Table:
-    """A table with one row for each record: our columns, those carried along, and `error`."""
+    """A table with one row for each record: our columns, those carried along, `error` and `truncated`."""
     sound = [record for record in records if record.error is None]
     encoded = iter(encoder([record.audio for record in sound], [record.path for record in sound], rank))
     clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
@@ -59,6 +59,7 @@ def encode_records(
                 for name, kind in columns.items()
             },
             "error": pa.array([_storable(clip.error) for clip in clips], type=pa.string()),
+            "truncated": pa.array([_storable(clip.truncated) for clip in clips], type=pa.string()),
         }
     )
 

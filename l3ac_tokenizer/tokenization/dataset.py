@@ -34,6 +34,7 @@ def tokenize_dataset(
     max_failures: int | None = None,
     num_proc: int | None = None,
     device: str = "cpu",
+    allow_truncated: bool = False,
 ) -> _Dataset:
     """The ids of every clip, in the dataset's order, equal to those of clips encoded one by one.
 
@@ -43,7 +44,7 @@ def tokenize_dataset(
 
     Args:
         dataset: with audio as path, file bytes, samples beside a column `sampling_rate`, or the feature `Audio`,
-            which is read by soundfile.
+            which is read from its bytes or path.
         model: the codec, in evaluation mode, on the CPU where `num_proc` is given.
         audio_column: None: the first of the feature `Audio`, or `audio`.
         split: groups of digits an id is written as; 1: the id itself.
@@ -53,6 +54,7 @@ def tokenize_dataset(
         num_proc: processes, each with one thread on the CPU or, by its rank, a GPU of its own (CUDA also needs
             `multiprocess.set_start_method("spawn")`); None: this process. Not for an `IterableDataset`.
         device: torch device.
+        allow_truncated: encode what is there of truncated clips, each with a warning; False: they are failures.
 
     Returns:
         `id` string; `ids` List(int32) (N,) or List(List(int32)) (N, split); `num_samples` int64 and `sampling_rate`
@@ -63,10 +65,10 @@ def tokenize_dataset(
         DataError: the audio column is missing, samples have no rate, or there are too many failures.
         ValueError: an option is out of range.
     """
-    encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device)
+    encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device, allow_truncated)
     source, source_features = undecoded(dataset)
     rows = DatasetRows(source_features, audio_column, "the dataset")
-    metadata = CorpusMetadata.of(model, split, max_seconds)
+    metadata = CorpusMetadata.of(model, split, max_seconds, allow_truncated)
     encode = _BatchEncoder(rows, encoder, max_failures)
     schema = shard_schema(rows.columns, metadata)
     features = Features.from_arrow_schema(schema.remove_metadata().append(pa.field("error", pa.string())))
@@ -113,11 +115,13 @@ class _BatchEncoder:
         rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
         records = [self._rows.record(row, number) for row, number in zip(rows, numbers, strict=True)]
         table = encode_records(records, self._rows.columns, self._encoder, rank)
+        for note in table["truncated"].drop_null().to_pylist():
+            logger.warning(note)
         for error in filter(None, table["error"].to_pylist()):
             logger.warning(error)
             self._failures += 1
         _check(self._failures, self._max_failures)
-        return table.to_pydict()
+        return table.drop_columns("truncated").to_pydict()
 
 
 def _is_kept(error: str | None) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..audio import AudioError, AudioReader, open_clip
+from ..audio import AudioReader, open_clip
 from ..inference import EncodedClip, encode_audio
 from ..quantization import split_ids, split_sizes
 
@@ -29,6 +29,7 @@ class ClipEncoder:
         chunk_seconds: seconds of audio in the network at once.
         max_seconds: longer clips are failures; None: no limit.
         device: torch device, e.g. "cuda"; with several of that kind, a worker takes the one of its rank.
+        allow_truncated: encode what is there of truncated clips; False: they are failures.
 
     Raises:
         ValueError: `split` is not between 1 and the digits of an id or leaves ids that need more than 32 bits, or a
@@ -42,8 +43,10 @@ class ClipEncoder:
         chunk_seconds: float = 30.0,
         max_seconds: float | None = None,
         device: str = "cpu",
+        allow_truncated: bool = False,
     ) -> None:
         self.model = model
+        self.allow_truncated = allow_truncated
         self.split = split
         self.chunk_seconds = chunk_seconds
         self.max_seconds = max_seconds
@@ -72,13 +75,13 @@ class ClipEncoder:
         return [results[position]._replace(ids=self._stored(results[position].ids)) for position in range(len(clips))]
 
     def _open(self, clip: Any, name: str) -> AudioReader:
-        reader = open_clip(clip, name, self.model.config.sampling_rate)
-        if self.max_seconds is not None and reader.duration > self.max_seconds:
-            reader.close()
-            raise AudioError(
-                f"{name} is {reader.duration:.1f} s long, more than the {self.max_seconds:g} s allowed: cut it."
-            )
-        return reader
+        return open_clip(
+            clip,
+            name,
+            self.model.config.sampling_rate,
+            allow_truncated=self.allow_truncated,
+            max_seconds=self.max_seconds,
+        )
 
     def _place(self, rank: int | None) -> None:
         """Give a worker one thread on the CPU, or a GPU of its own."""

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ShardEntry:
         sha256: hexadecimal digest of its file.
         seconds: time since the previous shard.
         failures: id, path and reason of each clip that could not be encoded.
+        truncated: id, path and note of each clip that was encoded as far as its truncated file goes.
     """
 
     shard: int
@@ -53,6 +54,7 @@ class ShardEntry:
     sha256: str
     seconds: float
     failures: list[dict[str, str]]
+    truncated: list[dict[str, str]] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -153,6 +155,7 @@ class OutputFolder:
             OSError: the disk is full, or cannot be written for another reason; the manifest is unchanged.
         """
         failed = table.filter(table["error"].is_valid()).select(["id", "path", "error"]).to_pylist()
+        truncated = table.filter(table["truncated"].is_valid()).select(["id", "path", "truncated"]).to_pylist()
         kept = table.filter(table["error"].is_null()).select(self._schema.names)
         kept = pa.Table.from_arrays(kept.columns, schema=self._schema)
         target = self.path / shard_name(shard)
@@ -169,6 +172,7 @@ class OutputFolder:
                 sha256=file_sha256(target),
                 seconds=round(seconds, 3),
                 failures=failed,
+                truncated=truncated,
             )
         )
 
@@ -234,10 +238,13 @@ def summarize(job: Job, entries: dict[int, ShardEntry]) -> dict[str, Any]:
     num_ids = sum(entry.num_ids for entry in entries.values())
     seconds = sum(entry.seconds for entry in entries.values())
     audio = num_samples / job.metadata.sampling_rate
+    truncated = [clip for _, entry in sorted(entries.items()) for clip in entry.truncated]
     return {
         "complete": len(entries) == len(job.shards()),
         "clips": sum(entry.rows for entry in entries.values()),
         "failures": sum(len(entry.failures) for entry in entries.values()),
+        "truncated": len(truncated),
+        "first_truncated": truncated[0]["path"] if truncated else None,
         "hours": audio / 3600,
         "ids": num_ids,
         "ids_per_second": num_ids / audio if audio else None,

@@ -59,7 +59,7 @@ def tokenize_corpus(
         OSError: the disk is full, or cannot be written for another reason.
     """
     options = options or TokenizationOptions()
-    encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device)
+    encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device, options.allow_truncated)
     for remark in source.remarks:
         logger.warning(remark)
     with locked(output):
@@ -102,10 +102,12 @@ def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
 def _watched(
     tables: Iterator[pa.Table], folder: OutputFolder, max_failures: int | None, bar: tqdm
 ) -> Iterator[pa.Table]:
-    """The same tables, while failures are logged and limited, and the progress bar is updated."""
+    """The same tables, while failures are logged and limited, truncated clips logged, and the progress bar updated."""
     count = len(folder.failures())
     _check_failures(count, max_failures)
     for table in tables:
+        for note in table["truncated"].drop_null().to_pylist():
+            logger.warning(note)
         for failure in table.filter(table["error"].is_valid()).to_pylist():
             logger.warning(failure["error"])
             count += 1

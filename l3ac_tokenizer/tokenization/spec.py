@@ -35,6 +35,7 @@ class TokenizationOptions:
         shard_rows: rows of the source in one shard, failures included.
         num_shards: jobs that the source is divided over.
         shard_index: number of this job, from 0.
+        allow_truncated: encode what is there of truncated clips; False: they are failures.
 
     Raises:
         ValueError: a number out of range, by its name.
@@ -45,6 +46,7 @@ class TokenizationOptions:
     shard_rows: int = SHARD_ROWS
     num_shards: int = 1
     shard_index: int = 0
+    allow_truncated: bool = False
 
     def __post_init__(self) -> None:
         for name in ("split", "shard_rows", "num_shards"):
@@ -66,7 +68,7 @@ class CorpusMetadata:
         levels: levels of each FSQ dimension.
         hop_length: samples an id.
         sampling_rate: in Hz.
-        options: `split` and `max_seconds`, see `TokenizationOptions`.
+        options: `split`, `max_seconds` and `allow_truncated`, see `TokenizationOptions`.
         version: of this library.
     """
 
@@ -79,7 +81,9 @@ class CorpusMetadata:
     version: str = __version__
 
     @classmethod
-    def of(cls, model: CodecModel, split: int, max_seconds: float | None) -> CorpusMetadata:
+    def of(
+        cls, model: CodecModel, split: int, max_seconds: float | None, allow_truncated: bool = False
+    ) -> CorpusMetadata:
         """The metadata of a model's ids."""
         config = model.config
         return cls(
@@ -88,7 +92,7 @@ class CorpusMetadata:
             levels=config.frame_levels,
             hop_length=config.hop_length,
             sampling_rate=config.sampling_rate,
-            options={"split": split, "max_seconds": max_seconds},
+            options={"split": split, "max_seconds": max_seconds, "allow_truncated": allow_truncated},
         )
 
     @property
@@ -114,7 +118,8 @@ class CorpusMetadata:
         """
         try:
             values = json.loads(text)
-            return cls(**{**values, "levels": tuple(values["levels"])})
+            options = {"allow_truncated": False, **values["options"]}  # not in older corpora
+            return cls(**{**values, "levels": tuple(values["levels"]), "options": options})
         except (ValueError, TypeError, KeyError) as error:
             raise CorpusError(f"{where} has `l3ac` metadata of another kind ({error}): make it again.") from error
 
@@ -145,7 +150,7 @@ class Job:
     def of(cls, source: Source, model: CodecModel, options: TokenizationOptions) -> Job:
         """The job of encoding a source."""
         return cls(
-            metadata=CorpusMetadata.of(model, options.split, options.max_seconds),
+            metadata=CorpusMetadata.of(model, options.split, options.max_seconds, options.allow_truncated),
             shard_rows=options.shard_rows,
             num_shards=options.num_shards,
             shard_index=options.shard_index,

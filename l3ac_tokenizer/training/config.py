@@ -222,6 +222,8 @@ class TrainingConfig:
     """Processes per training process that read and augment; 0: the training process does both."""
     max_unusable: float = 0.05
     """Fraction of unreadable files above which a run stops."""
+    allow_truncated: bool = False
+    """Train on what is there of truncated files, each logged; otherwise they are unreadable."""
     augment: Augment = field(default_factory=Augment)
     manifest: str | None = None
     """CSV with columns `path`, `source` and `licence` for the model card's table of training audio."""

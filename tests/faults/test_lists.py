@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import tiny
 
+from l3ac_tokenizer import audio
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.evaluation.dataset import open_data
 from l3ac_tokenizer.files import escaped, unescaped
@@ -76,7 +77,14 @@ def l3ac(capsys, tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- what is left out
 
-UNREAD = ("b.sph", "deep/c.sph")
+
+@pytest.fixture(autouse=True)
+def _without_ffmpeg(monkeypatch):
+    """As without the extra `formats`."""
+    monkeypatch.setattr(audio, "has_ffmpeg", lambda: False)
+
+
+UNREAD = ("b.m4a", "deep/c.m4a")
 
 
 @pytest.mark.parametrize("entrance", ["tokenize", "encode", "evaluate", "train"])
@@ -98,7 +106,7 @@ def test_every_entrance_says_which_formats_and_folders_it_does_not_read(tmp_path
         status, _, said = l3ac(entrance, "in", "-o", "out")
         assert status == 0
     (tmp_path / "in" / "shut").chmod(0o700)
-    assert "2 .sph (b.sph)" in said
+    assert "2 .m4a (b.m4a)" in said
     assert ("in/shut is left out" in said) == shut
 
 
@@ -106,14 +114,14 @@ def test_folders_without_readable_audio_say_what_they_hold(tmp_path, l3ac):
     put(tmp_path / "in", *UNREAD)
     for command in ("tokenize", "encode"):
         status, _, said = l3ac(command, "in", "-o", "out")
-        assert status == 1 and "2 .sph" in said
+        assert status == 1 and "2 .m4a" in said
 
 
 def test_a_summary_keeps_what_was_left_out(tmp_path, l3ac):
     put(tmp_path / "in", "a.wav", *UNREAD)
     l3ac("tokenize", "in", "-o", "out")
     (remark,) = json.loads((tmp_path / "out" / "summary.json").read_text())["remarks"]
-    assert "2 .sph" in remark
+    assert "2 .m4a" in remark
 
 
 def test_transcripts_and_clips_without_each_other_are_counted(tmp_path):
@@ -187,7 +195,7 @@ def test_texts_belong_to_the_clip_or_to_the_sample_wherever_they_stand(tmp_path)
 
 
 def test_samples_and_members_that_are_not_read_are_counted(tmp_path):
-    path = put_tar(tmp_path / "s.tar", [("a.wav", audio_bytes()), ("b.sph", b"?"), ("c.txt", b"?"), ("._a.wav", b"")])
+    path = put_tar(tmp_path / "s.tar", [("a.wav", audio_bytes()), ("b.m4a", b"?"), ("c.txt", b"?"), ("._a.wav", b"")])
     with tarfile.open(path, "a") as tar:
         link = tarfile.TarInfo("d.wav")
         link.type, link.linkname = tarfile.SYMTYPE, "a.wav"
@@ -195,7 +203,7 @@ def test_samples_and_members_that_are_not_read_are_counted(tmp_path):
     source = open_source(str(path))
     assert ids(source) == ["a"]
     said = " ".join(source.remarks)
-    assert "1 links" in said and "1 samples" in said and ".sph" in said and "without audio" in said
+    assert "1 links" in said and "1 samples" in said and ".m4a" in said and "without audio" in said
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet", "parquet of names"])

@@ -79,7 +79,7 @@ def test_clips_that_cannot_be_read_become_errors_and_the_others_continue(tiny_mo
     assert "is not audio" in errors["noise"] and "noise" in errors["noise"]
     assert "is not audio" in errors["nothing"]
     assert "missing.wav: no such file" in errors["missing"]
-    assert "damaged" in errors["cut"]
+    assert "truncated" in errors["cut"]
     assert "holds no audio" in errors["empty"]
     assert "nan at" in errors["nan"]
     assert "(2, 100)" in errors["stereo"]

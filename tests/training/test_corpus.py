@@ -83,7 +83,7 @@ def test_unusable_files_are_logged_and_skipped_until_there_are_too_many(tmp_path
     soundfile.write(folder / "speech" / "empty.wav", np.zeros(0), RATE)
     with caplog.at_level(logging.WARNING):
         assert len(decode(clips_of(folder), tmp_path / "cache", RATE, max_unusable=0.5).places) == 6
-    assert "broken.flac cannot be read as audio" in caplog.text and "empty.wav holds no audio" in caplog.text
+    assert "broken.flac is not audio that can be read" in caplog.text and "empty.wav holds no audio" in caplog.text
     with pytest.raises(DataError, match="2 of 8 audio files are unusable"):
         decode(clips_of(folder), tmp_path / "other_cache", RATE, max_unusable=0.05)
     assert not list((tmp_path / "other_cache").iterdir())
@@ -122,7 +122,11 @@ def test_a_long_file_is_read_in_random_parts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no audio at all", "cannot be read as audio"), (None, "No such file"), (np.full(99, np.nan), "holds NaN")],
+    [
+        (b"no audio at all", "is not audio that can be read"),
+        (None, "no such file"),
+        (np.full(99, np.nan), "the sample nan"),
+    ],
 )
 def test_an_unusable_clip_gives_the_reason(tmp_path, content, message):
     path = tmp_path / "clip.wav"

@@ -139,7 +139,7 @@ def test_only_unusable_clips_are_an_error(tmp_path):
     clips = clips_of(folder)
     for clip in clips:
         Path(clip.path).unlink()
-    with pytest.raises(DataError, match=r"9 clips in a row are unusable, the last: .*No such file"):
+    with pytest.raises(DataError, match=r"9 clips in a row are unusable, the last: .*no such file"):
         CropSampler(AudioFiles(RATE), clips, DOMAINS, Augment(), seed=0).item(0, 4000, [])
 
 

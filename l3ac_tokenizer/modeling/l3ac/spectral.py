@@ -139,9 +139,7 @@ class SpectralSynthesis(nn.Module):
         self.hop = config.fine_hop
         self.input_norm = nn.LayerNorm(config.feature_dim)
         self.input = TimeConv(config.feature_dim, dim, lookahead=lookaheads[0])
-        self.blocks: Layers[ConvNeXtBlock] = Layers(
-            ConvNeXtBlock(dim, lookahead) for lookahead in lookaheads[1:]
-        )
+        self.blocks: Layers[ConvNeXtBlock] = Layers(ConvNeXtBlock(dim, lookahead) for lookahead in lookaheads[1:])
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 2 * (OVERLAP * self.hop // 2 + 1))
         # A frame starts 3h/2 samples before its fine step, and the first value of the window is zero.

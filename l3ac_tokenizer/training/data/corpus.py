@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
-import soxr
 from tqdm import tqdm
 
-from ...audio import AudioError, segment_frames
+from ...audio import AudioError, AudioReader, AudioSegment
 from ...files import atomic_write
 from ...listing.errors import DataError
 from .augment import Samples, level, level_rule, random_crop
@@ -31,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST_ITEM = 30.0
 """Seconds of a longer file that are read and leveled as one item, from a random position."""
-
-LEAD = 0.5
-"""Seconds decoded before a position and discarded, as MP3 is silent for a while after a jump (0.16 s were measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,12 @@ def split(clips: Sequence[TrainingClip], patterns: Sequence[str]) -> tuple[list[
 
 
 def read_clip(
-    clip: TrainingClip, sampling_rate: int, *, longest: float | None = None, rng: np.random.Generator | None = None
+    clip: TrainingClip,
+    sampling_rate: int,
+    *,
+    longest: float | None = None,
+    rng: np.random.Generator | None = None,
+    allow_truncated: bool = False,
 ) -> Samples:
     """The clip's samples (T,), downmixed to mono and resampled with soxr VHQ.
 
@@ -92,36 +92,24 @@ def read_clip(
         sampling_rate: Wanted rate in Hz.
         longest: Largest number of seconds to read.
         rng: Draws where they begin; None: at the clip's beginning.
+        allow_truncated: Use what is there of a truncated clip, with a warning.
 
     Raises:
-        AudioError: the file is not audio, is damaged or holds NaN, or the clip lies after its end or is shorter than
-            one sample at `sampling_rate`.
+        AudioError: the file is not audio, is truncated, damaged or holds NaN, or the clip lies after its end or is
+            shorter than one sample at `sampling_rate`.
         OSError: the file does not exist.
     """
-    Path(clip.path).stat()
-    try:
-        with soundfile.SoundFile(clip.path) as file:
-            frames = segment_frames(clip.start, clip.seconds, file.samplerate, file.frames)
-            first, count = frames.start, len(frames)
-            if longest is not None and count > (most := round(longest * file.samplerate)):
-                first += int(rng.integers(count - most + 1)) if rng is not None else 0
-                count = most
-            rate = file.samplerate
-            lead = min(first, round(LEAD * rate))
-            file.seek(min(first - lead, file.frames))
-            samples = file.read(count + lead, dtype="float32", always_2d=True)[lead:]
-    except soundfile.SoundFileError as error:
-        reason = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError(f"{clip.path} cannot be read as audio ({reason}).") from error
-    mono = samples.mean(axis=1)
-    if len(mono) == 0:
-        raise AudioError(f"{clip.path} holds no audio at {clip.start:g} s.")
-    if not np.isfinite(mono).all():
-        raise AudioError(f"{clip.path} holds NaN or infinite samples.")
-    audio = mono if rate == sampling_rate else soxr.resample(mono, rate, sampling_rate, quality="VHQ")
-    if len(audio) == 0:
-        raise AudioError(f"{clip.path} is shorter than one sample at {sampling_rate} Hz from {clip.start:g} s on.")
-    return audio
+    segment = AudioSegment(clip.path, clip.start, clip.seconds)
+    with AudioReader(segment, sampling_rate, allow_truncated=allow_truncated, exact=False) as reader:
+        if longest is not None:
+            most, first = round(longest * reader.source_rate), reader.frames.start
+            latest = round((reader.duration or 0.0) * reader.source_rate) - most  # of unknown length: the beginning
+            first += int(rng.integers(latest + 1)) if rng is not None and latest > 0 else 0
+            reader.frames = range(first, min(first + most, reader.frames.stop))
+        audio = reader.read()
+        if reader.truncated is not None:
+            logger.warning(reader.truncated)
+        return audio
 
 
 class AudioFiles:
@@ -132,23 +120,25 @@ class AudioFiles:
     Args:
         sampling_rate: In Hz.
         lufs: Loudness to which clips are leveled; None: L3AC's level rule.
+        allow_truncated: See `read_clip`.
     """
 
-    def __init__(self, sampling_rate: int, lufs: float | None = None):
+    def __init__(self, sampling_rate: int, lufs: float | None = None, allow_truncated: bool = False):
         self.sampling_rate = sampling_rate
+        self.allow_truncated = allow_truncated
         self.divisor = level_rule(sampling_rate, lufs)
 
     def crop(self, clip: TrainingClip, length: int, rng: np.random.Generator, *, leveled: bool) -> Samples:
         """See `Corpus`."""
         longest = max(LONGEST_ITEM, length / self.sampling_rate)
-        audio = read_clip(clip, self.sampling_rate, longest=longest, rng=rng)
+        audio = read_clip(clip, self.sampling_rate, longest=longest, rng=rng, allow_truncated=self.allow_truncated)
         if leveled:
             audio = level(audio, self.divisor(audio))
         return random_crop(audio, length, rng)
 
     def beginning(self, clip: TrainingClip, seconds: float) -> Samples:
         """See `Corpus`."""
-        return read_clip(clip, self.sampling_rate, longest=seconds)
+        return read_clip(clip, self.sampling_rate, longest=seconds, allow_truncated=self.allow_truncated)
 
     def minutes(self, clip: TrainingClip) -> float | None:
         """See `Corpus`; known for segments with a length."""
@@ -190,22 +180,28 @@ class DecodedAudio:
 
 
 def decode(
-    clips: Sequence[TrainingClip], cache: Path, sampling_rate: int, max_unusable: float, lufs: float | None = None
+    clips: Sequence[TrainingClip],
+    cache: Path,
+    sampling_rate: int,
+    max_unusable: float,
+    lufs: float | None = None,
+    allow_truncated: bool = False,
 ) -> DecodedAudio:
     """Decode all clips into the folder `cache`, or open an earlier result if files and settings are the same.
 
-    Clips that cannot be used are logged, counted and left out of `places`. For `lufs` see `AudioFiles`.
+    Clips that cannot be used are logged, counted and left out of `places`. For `lufs` and `allow_truncated` see
+    `AudioFiles`.
 
     Raises:
         DataError: more than the fraction `max_unusable` of the clips cannot be used.
     """
     index_path, samples_path = cache / "index.json", cache / "samples.int16"
-    fingerprint = _fingerprint(clips, sampling_rate, lufs)
+    fingerprint = _fingerprint(clips, sampling_rate, lufs, allow_truncated)
     index = json.loads(index_path.read_text()) if index_path.is_file() else {}
     if index.get("fingerprint") != fingerprint:
         cache.mkdir(parents=True, exist_ok=True)
         index = {"fingerprint": fingerprint} | _decode_into(
-            samples_path, clips, sampling_rate, max_unusable, level_rule(sampling_rate, lufs)
+            samples_path, clips, sampling_rate, max_unusable, level_rule(sampling_rate, lufs), allow_truncated
         )
         with atomic_write(index_path) as file:
             file.write(json.dumps(index).encode())
@@ -219,11 +215,12 @@ def _decode_into(
     sampling_rate: int,
     max_unusable: float,
     divisor: Callable[[Samples], float],
+    allow_truncated: bool,
 ) -> dict[str, list]:
     """Write the samples, and return the index: `places` (clip number, start, length, divisor) and `unusable`."""
     places, unusable, position = [], [], 0
     with ThreadPoolExecutor() as pool, atomic_write(path) as file:
-        pending = pool.map(lambda clip: _decoded(clip, sampling_rate, divisor), clips)
+        pending = pool.map(lambda clip: _decoded(clip, sampling_rate, divisor, allow_truncated), clips)
         for number, result in enumerate(tqdm(pending, total=len(clips), desc="decoding", unit="clip")):
             if isinstance(result, str):
                 logger.warning("skipped: %s", result)
@@ -242,11 +239,11 @@ def _decode_into(
 
 
 def _decoded(
-    clip: TrainingClip, sampling_rate: int, divisor: Callable[[Samples], float]
+    clip: TrainingClip, sampling_rate: int, divisor: Callable[[Samples], float], allow_truncated: bool
 ) -> tuple[np.ndarray, float] | str:
     """Samples (T,) int16 with their level divisor, or the reason why the clip cannot be used."""
     try:
-        audio = read_clip(clip, sampling_rate)
+        audio = read_clip(clip, sampling_rate, allow_truncated=allow_truncated)
     except (AudioError, OSError) as error:
         return str(error).rstrip(". ")
     samples = np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
@@ -257,11 +254,12 @@ def _to_float(samples: np.ndarray) -> Samples:
     return samples.astype(np.float32) / 32768
 
 
-def _fingerprint(clips: Sequence[TrainingClip], sampling_rate: int, lufs: float | None) -> str:
-    """Digest over the clips, sizes and times of their files, the rate and the level rule."""
-    digest = hashlib.sha256((f"{sampling_rate}" if lufs is None else f"{sampling_rate} {lufs}").encode())
+def _fingerprint(clips: Sequence[TrainingClip], sampling_rate: int, lufs: float | None, allow_truncated: bool) -> str:
+    """Digest over the clips, sizes and times of their files, the rate, the level rule, and truncated files' use."""
+    settings = [str(sampling_rate), *([] if lufs is None else [str(lufs)]), *(["truncated"] if allow_truncated else [])]
+    digest = hashlib.sha256(" ".join(settings).encode())
     for clip in clips:
         path = Path(clip.path)
         version = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
-        digest.update(f"{astuple(clip)} {version}\n".encode())
+        digest.update(f"{astuple(clip)} {version}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

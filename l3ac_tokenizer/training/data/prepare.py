@@ -39,9 +39,11 @@ def prepare_audio(
     real = functools.cache(os.path.realpath)  # many clips may be segments of one file
     held_files = {real(clip.path) for clip in held}
     train = [clip for clip in train if real(clip.path) not in held_files]
-    corpus: Corpus = AudioFiles(sampling_rate, config.augment.lufs)
+    corpus: Corpus = AudioFiles(sampling_rate, config.augment.lufs, config.allow_truncated)
     if _gigabytes_within(train + held, config.decode_gigabytes):
-        decoded = decode(train + held, cache, sampling_rate, config.max_unusable, config.augment.lufs)
+        decoded = decode(
+            train + held, cache, sampling_rate, config.max_unusable, config.augment.lufs, config.allow_truncated
+        )
         train, held = ([clip for clip in part if clip in decoded.places] for part in (train, held))
         corpus = decoded
     for name, part in (("training", train), ("held out", held)):
