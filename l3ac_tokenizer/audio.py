@@ -52,6 +52,9 @@ _LEAD = 0.5
 """Seconds decoded before a position and discarded, as MP3 is silent for a while after a jump (0.16 s were measured)."""
 
 
+_NOTHING_LEFT = "{} is truncated (nothing of it can be read): get the whole file."
+
+
 class AudioError(ValueError):
     """A file that is not audio, or audio that cannot be encoded."""
 
@@ -159,6 +162,8 @@ class AudioReader:
             self._is_truncated(decoder.frames)
         if not frames:
             if segment is None:
+                if decoder.cut:
+                    raise AudioError(_NOTHING_LEFT.format(self.name))
                 raise AudioError(f"{self.name} holds no audio: there is nothing to encode.")
             raise self._nothing_at(segment.start, total)
         return frames
@@ -213,6 +218,8 @@ class AudioReader:
             opened.seek(0)
         try:
             decoder = open_decoder(opened, path, thorough=self._allow_truncated)
+        except Truncated as error:
+            raise AudioError(_NOTHING_LEFT.format(self.name)) from error
         except DecodingError as error:
             raise AudioError(f"{self.name} is not audio that can be read ({error}): {_what_to_give()}.") from error
         self._closing.callback(decoder.close)
@@ -270,8 +277,8 @@ class AudioReader:
         while position < stop:
             try:
                 frames = self._decoder.read(min(_FRAMES, stop - position))
-            except Truncated:
-                self._is_truncated(position)
+            except Truncated as error:
+                self._is_truncated(position if error.frames is None else error.frames)
                 break
             except DecodingError as error:
                 raise AudioError(

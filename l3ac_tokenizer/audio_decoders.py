@@ -76,20 +76,22 @@ def open_decoder(file: BinaryIO, path: str | None, *, thorough: bool) -> Decoder
         thorough: see `parts_of`.
 
     Raises:
-        DecodingError: none reads it.
+        DecodingError: none reads it; `Truncated`: as its end is missing.
     """
     start = file.tell()
     parts = parts_of(file, thorough=thorough)
     try:
         return SoundfileDecoder(file, path, parts[0]) if len(parts) == 1 else ChainedDecoder(file, parts)
-    except DecodingError:
-        if not has_ffmpeg():
-            raise
-        from .audio_ffmpeg import FFmpegDecoder
+    except DecodingError as error:
+        cut = any(part.cut for part in parts)
+        if has_ffmpeg():
+            from .audio_ffmpeg import FFmpegDecoder
 
-        file.seek(start)
-        with contextlib.suppress(DecodingError):
-            return FFmpegDecoder(file, cut=any(part.cut for part in parts))
+            file.seek(start)
+            with contextlib.suppress(DecodingError):
+                return FFmpegDecoder(file, cut=cut)
+        if cut:
+            raise Truncated(str(error), 0) from error
         raise
 
 
@@ -152,6 +154,10 @@ class SoundfileDecoder:
         try:
             return self._file.read(count, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
+            self._source.seek(self._part.start)
+            part = parts_of(self._source, thorough=True)[0]
+            if part.cut and part.present is not None and self.stated is not None:
+                raise Truncated(_reason(error), round(part.present * self.stated * self.samplerate)) from error
             raise DecodingError(_reason(error)) from error
 
     def close(self) -> None:
@@ -167,12 +173,20 @@ class ChainedDecoder:
         self._parts: list[Part] = []
         rates, channels, lengths, slack = [], set(), [], 0
         for part in parts:
-            with contextlib.closing(SoundfileDecoder(file, None, part)) as decoder:
+            try:
+                decoder = SoundfileDecoder(file, None, part)
+            except DecodingError:
+                if part.cut or part.gap:  # so little of it is there that nothing can be decoded
+                    continue
+                raise
+            with contextlib.closing(decoder):
                 rates.append(decoder.samplerate)
                 channels.add(decoder.channels)
                 lengths.append(decoder.frames)
                 slack += decoder.slack
-        self._parts = list(parts)
+                self._parts.append(part)
+        if not self._parts:
+            raise DecodingError("nothing of it can be decoded")
         self.samplerate: int = rates[0]
         self.channels: int = max(channels)
         self._mono = len(channels) > 1

@@ -19,7 +19,8 @@ _FORMATS = (
 _WITH_LENGTH = {"ape", "asf", "avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "tta", "wv"}
 """Formats that state their length; FFmpeg guesses that of the others."""
 
-_SLACK_SECONDS = 0.1  # stated lengths include the encoder's padding, and are rounded to packets
+_SLACK_SECONDS, _SLACK_BLOCKS = 0.1, 4
+"""By how much more a whole file may state than is decoded, the larger of both: encoders pad by some blocks."""
 
 
 class FFmpegDecoder:
@@ -50,7 +51,7 @@ class FFmpegDecoder:
         known = container.format.name in _WITH_LENGTH and not cut
         duration = container.duration
         self.stated: float | None = duration / av.time_base if known and duration and duration > 0 else None
-        self.slack = round(_SLACK_SECONDS * self.samplerate)
+        self.slack = max(round(_SLACK_SECONDS * self.samplerate), _SLACK_BLOCKS * len(self._rest))
 
     def _start(self) -> None:
         """Open the file and decode its first frames."""

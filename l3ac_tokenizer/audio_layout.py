@@ -24,7 +24,15 @@ class DecodingError(Exception):
 
 
 class Truncated(DecodingError):
-    """A file ended within its last piece of audio."""
+    """A file ended within its last piece of audio.
+
+    Attributes:
+        frames: number of frames that can be read; None: as many as were.
+    """
+
+    def __init__(self, reason: str, frames: int | None = None) -> None:
+        super().__init__(reason)
+        self.frames = frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ def _finder(magic: bytes) -> _Finder | None:
     kind, form = magic[:4], magic[8:12]
     if kind in (b"RIFF", b"RIFX", b"RF64") and form == b"WAVE":
         return _wav
-    if kind == b"FORM" and form in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
+    if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
         return _aiff
     if kind == b"riff" and magic[4:8] == _W64_TAIL[:4]:
         return _w64
@@ -258,8 +266,8 @@ def _aiff(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
             kind = _at(file, begin + 18, 4) if size > 18 else b"NONE"
             if kind in (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64"):
                 samples = frames * channels * -(-bits // 8)
-        elif name in (b"SSND", b"BODY"):
-            skipped = 8 if name == b"SSND" else 0
+        elif name == b"SSND":
+            skipped = 8
             known = not (_is_unknown(size) and size > end - begin)
             if known and size <= skipped:
                 known = _is_chunk(_at(file, begin + skipped, 8), end - begin - skipped, ">", 4)
@@ -377,8 +385,8 @@ def _flac(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
         return Part(start, end) if samples == stated else corrected(samples, samples < stated)
     within = at_end or [frame for frame in frames if not stated or frame[1] + frame[2] <= stated]
     if not within:
-        # No frame in reach: the only one is cut, or something long follows the last.
-        return Part(start, end, cut=stated == 0 or stop - start < reach, present=0.0 if stated else None)
+        only = stop - start < reach  # the only frame is cut; otherwise something long follows the last
+        return Part(start, end, only, 0.0 if only and stated else None)
     return corrected(within[-1][1], True) if within[-1][1] else Part(start, end, True, 0.0 if stated else None)
 
 
@@ -397,7 +405,7 @@ def _flac_frame(data: bytes, block: int) -> tuple[int, int] | None:
     """First sample and number of samples of the frame whose header begins here; None if none does."""
     if len(data) < 6 or data[2] >> 4 == 0 or data[2] & 15 == 15 or data[3] >> 4 > 10 or data[3] & 1:
         return None
-    extra = max(0, 7 - (data[4] ^ 0xFF).bit_length() - 1) if data[4] & 0x80 else 0  # UTF-8's scheme, up to 36 bits
+    extra = max(0, 7 - (data[4] ^ 0xFF).bit_length())  # UTF-8's scheme, up to 36 bits
     number = data[4] & (0x7F >> extra + 1 if extra else 0x7F)
     position = 5
     for byte in data[5 : 5 + extra]:
@@ -449,13 +457,14 @@ def _ogg(file: BinaryIO, start: int, end: int, thorough: bool) -> list[Part]:
     numbers: dict[int, int] = {}  # of the last page of each stream
     unfinished: set[int] = set()  # streams
     cut = gap = False
+    page = start  # the last page
     while position < end and not cut:
         head = _at(file, position, 27)
         if head[:4] != b"OggS"[: len(head)]:
-            found = _find(file, b"OggS", position, end)
+            found = _find(file, b"OggS", page + 4, end)  # in the last page too: it may be cut, and another follow
             if found < 0:  # something else follows the last page
                 break
-            gap, position = True, found
+            gap, position, page = True, found, found
             continue
         lengths = _at(file, position + 27, head[26]) if len(head) == 27 else b""
         after = position + 27 + len(lengths) + sum(lengths)
@@ -474,7 +483,7 @@ def _ogg(file: BinaryIO, start: int, end: int, thorough: bool) -> list[Part]:
         numbers[serial] = number
         if flags & 4:
             unfinished.discard(serial)
-        position = after
+        page, position = position, after
     return [*parts, Part(begin, end, cut or bool(unfinished), gap=gap)]
 
 

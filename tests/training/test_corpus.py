@@ -122,11 +122,7 @@ def test_a_long_file_is_read_in_random_parts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [
-        (b"no audio at all", "is not audio that can be read"),
-        (None, "no such file"),
-        (np.full(99, np.nan), "the sample nan"),
-    ],
+    [(b"no audio", "is not audio that can be read"), (None, "no such file"), (np.full(99, np.nan), "the sample nan")],
 )
 def test_an_unusable_clip_gives_the_reason(tmp_path, content, message):
     path = tmp_path / "clip.wav"
