@@ -32,6 +32,7 @@ LAYERS = (
     ),
     ("modeling",),
     (
+        "checks",
         "configuration",
         "configuration_taae",
         "families",

@@ -30,7 +30,7 @@ class L3AC(nn.Module):
 
     Example:
         >>> model = L3AC("l3ac-1k")
-        >>> tokens, embeddings = model.encode(torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
+        >>> tokens, embeddings = model.encode(0.1 * torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
         >>> tokens.shape, embeddings.shape
         (torch.Size([4, 1, 60]), torch.Size([4, 60, 128]))
         >>> model.decode(tokens).shape
@@ -108,7 +108,7 @@ class L3ACTokenizer(L3AC):
 
     Example:
         >>> model = L3ACTokenizer("l3ac-1k")
-        >>> tokens = model.sig_to_tokens(torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
+        >>> tokens = model.sig_to_tokens(0.1 * torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
         >>> tokens.shape, model.tokens_to_sig(tokens).shape, model.get_pretrained_embeddings().shape
         (torch.Size([4, 60, 1]), torch.Size([4, 16200]), torch.Size([117649, 128]))
     """
