@@ -49,7 +49,7 @@ def check_samples(samples: Tensor, name: str) -> None:
     if in_graph(samples) or samples.numel() == 0:
         return
     low, high = (float(value) for value in samples.detach().aminmax())
-    if -MAX_ABS_SAMPLE <= low and high <= MAX_ABS_SAMPLE:  # false for NaN, too
+    if low >= -MAX_ABS_SAMPLE and high <= MAX_ABS_SAMPLE:  # false for NaN, too
         return
     finite = samples.isfinite()
     if not bool(finite.all()):

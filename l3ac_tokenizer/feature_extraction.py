@@ -13,9 +13,14 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .checks import MAX_ABS_SAMPLE, as_clip
+from .configuration import LOADING_ARGUMENTS
 from .hub import takes_bundled_names
 
 logger = logging.get_logger(__name__)
+
+
+STORED_ARGUMENTS = {"padding_side", "return_attention_mask", "feature_extractor_type", "processor_class", "auto_map"}
+"""Further arguments that `preprocessor_config.json` may have."""
 
 
 @takes_bundled_names
@@ -46,7 +51,23 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
     ):
         if feature_size != 1:
             raise ValueError(f"`feature_size` is {feature_size}; it must be 1, because the codecs are mono.")
+        if unknown := sorted(name for name in kwargs.keys() - STORED_ARGUMENTS if not name.startswith("_")):
+            raise TypeError(f"{type(self).__name__} does not take `{unknown[0]}`: leave it out.")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Return the feature extractor of a dictionary, as of `preprocessor_config.json`; `kwargs` replace its values.
+
+        Raises:
+            TypeError: The feature extractor has no value of a name in `kwargs`.
+        """
+        made, unused = super().from_dict(feature_extractor_dict, **{**kwargs, "return_unused_kwargs": True})
+        if kwargs.get("return_unused_kwargs"):
+            return made, unused
+        if unknown := sorted(name for name in unused.keys() - LOADING_ARGUMENTS if not name.startswith("_")):
+            raise TypeError(f"{cls.__name__} has no value `{unknown[0]}`: leave it out.")
+        return made
 
     def __call__(
         self,
@@ -137,7 +158,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             if "padding_mask" in example:
                 masks = [_flat(mask).astype(np.int32) for mask in _rows(example["padding_mask"], is_list)]
             if [len(clip) for clip in clips] != [len(mask) for mask in masks]:
-                raise ValueError("A `padding_mask` is not as long as its `input_values`; give outputs of this extractor.")
+                raise ValueError("A `padding_mask` is not as long as its `input_values`; give what belongs together.")
             others = {name: value for name, value in example.items() if name not in self.model_input_names}
             rows.setdefault("input_values", []).extend(clips)
             rows.setdefault("attention_mask", []).extend(masks)

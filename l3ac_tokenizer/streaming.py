@@ -187,8 +187,8 @@ class StreamingEncoder(_Rows):
         A stream of one row also takes (n,), and (n, 1) as microphones give it.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or samples that are not of floating-point type, NaN,
-                infinite or beyond ±`MAX_ABS_SAMPLE`; no row takes any of it.
+            ValueError: The push has a wrong number of rows or axes, or samples that are not floating-point numbers, or
+                NaN, infinite or beyond ±`MAX_ABS_SAMPLE`; no row takes any of it.
         """
         rows = self._rows(samples)
         return self._push([as_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])

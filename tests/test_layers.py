@@ -32,6 +32,7 @@ LAYERS = (
     ),
     ("modeling",),
     (
+        "causes",
         "checks",
         "configuration",
         "configuration_taae",

@@ -26,7 +26,7 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
     """Parts that are loaded in float32 where half precision is asked for; `Float32Module` keeps them so."""
 
     def post_init(self) -> None:
-        """Finish the construction; weights that determine ids are in float32, even where half precision is asked for."""
+        """Finish the construction; weights that determine ids are in float32 where half precision is asked for."""
         super().post_init()
         for module in self.modules():
             if isinstance(module, Float32Module):
