@@ -42,8 +42,8 @@ class CodecConfig(PreTrainedConfig):
     """
 
     keys_to_ignore_at_inference = ["audio_values", "audio_codes", "audio_codes_mask"]  # noqa: RUF012
-    """Outputs that `Trainer.predict` leaves out: it joins batches of unequal length along the second axis only, which is
-    time in `latents` alone."""
+    """Outputs that `Trainer.predict` leaves out: it joins batches of unequal length along the second axis only, which
+    is time in `latents` alone."""
 
     sampling_rate: int = 16_000
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)

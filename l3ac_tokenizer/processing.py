@@ -252,8 +252,8 @@ class L3ACProcessor(ProcessorMixin):
 
         Raises:
             TypeError: An argument is neither of these nor a variable of the template.
-            ValueError: As in `encode_parts`; the template drops or repeats an audio part; an argument has no effect, e.g.
-                `padding` without `tokenize=True`; or there are no chats.
+            ValueError: As in `encode_parts`; the template drops or repeats an audio part; an argument has no effect,
+                e.g. `padding` without `tokenize=True`; or there are no chats.
         """
         is_batch = bool(conversation) and isinstance(conversation[0], list)
         chats: list[Any] = conversation if is_batch else [conversation]

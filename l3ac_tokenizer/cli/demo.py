@@ -151,7 +151,7 @@ def _measured(metric: str, *arguments: Any) -> float | None:
 
 
 def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: int) -> bool:
-    """Write spectrograms of both clips as a PNG, on the scale of the original; False without matplotlib, which is said."""
+    """Write spectrograms of both clips as a PNG, on the scale of the original; False if matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
