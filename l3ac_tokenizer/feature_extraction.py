@@ -170,13 +170,14 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         self, rows: dict[str, list[Any]], return_tensors: str | TensorType | None, *args: Any, **kwargs: Any
     ) -> BatchFeature:
         """Waveforms (T,), and their masks if there are any, padded → (1, T) each, or (B, 1, T) as tensors."""
-        batch = super().pad(BatchFeature(rows), *args, **{**kwargs, "return_attention_mask": True})
+        waves = {name: rows.pop(name) for name in ("input_values", "attention_mask") if name in rows}
+        batch = super().pad(BatchFeature(waves), *args, **{**kwargs, "return_attention_mask": True})
         values, masks = batch.pop("input_values"), batch.pop("attention_mask")
         return BatchFeature(
             {
                 "input_values": [audio[np.newaxis] for audio in values],
                 "padding_mask": [mask[np.newaxis] for mask in masks],
-                **batch,
+                **rows,
             },
             tensor_type=return_tensors,
         )
