@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tokenizers import Tokenizer, models, trainers
 
+from .causes import with_causes
 from .files import atomic_write
 from .quantization import check_ids
 
@@ -122,7 +123,7 @@ class AcousticBPE:
         try:
             tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # the library raises no narrower class
-            raise ValueError(refusal) from error
+            raise ValueError(f"{refusal[:-1]} ({with_causes(error)}).") from error
         num_ids = sum(len(piece) == 1 for piece in tokenizer.get_vocab())
         if num_ids == 0 or any(tokenizer.id_to_token(number) != _character(number) for number in range(num_ids)):
             raise ValueError(refusal)

@@ -134,9 +134,13 @@ class SoundfileDecoder:
         if self._path is not None:
             opened = os.fsencode(self._path) if os.name == "posix" else self._path
         try:
-            return _Forward(opened)
+            file = _Forward(opened)
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by the name `.raw`
             raise DecodingError(_reason(error)) from error
+        if file.format == "RAW":  # libsndfile takes any bytes for mu-law, if the name ends in `.au` or `.snd`
+            file.close()
+            raise DecodingError("it has no header")
+        return file
 
     def seek(self, frame: int, *, exact: bool) -> int:
         """See `Decoder`; where soundfile cannot seek, to the start."""

@@ -1,5 +1,6 @@
 """Configurations: `CodecConfig`, the base class of all codecs, and `L3ACConfig`."""
 
+import inspect
 import math
 from typing import Any
 
@@ -12,6 +13,16 @@ from .presets import FAMILIES
 QUANTIZERS = ("super_fsq", "fsq")
 DOMAINS = ("waveform", "spectral")
 ATTENTIONS = ("block", "sliding")
+LOADING_ARGUMENTS = {
+    "return_unused_kwargs",
+    "name_or_path",
+    "attn_implementation",
+    "torch_dtype",
+    "trust_remote_code",
+    "code_revision",
+}
+"""Arguments of transformers' loaders that are no values of a configuration."""
+
 SHORTEST_WINDOW = 0.025
 """Length in seconds of the shorter window of the spectral analysis."""
 
@@ -30,6 +41,10 @@ class CodecConfig(PreTrainedConfig):
         encoder_digest (`str`): Digest of the encoder to which `ids_of` applies.
     """
 
+    keys_to_ignore_at_inference = ["audio_values", "audio_codes", "audio_codes_mask"]  # noqa: RUF012
+    """Outputs that `Trainer.predict` leaves out: it joins batches of unequal length along the second axis only, which
+    is time in `latents` alone."""
+
     sampling_rate: int = 16_000
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     num_quantizers: int = 1
@@ -43,11 +58,28 @@ class CodecConfig(PreTrainedConfig):
 
         Raises:
             ValueError: `name` is not a preset of this family.
+            TypeError: The configuration has no value of a name in `overrides`.
         """
         presets = FAMILIES[cls.model_type]
         if name not in presets:
             raise ValueError(f"{name!r} is not a preset of {cls.__name__}; choose one of {', '.join(presets)}.")
+        known = inspect.signature(cls).parameters
+        if unknown := sorted(overrides.keys() - known):
+            raise TypeError(f"{cls.__name__} has no value `{unknown[0]}`; its values are {', '.join(known)}.")
         return cls(**{**presets[name], **overrides})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Return the configuration of a dictionary, as of `config.json`; `kwargs` replace its values.
+
+        Raises:
+            TypeError: The configuration has no value of a name in `kwargs`.
+        """
+        if not kwargs.get("return_unused_kwargs"):
+            known = {*inspect.signature(cls).parameters, *config_dict, *LOADING_ARGUMENTS}
+            if unknown := sorted(name for name in kwargs.keys() - known if not name.startswith("_")):
+                raise TypeError(f"{cls.__name__} has no value `{unknown[0]}`: leave it out.")
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def hop_length(self) -> int:

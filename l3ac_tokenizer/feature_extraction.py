@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import PaddingStrategy, TensorType, logging
 
+from .checks import MAX_ABS_SAMPLE, as_clip
+from .configuration import LOADING_ARGUMENTS
 from .hub import takes_bundled_names
 
 logger = logging.get_logger(__name__)
 
-MAX_ABS_SAMPLE = 4.0
-"""Largest |sample| accepted as audio: resampling and lossy decoding slightly overshoot full scale (1), whereas unscaled
-integer PCM exceeds it by far."""
+
+STORED_ARGUMENTS = {"padding_side", "return_attention_mask", "feature_extractor_type", "processor_class", "auto_map"}
+"""Further arguments that `preprocessor_config.json` may have."""
 
 
 @takes_bundled_names
@@ -33,6 +37,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
 
     Raises:
         ValueError: `feature_size` is not 1.
+        TypeError: An argument is unknown.
     """
 
     model_input_names = ["input_values", "padding_mask"]  # noqa: RUF012 - declared so by transformers
@@ -46,7 +51,23 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
     ):
         if feature_size != 1:
             raise ValueError(f"`feature_size` is {feature_size}; it must be 1, because the codecs are mono.")
+        if unknown := sorted(name for name in kwargs.keys() - STORED_ARGUMENTS if not name.startswith("_")):
+            raise TypeError(f"{type(self).__name__} does not take `{unknown[0]}`: leave it out.")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Return the feature extractor of a dictionary, as of `preprocessor_config.json`; `kwargs` replace its values.
+
+        Raises:
+            TypeError: The feature extractor has no value of a name in `kwargs`.
+        """
+        made, unused = super().from_dict(feature_extractor_dict, **{**kwargs, "return_unused_kwargs": True})
+        if kwargs.get("return_unused_kwargs"):
+            return made, unused
+        if unknown := sorted(name for name in unused.keys() - LOADING_ARGUMENTS if not name.startswith("_")):
+            raise TypeError(f"{cls.__name__} has no value `{unknown[0]}`: leave it out.")
+        return made
 
     def __call__(
         self,
@@ -60,8 +81,8 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         r"""Check one or several waveforms and pad them to a batch (B items, T samples).
 
         Args:
-            raw_audio: Mono waveform (T,) with full scale 1, as an array (numpy, or a torch tensor on the CPU) or a list
-                of floats; or a list of such waveforms.
+            raw_audio: Mono waveform (T,), (1, T) or (T, 1) with full scale 1, as an array (numpy or torch) or a list of
+                floats; or a list of such waveforms.
             padding (*optional*, defaults to `True`): `True` or `"longest"` pads to the longest waveform, `"max_length"`
                 to `max_length`, `False` does not pad; `return_tensors` requires equal lengths.
             truncation (*optional*, defaults to `False`): Truncate waveforms to `max_length`.
@@ -75,8 +96,8 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             audio and 0 at padding.
 
         Raises:
-            ValueError: `sampling_rate` differs from the model's, or a waveform is empty, is not mono, or has samples
-                that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`.
+            ValueError: `sampling_rate` differs from the model's, or a waveform is empty, is not mono or not of
+                floating-point numbers, or has samples that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`.
         """
         if sampling_rate is None:
             logger.warning_once(
@@ -88,50 +109,106 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
                 f"The audio has {sampling_rate} Hz and the model needs {self.sampling_rate} Hz: "
                 f"resample it first, e.g. `soxr.resample(raw_audio, {sampling_rate}, {self.sampling_rate})`."
             )
-        if len(raw_audio) == 0:
-            raise ValueError("`raw_audio` is empty; give at least one sample.")
-        is_batch = isinstance(raw_audio, (list, tuple)) and np.ndim(raw_audio[0]) > 0
-        waveforms = (
-            [_checked(audio, f"`raw_audio[{index}]`") for index, audio in enumerate(raw_audio)]
-            if is_batch
-            else [_checked(raw_audio, "`raw_audio`")]
-        )
-        batch = self.pad(
-            BatchFeature({"input_values": waveforms}),
+        is_batch = isinstance(raw_audio, (list, tuple)) and len(raw_audio) > 0 and np.ndim(raw_audio[0]) > 0
+        named = {f"`raw_audio[{index}]`": audio for index, audio in enumerate(raw_audio)} if is_batch else None
+        waveforms = [_waveform(audio, name) for name, audio in (named or {"`raw_audio`": raw_audio}).items()]
+        return self._padded(
+            {"input_values": waveforms},
+            return_tensors,
             padding=True if padding is None else padding,
             truncation=truncation,
             max_length=max_length,
-            return_attention_mask=True,
         )
+
+    def pad(
+        self, processed_features: Any, *args: Any, return_tensors: str | TensorType | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """Pad outputs of this feature extractor to a batch, e.g. as a data collator.
+
+        Args:
+            processed_features: An output of this feature extractor, or a list of outputs or of their rows, as arrays,
+                tensors or lists; their masks are kept.
+            args: `padding`, `max_length`, `truncation`, `pad_to_multiple_of` and `return_attention_mask`, as in
+                [`SequenceFeatureExtractor.pad`].
+            return_tensors (*optional*): `"pt"` or `"np"`; None: tensors where the features are tensors, else arrays.
+            kwargs: See `args`.
+
+        Returns:
+            [`BatchFeature`] with `input_values` (B, 1, T) and `padding_mask` (B, 1, T), and further entries unchanged.
+            Waveforms without the axis of channels, (T,), are padded to (B, T), with an `attention_mask`.
+
+        Raises:
+            ValueError: There are no features, or a mask is not as long as its waveform.
+        """
+        is_list = isinstance(processed_features, (list, tuple))
+        examples = list(processed_features) if is_list else [processed_features]
+        if not examples:
+            raise ValueError("There are no features to pad; give at least one.")
+        if not all("input_values" in example for example in examples) or not _has_channels(examples[0], is_list):
+            return super().pad(processed_features, *args, return_tensors=return_tensors, **kwargs)
+        if return_tensors is None:
+            first = examples[0]["input_values"]
+            while isinstance(first, (list, tuple)) and len(first):
+                first = first[0]
+            return_tensors = "pt" if isinstance(first, Tensor) else "np"
+        rows: dict[str, list[Any]] = {}
+        for example in examples:
+            clips = [_flat(clip) for clip in _rows(example["input_values"], is_list)]
+            masks = [np.ones(len(clip), dtype=np.int32) for clip in clips]
+            if "padding_mask" in example:
+                masks = [_flat(mask).astype(np.int32) for mask in _rows(example["padding_mask"], is_list)]
+            if [len(clip) for clip in clips] != [len(mask) for mask in masks]:
+                raise ValueError("A `padding_mask` is not as long as its `input_values`; give what belongs together.")
+            others = {name: value for name, value in example.items() if name not in self.model_input_names}
+            rows.setdefault("input_values", []).extend(clips)
+            rows.setdefault("attention_mask", []).extend(masks)
+            for name, value in others.items():
+                rows.setdefault(name, []).extend([value] * len(clips) if is_list else value)
+        return self._padded(rows, return_tensors, *args, **kwargs)
+
+    def _padded(
+        self, rows: dict[str, list[Any]], return_tensors: str | TensorType | None, *args: Any, **kwargs: Any
+    ) -> BatchFeature:
+        """Waveforms (T,), and their masks if there are any, padded → (1, T) each, or (B, 1, T) as tensors."""
+        waves = {name: rows.pop(name) for name in ("input_values", "attention_mask") if name in rows}
+        batch = super().pad(BatchFeature(waves), *args, **{**kwargs, "return_attention_mask": True})
+        values, masks = batch.pop("input_values"), batch.pop("attention_mask")
         return BatchFeature(
             {
-                "input_values": [audio[np.newaxis] for audio in batch["input_values"]],  # (1, T) each
-                "padding_mask": [mask[np.newaxis] for mask in batch["attention_mask"]],
+                "input_values": [audio[np.newaxis] for audio in values],
+                "padding_mask": [mask[np.newaxis] for mask in masks],
+                **rows,
             },
             tensor_type=return_tensors,
         )
 
 
-def _checked(audio: Any, name: str) -> np.ndarray:
+def _waveform(audio: Any, name: str) -> np.ndarray:
     """Validate one waveform and return it as (T,) float32; errors call it `name`."""
-    waveform = np.asarray(audio, dtype=np.float32)
-    if waveform.ndim != 1:
-        raise ValueError(
-            f"{name} has shape {waveform.shape}, but must be mono, (num_samples,): "
-            "downmix stereo audio or take one channel; give a batch as a list of waveforms."
-        )
-    if waveform.size == 0:
+    samples = as_clip(audio, name).detach().to("cpu", torch.float32)
+    if not len(samples):
         raise ValueError(f"{name} is empty; give at least one sample.")
-    if not np.isfinite(waveform).all():
-        position = int(np.argmin(np.isfinite(waveform)))
-        raise ValueError(f"{name} holds {waveform[position]} at sample {position}; remove NaN and infinite samples.")
-    peak = float(np.abs(waveform).max())
-    if peak > MAX_ABS_SAMPLE:
-        raise ValueError(
-            f"{name} has samples up to ±{peak:g}, but full scale is 1 and at most ±{MAX_ABS_SAMPLE:g} is accepted; "
-            "divide integer PCM by its full scale (int16 by 32768)."
-        )
-    return waveform
+    return samples.numpy()
 
 
-__all__ = ["CodecFeatureExtractor"]
+def _flat(values: Any) -> np.ndarray:
+    """Waveform or mask (T,) or (1, T) → (T,)."""
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values).reshape(-1)
+
+
+def _axes(values: Any) -> int:
+    """Number of axes of an array, tensor, or list of arrays of any lengths."""
+    return 1 + (_axes(values[0]) if len(values) else 0) if isinstance(values, (list, tuple)) else np.ndim(values)
+
+
+def _has_channels(example: Any, is_list: bool) -> bool:
+    """True if the waveforms of an example have an axis of channels, as those of this feature extractor."""
+    return _axes(example["input_values"]) >= (2 if is_list else 3)
+
+
+def _rows(values: Any, is_list: bool) -> list[Any]:
+    """The clips (1, T) of an example: a batch (B, 1, T), or in a list also one clip (1, T)."""
+    return [values] if is_list and _axes(values) == 2 else list(values)
+
+
+__all__ = ["MAX_ABS_SAMPLE", "CodecFeatureExtractor"]

@@ -1,8 +1,8 @@
 """Bundled checkpoints: a bare preset name such as `"l3ac-1k-light"` stands for a checkpoint directory in this package.
 
 The name is replaced by that directory before transformers sees it, so loading it sends no request, with or without a
-network. All other names pass unchanged. As in transformers, a file or folder of the same name in the working directory
-takes precedence.
+network. All other names pass unchanged. As in transformers, a checkpoint of the same name in the working directory
+takes precedence, which is logged once; a folder without a configuration, e.g. of output files, hides nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .presets import PRESETS
+from transformers.utils import logging
+
+from .presets import OWN_PRESETS, PRESETS
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+_CONFIGURATIONS = {"AutoProcessor": "processor_config.json", "AutoTokenizer": "tokenizer_config.json"}
+"""Auto class → the configuration that it loads from a folder, where it is not that of a model."""
+
+logger = logging.get_logger(__name__)
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -25,22 +32,30 @@ def bundled_presets() -> list[str]:
     return [name for name in PRESETS if (CHECKPOINTS / name / "model.safetensors").is_file()]
 
 
-def resolve(name: Any) -> Any:
+def resolve(name: Any, configuration: str = "config.json") -> Any:
     """Replace a bare preset name by its bundled directory; return anything else unchanged.
 
     Args:
         name: The argument of `from_pretrained`.
+        configuration: File that makes a folder of that name in the working directory a checkpoint.
 
     Raises:
         OSError: `name` is a preset without bundled weights.
     """
-    if not isinstance(name, str) or name not in PRESETS or os.path.exists(name):
+    if not isinstance(name, str) or name not in PRESETS:
+        return name
+    if os.path.isfile(os.path.join(name, configuration)):
+        logger.warning_once(
+            f"{os.path.abspath(name)} holds a checkpoint and is used instead of the bundled {name}; load another "
+            "directory, or rename this one, to use that."
+        )
         return name
     if name not in bundled_presets():
+        converted = "" if name in OWN_PRESETS else " or convert the published weights with `l3ac convert`"
         raise OSError(
             f"The preset {name!r} has no bundled weights (bundled: {', '.join(bundled_presets()) or 'none'}): "
-            "train it (recipes/train_codec.py) or convert the published weights with `l3ac convert`, then load the "
-            f"resulting directory; `l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
+            f"train it (recipes/train_codec.py of the source repository){converted}, then load the resulting "
+            f"directory; `l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
         )
     return str(CHECKPOINTS / name)
 
@@ -56,7 +71,8 @@ def takes_bundled_names(cls: _Class) -> _Class:
 
     @functools.wraps(original)
     def from_pretrained(cls: type, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(cls, resolve(pretrained_model_name_or_path), *args, **kwargs)
+        configuration = _CONFIGURATIONS.get(cls.__name__, "config.json")
+        return original(cls, resolve(pretrained_model_name_or_path, configuration), *args, **kwargs)
 
     cls.from_pretrained = classmethod(from_pretrained)  # type: ignore[attr-defined]
     return cls

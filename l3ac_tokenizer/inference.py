@@ -17,7 +17,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from .audio import AudioReader
+from .checks import as_ids
 from .feature_extraction import CodecFeatureExtractor
+from .quantization import check_ids
 from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
@@ -143,6 +145,8 @@ def group_by_length(seconds: Sequence[float], budget: float) -> list[list[int]]:
 @torch.inference_mode()
 def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The ids (N,) int64 of each clip (T,) float32, all in one batch."""
+    if not len(clips):
+        return []
     rate = model.config.sampling_rate
     inputs = CodecFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
     output: Any = model.encode(**inputs.to(model.device))
@@ -156,7 +160,7 @@ def encode_chunks(model: CodecModel, chunks: Iterable[np.ndarray]) -> np.ndarray
     encoder = StreamingEncoder(model)
     ids = array("q")  # one block that grows: a small one for each chunk would pin the pages of freed large ones
     for samples in chunks:
-        ids.frombytes(encoder.push(torch.from_numpy(samples)[None])[0].cpu().numpy().tobytes())
+        ids.frombytes(encoder.push(samples)[0].cpu().numpy().tobytes())
     ids.frombytes(encoder.flush()[0].cpu().numpy().tobytes())
     return np.asarray(ids)
 
@@ -166,7 +170,13 @@ def decode_clips(
     model: CodecModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
 ) -> list[np.ndarray]:
     """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples, all in one batch."""
-    rows = [torch.from_numpy(ids) for ids in all_ids]
+    if not len(all_ids):
+        return []
+    rows = [as_ids(ids, f"`all_ids[{number}]`") for number, ids in enumerate(all_ids)]
+    for number, row in enumerate(rows):
+        if row.ndim != 1:
+            raise ValueError(f"`all_ids[{number}]` has shape {tuple(row.shape)}; give the ids (N,) of one clip.")
+        check_ids(row, math.prod(model.config.frame_levels), f"`all_ids[{number}]`")
     audio_codes = model.quantizer.ids_to_codebooks(pad_sequence(rows, batch_first=True))
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)[:, None]
     output: Any = model.decode(
@@ -184,7 +194,9 @@ def decode_chunks(
     model: CodecModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
 ) -> Iterator[np.ndarray]:
     """The samples of one clip from its ids (N,), in consecutive chunks (t,) float32."""
-    audio_codes = model.quantizer.ids_to_codebooks(torch.from_numpy(ids)[None].to(model.device))
+    row = as_ids(ids, "`ids`")
+    check_ids(row, math.prod(model.config.frame_levels))
+    audio_codes = model.quantizer.ids_to_codebooks(row[None].to(model.device))
     for audio in model.iter_decode(audio_codes, chunk_seconds, time_norm):
         samples = audio[0, 0, :num_samples].float().cpu().numpy()
         num_samples -= len(samples)

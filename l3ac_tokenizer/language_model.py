@@ -65,7 +65,8 @@ class FSQEmbedding(nn.Module):
         """
         check_ids(ids, math.prod(self.levels))
         if self.mode == "codes":
-            return self.codes(self._values(ids).to(self.codes.weight.dtype))
+            weight = next(self.codes.parameters(), None)  # none in a quantized layer, which takes float32
+            return self.codes(self._values(ids).to(torch.float32 if weight is None else weight.dtype))
         if self.mode == "digits":
             first_rows = torch.tensor([0, *itertools.accumulate(self.levels[:-1])], device=ids.device)
             rows = ids_to_digits(ids, self.levels) + first_rows  # (…, L)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import mul
 from typing import TypeVar
 
@@ -22,8 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import as_ids, id_outside
+
 BOUNDARY_NOISE = 1e-4
 """Bound of the rounding noise of latents on the level scale, where neighboring boundaries are 1 apart."""
+
+
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 def radices(levels: Sequence[int]) -> list[int]:
@@ -122,22 +127,35 @@ def check_ids(ids: np.ndarray | Tensor, codebook_size: int, name: str = "`ids`")
     Raises:
         ValueError: The type is not an integer type, or an id is out of range; the message calls the ids `name`.
     """
-    whole = (
-        ids.dtype.kind in "iu"
-        if isinstance(ids, np.ndarray)
-        else not (ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool)
-    )
-    if not whole:
-        raise ValueError(f"{name} has type {ids.dtype}; ids are whole numbers (int64).")
-    if torch.compiler.is_compiling() or 0 in ids.shape:
-        return
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= codebook_size:
-        raise ValueError(f"{name} holds {low if low < 0 else high}; ids are 0 to {codebook_size - 1} here.")
+    wrong = id_outside(as_ids(ids, name), codebook_size)
+    if wrong is not None:
+        raise ValueError(f"{name} holds {wrong}; ids are 0 to {codebook_size - 1} here.")
 
 
 def _int64(ids: _Ids) -> _Ids:
     return ids.astype(np.int64) if isinstance(ids, np.ndarray) else ids.to(torch.int64)
+
+
+class Float32Module(nn.Module):
+    """Module whose weights stay in float32, or wider, when a model is cast to half precision.
+
+    What determines ids is such a module: in half precision, rounding errors reach several percent of the ids, and
+    depend on batch, padding and chunks.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32Module:
+        def kept_wide(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            narrowed = changed.dtype in HALF_PRECISION and tensor.dtype not in HALF_PRECISION
+            return tensor.to(changed.device) if narrowed else changed
+
+        return super()._apply(kept_wide, recurse)  # type: ignore[no-any-return]
+
+    def float32_from_half(self) -> None:
+        """Widen weights that were made in half precision."""
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
+            if tensor.dtype in HALF_PRECISION:
+                tensor.data = tensor.data.float()
 
 
 class Float32Linear(nn.Linear):
@@ -177,7 +195,7 @@ def residual_levels(levels: Sequence[int], num_quantizers: int) -> list[int]:
     return roots
 
 
-class FSQ(nn.Module):
+class FSQ(Float32Module):
     """Finite scalar quantizer: features → latents → ids → features, in float32 throughout.
 
     Args:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import as_clip, as_ids
 from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
 from .quantization import check_ids
 
@@ -82,14 +84,27 @@ class _Rows(ABC):
         self.reset(chosen)
         return last
 
+    def _rows(self, pushed: Any) -> list[Any]:
+        """The input of each row; that of a single row needs no axis of rows."""
+        if isinstance(pushed, (list, tuple)) and any(np.ndim(row) for row in pushed):
+            rows = list(pushed)
+        else:
+            whole = pushed if isinstance(pushed, Tensor) else np.asarray(pushed)
+            if self.batch_size == 1 and sum(size != 1 for size in whole.shape) <= 1:
+                return [whole.reshape(-1)]
+            rows = list(whole) if whole.ndim else []
+        if len(rows) != self.batch_size:
+            raise ValueError(f"The push has {len(rows)} rows; it must have {self.batch_size}.")
+        for row, new in enumerate(rows):
+            shape = np.shape(new)
+            if sum(size != 1 for size in shape) > 1 or not shape:
+                raise ValueError(f"Row {row} of the push has shape {tuple(shape)}; it must have one axis.")
+        return rows
+
     @torch.no_grad()
-    def _push(self, pushed: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        if len(pushed) != self.batch_size:
-            raise ValueError(f"The push has {len(pushed)} rows; it must have {self.batch_size}.")
-        for row, new in enumerate(pushed):
-            if new.ndim != 1:
-                raise ValueError(f"Row {row} of the push has shape {tuple(new.shape)}; it must have one axis.")
-            new = new.to(self._model.device, self._input_type)
+    def _push(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        for row, new in enumerate(rows):
+            new = new.reshape(-1).to(self._model.device, self._input_type)
             pending = self._pending[row]
             if pending is None:
                 pending = new.new_zeros(self._lead)
@@ -159,20 +174,24 @@ class StreamingEncoder(_Rows):
         hop = model.config.hop_length
         self._stepper = EncoderStepper(model.encoder, hop)
         state = self._stepper.start(_checked_rows(batch_size))
-        super().__init__(model, state, self._stepper.lead, hop, (model.dtype, torch.int64))
+        super().__init__(model, state, self._stepper.lead, hop, (model.encoder_dtype, torch.int64))
 
     @property
     def latency(self) -> int:
         """Number of samples after the last one of an id that must arrive before the id is returned."""
         return self._model.encoder_lookahead
 
-    def push(self, samples: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Samples (B, n), or B tensors (n_b,) → new ids of each row, B tensors (m_b,) int64.
+    def push(self, samples: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
+        """Samples (B, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,) int64.
+
+        A stream of one row also takes (n,), and (n, 1) as microphones give it.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes.
+            ValueError: The push has a wrong number of rows or axes, or samples that are not floating-point numbers, or
+                NaN, infinite or beyond ±`MAX_ABS_SAMPLE`; no row takes any of it.
         """
-        return self._push(samples)
+        rows = self._rows(samples)
+        return self._push([as_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
 
     def _rest(self, row: int) -> int:
         done = (self._state.positions[row] + self._lead) // self._unit
@@ -207,16 +226,19 @@ class StreamingDecoder(_Rows):
         """Number of samples by which the output lags behind the pushed ids."""
         return self._stepper.delay
 
-    def push(self, ids: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Ids (B, m), or B tensors (m_b,) → new samples of each row, B tensors (n_b,).
+    def push(self, ids: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
+        """Ids (B, m), or B clips (m_b,), arrays or tensors → new samples of each row, B tensors (n_b,).
+
+        A stream of one row also takes (m,).
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or ids of the wrong type or out of range.
+            ValueError: The push has a wrong number of rows or axes, or ids of the wrong type or out of range; no row
+                takes any of it.
         """
-        for row in ids:
-            if len(row):
-                check_ids(row, math.prod(self._model.config.frame_levels))
-        return self._push(ids)
+        rows = [as_ids(row, "`ids`") for row in self._rows(ids)]
+        for row in rows:
+            check_ids(row, math.prod(self._model.config.frame_levels))
+        return self._push(rows)
 
     def _rest(self, row: int) -> int:
         return -(-self._stepper.delay // self._model.config.hop_length)

@@ -169,15 +169,33 @@ def test_every_other_name_is_left_alone(name):
         assert hub.resolve(name) is name
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_path_of_that_name_in_the_working_directory_wins(bundled, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("kind", ["folder", "file", "folder of output"])
+def test_what_is_no_checkpoint_in_the_working_directory_hides_no_name(bundled, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    assert hub.resolve("l3ac-1k") == str(hub.CHECKPOINTS / "l3ac-1k")
-    if kind == "folder":
-        (tmp_path / "l3ac-1k").mkdir()
-    else:
+    if kind == "file":
         (tmp_path / "l3ac-1k").touch()
+    else:
+        (tmp_path / "l3ac-1k").mkdir()
+    if kind == "folder of output":
+        (tmp_path / "l3ac-1k" / "clip.l3ac").touch()
+    assert hub.resolve("l3ac-1k") == str(hub.CHECKPOINTS / "l3ac-1k")
+    import transformers
+
+    for loader in (transformers.AutoConfig, transformers.AutoModel, transformers.AutoFeatureExtractor, L3ACModel):
+        loader.from_pretrained("l3ac-1k")
+    with pytest.raises(OSError, match="no bundled weights"):
+        hub.resolve("l3ac-0k75")
+
+
+def test_a_checkpoint_of_that_name_in_the_working_directory_wins_and_this_is_said(
+    bundled, tiny_model, tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(hub.logger, "warning_once", said.append)
+    monkeypatch.chdir(tmp_path)
+    tiny_model.save_pretrained(tmp_path / "l3ac-1k")
     assert hub.resolve("l3ac-1k") == "l3ac-1k"
+    assert len(said) == 1 and str(tmp_path / "l3ac-1k") in said[0]
 
 
 def test_bundled_presets_are_those_with_weights(bundled):

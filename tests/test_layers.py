@@ -35,6 +35,8 @@ LAYERS = (
     ),
     ("modeling",),
     (
+        "causes",
+        "checks",
         "configuration",
         "configuration_taae",
         "families",

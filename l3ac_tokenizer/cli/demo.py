@@ -81,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
     decoded, decode_seconds = _timed(lambda: _decode(model, ids, len(samples), options.chunk_seconds))
     write_audio(paths["original"], samples, config.sampling_rate)
     write_audio(paths["reconstruction"], decoded, config.sampling_rate)
-    _draw(paths["picture"], samples, decoded, config.sampling_rate)
+    if not _draw(paths["picture"], samples, decoded, config.sampling_rate):
+        del paths["picture"]
 
     facts: dict[str, Any] = {
         "audio": options.audio,
@@ -103,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
         show_json(facts)
     else:
         show_facts(_texts(facts))
-        print(f"\nListen to {paths['original']} and {paths['reconstruction']}; see {paths['picture']}.")
+        seen = f"; see {paths['picture']}" if "picture" in paths else ""
+        print(f"\nListen to {paths['original']} and {paths['reconstruction']}{seen}.")
     return 0
 
 
@@ -148,9 +150,13 @@ def _measured(metric: str, *arguments: Any) -> float | None:
     return None
 
 
-def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: int) -> None:
-    """Write spectrograms of both clips as a PNG, on the scale of the original."""
-    from matplotlib.figure import Figure
+def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: int) -> bool:
+    """Write spectrograms of both clips as a PNG, on the scale of the original; False if matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        say(f"the spectrograms need the package {error.name}: pip install 'l3ac-tokenizer[eval]'.")
+        return False
 
     from ..plots import as_png, draw_spectrogram, spectrogram_db
 
@@ -165,6 +171,7 @@ def _draw(path: str, original: np.ndarray, decoded: np.ndarray, sampling_rate: i
     figure.colorbar(image, ax=axes, label="dB per Hz")
     with atomic_write(path) as file:
         file.write(as_png(figure))
+    return True
 
 
 def _speed(ratio: float) -> str:

@@ -24,8 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Describe a file (status 1 if it is damaged) or a model."""
+    from ..presets import PRESETS
+
     name = options.name
-    is_file = name.endswith(".l3ac") or os.path.isfile(name)
+    is_file = name.endswith(".l3ac") or (os.path.isfile(name) and name not in PRESETS)
     facts = describe_file(name) if is_file else describe_model(name)
     if options.json:
         show_json(facts)

@@ -17,6 +17,7 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
             cannot be used.
         OSError: The preset has no bundled weights.
     """
+    from ..causes import with_causes
     from ..hub import resolve, suggest
     from ..presets import PRESETS
 
@@ -35,15 +36,13 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
     try:
         model = CodecModel.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # json, safetensors and torch each raise their own
-        reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{name} does not hold a model that can be loaded ({reason}): give another directory."
+            f"{name} does not hold a model that can be loaded ({with_causes(error)}): give another directory."
         ) from error
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"the device {device!r} cannot be used ({reason}): choose cpu or cuda.") from error
+        raise ValueError(f"the device {device!r} cannot be used ({with_causes(error)}): choose cpu or cuda.") from error
 
 
 def model_name(name: str) -> str:

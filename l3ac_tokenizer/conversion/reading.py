@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..causes import with_causes
 from ..configuration_taae import TAAEConfig
 from ..families import published_config
 from . import l3ac_names, taae_names
@@ -47,7 +48,7 @@ def read_state_dicts(folder: Path, preset: str) -> dict[str, dict[str, Tensor]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise OSError(f"{path} is not valid JSON ({error}); download it again.") from error
 
@@ -63,6 +64,7 @@ def _read_tensors(folder: Path, module: str) -> dict[str, Tensor]:
         return state.get("state_dict", state)
     except Exception as error:
         raise OSError(
-            f"{found[0]} is not a plain file of tensors ({type(error).__name__}); no code in it was run. "
+            f"{found[0]} is not a plain file of tensors ({type(error).__name__}: {with_causes(error)}); no code "
+            "in it was run. "
             "Download it again."
         ) from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,6 +56,8 @@ def measure_pass(builder: str, arguments: Sequence[str], seconds: float, batch: 
         batch: number of clips.
         threads: number of torch threads.
     """
+    if not sys.platform.startswith("linux"):
+        return MeasuredPass(failure="memory is measured on Linux only")
     limit = int(MEMORY_SHARE * available_bytes())
     words = [builder, json.dumps(list(arguments)), str(seconds), str(batch), str(threads), str(limit)]
     try:
@@ -76,7 +77,11 @@ def measure_pass(builder: str, arguments: Sequence[str], seconds: float, batch: 
 
 def available_bytes() -> int:
     """Memory in bytes that a new process can use without swapping."""
-    (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    (line,) = (
+        line
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("MemAvailable")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -89,19 +94,25 @@ def _reason(messages: str, status: int, limit: int) -> str:
 
 
 def _resident_mib(field: str) -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith(field + ":")
+    )
     return int(line.split()[1]) / 1024
 
 
 def _forget_peak() -> float:
     """Reset the peak to the memory that is resident now, which is returned in MiB."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return _resident_mib("VmRSS")
 
 
 def _child(
     builder: str, arguments: Sequence[str], seconds: float, batch: int, threads: int, limit: int
 ) -> MeasuredPass:
+    import resource  # not on Windows
+
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # private pages, not address space
     import torch
 

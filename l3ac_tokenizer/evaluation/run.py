@@ -258,7 +258,7 @@ class _Log:
         settings_path = folder / "settings.json"
         if self._path.exists() and not resume:
             raise ValueError(f"{folder} already holds results: give --resume to continue with them, or another folder.")
-        if self._path.exists() and json.loads(settings_path.read_text()) != settings:
+        if self._path.exists() and json.loads(settings_path.read_text(encoding="utf-8")) != settings:
             raise ValueError(f"{folder} holds results of other settings (settings.json): choose another folder.")
         with atomic_write(settings_path) as file:
             file.write(json.dumps(settings, indent=2).encode())

@@ -32,19 +32,16 @@ def audio_below(root: str | os.PathLike[str], suffixes: Collection[str] | None =
         suffixes: of the wanted files, in lower case; None: of all formats that can be read.
     """
     wanted = readable_suffixes() if suffixes is None else suffixes
-    left_out: list[str] = []
-
-    def unreadable(error: OSError) -> None:
-        left_out.append(f"{error.filename} is left out, since it cannot be listed ({_reason(error)}).")
-
+    unreadable: list[OSError] = []
     paths: list[str] = []
     others: dict[str, list[str]] = defaultdict(list)
-    for path in files_below(root, {*wanted, *OTHER_AUDIO_SUFFIXES}, unreadable):
+    for path in files_below(root, {*wanted, *OTHER_AUDIO_SUFFIXES}, unreadable.append):
         relative, suffix = Path(path).relative_to(root).as_posix(), Path(path).suffix.lower()
         if suffix in wanted:
             paths.append(relative)
         elif suffixes is None:
             others[suffix].append(relative)
+    left_out = [*map(not_listed, unreadable)]
     if others:
         left_out.append(_formats(os.fspath(root), others))
     return AudioBelow(sorted(paths), left_out)
@@ -55,6 +52,7 @@ def _formats(root: str, others: dict[str, list[str]]) -> str:
     return f'{root} has audio in formats that need pip install "l3ac-tokenizer[formats]" to be read: {counts}.'
 
 
-def _reason(error: OSError) -> str:
-    text = error.strerror or type(error).__name__
-    return text[0].lower() + text[1:]
+def not_listed(error: OSError) -> str:
+    """Remark on a folder that cannot be listed, from the system's error."""
+    reason = error.strerror or type(error).__name__
+    return f"{error.filename} is left out, since it cannot be listed ({reason[0].lower() + reason[1:]})."

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from transformers.utils import TransformersKwargs
 from typing_extensions import Unpack
 
+from ..checks import check_samples
 from ..configuration import CodecConfig
 from ..quantization import FSQ, residual_levels
 from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper, padded_chunks
 from .inputs import (
     align_left,
-    check_audio_codes,
-    check_latents,
-    check_waveform,
+    as_audio_codes,
+    as_latents,
+    as_waveforms,
     frame_counts,
     output_lengths,
     undo_alignment,
@@ -116,7 +117,8 @@ class CodecModel(CodecPreTrainedModel):
             return_dict: False returns a plain tuple in the order of `CodecEncoderOutput`.
 
         Raises:
-            ValueError: The input has a wrong shape or type, or a clip has no samples.
+            ValueError: The input has a wrong shape or type, samples that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`,
+                or a clip without samples.
         """
         wave, lengths, _ = self._clips(input_values, padding_mask)
         latents = self.quantizer.project_in(self._encode_features(wave, lengths, chunk_seconds))
@@ -157,7 +159,7 @@ class CodecModel(CodecPreTrainedModel):
         source = self._decoder_source(audio_codes, latents)
         frames = None
         if audio_codes_mask is not None:
-            frames = frame_counts(audio_codes_mask, source.shape[:2])
+            frames = frame_counts(audio_codes_mask, source.shape[:2], source.device)
         time_norm = self.check_time_norm(time_norm)
         if chunk_seconds is None:
             audio = self.decoder(self.to_features(source), WholeSpan(frames, time_norm=time_norm))
@@ -290,9 +292,14 @@ class CodecModel(CodecPreTrainedModel):
 
     def _clips(self, input_values: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Checked waveforms (B, T, 1), left-aligned, with their lengths (B,) and original start positions (B,)."""
-        check_waveform(input_values)
-        wave = input_values.transpose(1, 2).to(self.dtype)
-        return (wave, None, None) if padding_mask is None else align_left(wave, padding_mask)
+        waves = as_waveforms(input_values)
+        if waves is not input_values:
+            waves = waves.to(self.device)
+        wave, lengths, starts = waves.transpose(1, 2), None, None
+        if padding_mask is not None:
+            wave, lengths, starts = align_left(wave, padding_mask)
+        check_samples(wave[..., 0], "`input_values`")
+        return wave, lengths, starts
 
     def _num_frames(self, samples: Any) -> Any:
         hop = self.config.hop_length
@@ -301,6 +308,7 @@ class CodecModel(CodecPreTrainedModel):
     def _encode_features(self, wave: Tensor, lengths: Tensor | None, chunk_seconds: float | None) -> Tensor:
         """Waveforms (B, T, 1), lengths (B,) → features (B, N, D), N = ceil(T / hop)."""
         hop = self.config.hop_length
+        wave = wave.to(self.encoder_dtype)
         frames = self._num_frames(wave.shape[1])
         padded = self.padded_frames(frames)
         ends = None if lengths is None else self.padded_frames(self._num_frames(lengths)) * hop
@@ -334,11 +342,11 @@ class CodecModel(CodecPreTrainedModel):
         if (audio_codes is None) == (latents is None):
             raise ValueError("`decode` takes either `audio_codes` or `latents`; give exactly one of them.")
         if latents is not None:
-            check_latents(latents, len(self.config.levels))
-            return latents
-        assert audio_codes is not None
-        check_audio_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size)
-        return self.quantizer.codebooks_to_ids(audio_codes)
+            values = as_latents(latents, len(self.config.levels))
+            return values if values is latents else values.to(self.device)
+        codes = as_audio_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size)
+        codes = codes if isinstance(audio_codes, Tensor) else codes.to(self.device)
+        return self.quantizer.codebooks_to_ids(codes)
 
     def _decode_chunks(
         self, source: Tensor, frames: Tensor | None, time_norm: TimeNormMode, chunk_seconds: float

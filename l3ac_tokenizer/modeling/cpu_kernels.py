@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Product = Callable[[Tensor], Tensor]
 
@@ -31,6 +33,20 @@ def _at_inference(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and type(x) in (Tensor, torch.nn.Parameter)  # not a fake tensor without values
     )
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """True if calling the module does more than its `forward`: hooks, or a `forward` put in place, as by accelerate."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    ) or "forward" in vars(module)
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """True for linear layers whose weight alone tells what they compute, also if it is parametrized or traced."""
+    if type_before_parametrizations(module) is not nn.Linear or is_hooked(module):
+        return False
+    return not is_traceable_wrapper_subclass(module.weight)  # as of torchao
 
 
 def product(weight: Tensor, bias: Tensor | None, time_steps: int) -> Product:

@@ -3,68 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checks import as_floats, as_ids, as_samples, id_outside, in_graph
 
-def check_waveform(input_values: Tensor) -> None:
-    """Check that waveforms are floating-point tensors (B, 1, T) with at least one sample.
+
+def as_waveforms(input_values: Any) -> Tensor:
+    """Floating-point array, tensor or list of waveforms (B, 1, T) with at least one sample → tensor.
+
+    The values are checked by `check_samples`, after padding has been removed.
 
     Raises:
-        ValueError: They are not; the message names the shape or type.
+        ValueError: The input is of another type or shape; the message names it.
     """
-    if input_values.ndim != 3 or input_values.shape[1] != 1:
+    waves = as_samples(input_values, "`input_values`")
+    if waves.ndim != 3 or waves.shape[1] != 1:
         raise ValueError(
-            f"`input_values` has shape {tuple(input_values.shape)}; it must be (batch, 1, samples), mono: "
+            f"`input_values` has shape {tuple(waves.shape)}; it must be (batch, 1, samples), mono: "
             "average the channels first."
         )
-    if not input_values.dtype.is_floating_point:
-        raise ValueError(f"`input_values` is of type {input_values.dtype}; give floating-point samples in [-1, 1].")
-    if input_values.shape[2] == 0:
+    if waves.shape[0] == 0:
+        raise ValueError("`input_values` has no clips; give at least one.")
+    if waves.shape[2] == 0:
         raise ValueError("`input_values` has no samples; leave empty clips out.")
+    return waves
 
 
-def check_audio_codes(audio_codes: Tensor, num_codebooks: int, codebook_size: int) -> None:
-    """Check that ids are integers (B, `num_codebooks`, N) from 0 to `codebook_size` − 1.
+def as_audio_codes(audio_codes: Any, num_codebooks: int, codebook_size: int) -> Tensor:
+    """Array, tensor or list of ids (B, `num_codebooks`, N), integers from 0 to `codebook_size` − 1 → tensor, int64.
 
     Raises:
-        ValueError: They are not; the message names the shape, the type, or an id.
+        ValueError: The ids are of another type, shape or range; the message names it.
     """
-    if audio_codes.ndim != 3 or audio_codes.shape[1] != num_codebooks or audio_codes.shape[2] == 0:
+    codes = as_ids(audio_codes, "`audio_codes`")
+    if codes.ndim != 3 or codes.shape[1] != num_codebooks or codes.shape[2] == 0:
         raise ValueError(
-            f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, {num_codebooks}, frames) with at "
+            f"`audio_codes` has shape {tuple(codes.shape)}; it must be (batch, {num_codebooks}, frames) with at "
             "least one frame."
         )
-    if audio_codes.dtype.is_floating_point or audio_codes.dtype.is_complex or audio_codes.dtype == torch.bool:
-        raise ValueError(f"`audio_codes` is of type {audio_codes.dtype}; give integers, such as torch.int64.")
-    if not torch.compiler.is_compiling():
-        low, high = (int(value) for value in audio_codes.aminmax())
-        if low < 0 or high >= codebook_size:
-            raise ValueError(
-                f"`audio_codes` has id {low if low < 0 else high}; ids of this model are 0 to {codebook_size - 1}."
-            )
+    if codes.shape[0] == 0:
+        raise ValueError("`audio_codes` has no clips; give at least one.")
+    wrong = id_outside(codes, codebook_size)
+    if wrong is not None:
+        raise ValueError(f"`audio_codes` has id {wrong}; ids of this model are 0 to {codebook_size - 1}.")
+    return codes
 
 
-def check_latents(latents: Tensor, width: int) -> None:
-    """Check that latents have the shape (B, N, `width`) with at least one frame.
+def as_latents(latents: Any, width: int) -> Tensor:
+    """Floating-point array or tensor of finite latents (B, N, `width`) with at least one frame → tensor.
 
     Raises:
-        ValueError: They do not; the message names the shape.
+        ValueError: The latents are of another type or shape, or not finite; the message names it.
     """
+    latents = as_floats(latents, "`latents`")
     if latents.ndim != 3 or latents.shape[2] != width or latents.shape[1] == 0:
         raise ValueError(f"`latents` has shape {tuple(latents.shape)}; it must be (batch, frames, {width}).")
+    if not in_graph(latents) and not bool(latents.isfinite().all()):
+        raise ValueError("`latents` holds NaN or infinite values; give those of `encode`.")
+    return latents
 
 
-def _rows(mask: Tensor, shape: Sequence[int], name: str) -> Tensor:
+def _rows(mask: Any, shape: Sequence[int], name: str, device: torch.device) -> Tensor:
     """Mask (B, 1, T) or (B, T) → bool (B, T)."""
+    mask = torch.as_tensor(mask, device=device)
     rows = mask[:, 0] if mask.ndim == 3 and mask.shape[1] == 1 else mask
     if tuple(rows.shape) != tuple(shape):
         raise ValueError(f"`{name}` has shape {tuple(mask.shape)}; it must be {(shape[0], 1, shape[1])}.")
     return rows.bool()
 
 
-def align_left(wave: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def align_left(wave: Tensor, padding_mask: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Move each clip to the start of its row.
 
     Args:
@@ -77,7 +88,7 @@ def align_left(wave: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor | Non
     Raises:
         ValueError: The mask has a wrong shape, or a row of it is empty or not contiguous.
     """
-    mask = _rows(padding_mask, wave.shape[:2], "padding_mask")
+    mask = _rows(padding_mask, wave.shape[:2], "padding_mask", wave.device)
     lengths = mask.sum(dim=1)
     starts = mask.to(torch.uint8).argmax(dim=1)
     positions = torch.arange(wave.shape[1], device=wave.device)
@@ -104,13 +115,13 @@ def undo_alignment(wave: Tensor, starts: Tensor | None) -> Tensor:
     return moved.masked_fill((positions < 0)[..., None], 0.0)
 
 
-def frame_counts(audio_codes_mask: Tensor, shape: Sequence[int]) -> Tensor | None:
+def frame_counts(audio_codes_mask: Any, shape: Sequence[int], device: torch.device) -> Tensor | None:
     """Mask (B, 1, N) or (B, N) → number of frames of each clip (B,), None without padding.
 
     Raises:
         ValueError: The mask has a wrong shape, a row without frames, or padding before or between frames.
     """
-    mask = _rows(audio_codes_mask, shape, "audio_codes_mask")
+    mask = _rows(audio_codes_mask, shape, "audio_codes_mask", device)
     frames = mask.sum(dim=1)
     if not torch.compiler.is_compiling():
         if bool(mask.all()):

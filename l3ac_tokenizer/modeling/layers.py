@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cpu_kernels import Product, product, sine
+from .cpu_kernels import Product, is_hooked, is_plain_linear, product, sine
 from .span import Span
 
 NORM_EPS = 1e-8
@@ -30,17 +30,17 @@ class Layers(nn.ModuleList, Generic[Layer]):
         def __iter__(self) -> Iterator[Layer]: ...
 
 
-def in_tiles(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def in_tiles(function: Callable[..., Tensor], *inputs: Tensor, through: Iterable[nn.Module]) -> Tensor:
     """Apply a function that acts on each time step separately: inputs (B, T, C) → (B, T, C').
 
     For inference on a CPU, `TILE` time steps are processed at once, because element-wise operations on data in the
-    cache take a fraction of the time.
+    cache take a fraction of the time. Hooks on the layers that the function goes `through` see whole inputs.
     """
     first = inputs[0]
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or first.device.type != "cpu":
         return function(*inputs)
     batch, length, _ = first.shape
-    if batch * length <= TILE:
+    if batch * length <= TILE or any(is_hooked(part) for layer in through for part in layer.modules()):
         return function(*inputs)
     tiles = zip(*(x.reshape(batch * length, -1).split(TILE) for x in inputs), strict=True)
     first_output = function(*next(tiles))
@@ -94,19 +94,17 @@ class TimeConv(nn.Conv1d):
         self.after = reach // 2 if lookahead is None else lookahead
         self.before = reach - self.after
 
-    def on_window(self, window: Tensor, crop: int) -> Tensor:
-        """Convolve a window from `Span.around` → output for its center."""
-        padding, stride = 0 if crop else self.before, self.stride[0]
+    def forward(self, x: Tensor, span: Span | None = None, crop: int = 0) -> Tensor:  # type: ignore[override]
+        """x (B, T, C) and its span, or a window from `Span.around` and its `crop` → (B, T / stride, C')."""
+        window, stride = x, self.stride[0]
+        if span is not None:
+            window, _, crop = span.around(x, self.before, self.after, self)
+            if stride > 1:
+                span.down(stride)
+        padding = 0 if crop else self.before
         output = convolve(window, self.weight, self.bias, padding, self.dilation[0], self.groups, stride)
         # Whole clips are padded by `before` on both sides, which is too much at the end if `after` is smaller.
         return output if crop or self.after == self.before else output[:, : window.shape[1] // stride]
-
-    def forward(self, x: Tensor, span: Span) -> Tensor:  # type: ignore[override]
-        """x (B, T, C) → (B, T / stride, C')."""
-        window, _, crop = span.around(x, self.before, self.after, self)
-        if self.stride[0] > 1:
-            span.down(self.stride[0])
-        return self.on_window(window, crop)
 
 
 class PointConv(nn.Conv1d):
@@ -190,13 +188,17 @@ class GlobalResponseNorm(nn.Module):
     """Global response normalization (GRN) as published, which is affine: (1 + γ)·x + β.
 
     The published response is a single number for each clip, divided by its own mean: 1, or 0 for a clip of zeros, where
-    it has no effect. The layer is therefore folded into the linear layer that follows it.
+    it has no effect. The layer can therefore be folded into the linear layer that follows it.
     """
 
     def __init__(self, channels: int):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(channels))
         self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (…, C) → (…, C)."""
+        return torch.addcmul(self.beta, 1 + self.gamma, x)
 
     def fold_into(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (C', C) and bias (C',) of the following linear layer → those that include this normalization."""
@@ -228,13 +230,19 @@ class ConvNeXtBlock(nn.Module):
         def mlp(hidden: Tensor, center: Tensor) -> Tensor:
             return center + reduce(self.activation(expand(self.norm(hidden))))
 
-        return in_tiles(mlp, self.depthwise.on_window(window, crop), center)
+        layers = (self.norm, self.expand, self.activation, self.response_norm, self.reduce)
+        return in_tiles(mlp, self.depthwise(window, crop=crop), center, through=layers)
 
     def products(self, time_steps: int) -> tuple[Product, Product]:
-        """Both linear layers as functions for a total of `time_steps`, with the GRN folded into the second."""
+        """Both linear layers as functions for a total of `time_steps`, with the GRN folded into the second.
+
+        Layers that are hooked, or replaced by quantized or adapted ones, are called as they are.
+        """
         expand: Product = self.expand
-        if type(self.expand) is nn.Linear:  # not replaced by a quantized or adapted layer
+        if is_plain_linear(self.expand):
             expand = product(self.expand.weight, self.expand.bias, time_steps)
+        if not is_plain_linear(self.reduce) or is_hooked(self.response_norm):
+            return expand, lambda x: self.reduce(self.response_norm(x))
         weight, bias = self.response_norm.fold_into(self.reduce.weight, self.reduce.bias)
         return expand, product(weight, bias, time_steps)
 
@@ -252,8 +260,12 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
         window, center, crop = span.around(x, self.conv.before, self.conv.after, self)
-        hidden = self.conv.on_window(in_tiles(self.activation, window), crop)
-        return in_tiles(lambda hidden, center: center + self.point(self.point_activation(hidden)), hidden, center)
+        hidden = self.conv(in_tiles(self.activation, window, through=[self.activation]), crop=crop)
+
+        def point(hidden: Tensor, center: Tensor) -> Tensor:
+            return center + self.point(self.point_activation(hidden))
+
+        return in_tiles(point, hidden, center, through=(self.point_activation, self.point))
 
 
 def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:

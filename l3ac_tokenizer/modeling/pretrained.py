@@ -11,6 +11,8 @@ from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 
+from ..quantization import Float32Module
+
 ENCODER = ("encoder.", "quantizer.project_in.")
 """Name prefixes of the tensors that determine ids."""
 
@@ -20,6 +22,38 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
 
     main_input_name = "input_values"
     input_modalities = "audio"
+    _keep_in_fp32_modules_strict = ["encoder", "quantizer"]  # noqa: RUF012
+    """Parts that are loaded in float32 where half precision is asked for; `Float32Module` keeps them so."""
+
+    def post_init(self) -> None:
+        """Finish the construction; weights that determine ids are in float32 where half precision is asked for."""
+        super().post_init()
+        for module in self.modules():
+            if isinstance(module, Float32Module):
+                module.float32_from_half()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the decoder's weights and of decoded audio; the encoder is at least float32."""
+        decoder = getattr(self, "decoder", self)
+        return next(tensor.dtype for tensor in decoder.parameters() if tensor.is_floating_point())
+
+    @property
+    def encoder_dtype(self) -> torch.dtype:
+        """Type of the encoder's weights."""
+        encoder = getattr(self, "encoder", self)
+        return next(tensor.dtype for tensor in encoder.parameters() if tensor.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the computations, also where weights are offloaded to memory or disk by accelerate."""
+        device: torch.device = super().device
+        if device.type == "meta":
+            for module in self.modules():
+                where = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+                if where is not None:
+                    return torch.device(where)
+        return device
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -55,6 +89,9 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         """SHA-256 (hexadecimal) of the names, shapes and float32 values of all weights; it identifies a tokenizer.
 
         The statistics of the decoder's time normalizations are not included.
+
+        Raises:
+            ValueError: Weights are offloaded.
         """
         return self._digest(dict(self.named_parameters()) | self._encoder_tensors())
 
@@ -69,6 +106,11 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
     def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest = hashlib.sha256()
         for name, tensor in sorted(tensors.items()):
+            if tensor.is_meta:
+                raise ValueError(
+                    f"The weights of {name} are offloaded, so they have no digest here: load the model without "
+                    "`device_map` or offloading."
+                )
             values = tensor.detach().to("cpu", torch.float32).contiguous()
             digest.update(f"{name} {list(values.shape)}\n".encode())
             digest.update(values.numpy().astype("<f4", copy=False).tobytes())

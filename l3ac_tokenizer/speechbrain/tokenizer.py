@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import as_ids, as_samples
 from ..modeling import CodecModel
 
 
@@ -30,7 +31,7 @@ class L3AC(nn.Module):
 
     Example:
         >>> model = L3AC("l3ac-1k")
-        >>> tokens, embeddings = model.encode(torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
+        >>> tokens, embeddings = model.encode(0.1 * torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
         >>> tokens.shape, embeddings.shape
         (torch.Size([4, 1, 60]), torch.Size([4, 60, 128]))
         >>> model.decode(tokens).shape
@@ -79,7 +80,8 @@ class L3AC(nn.Module):
             Ids (B, K, N), int64, and features (B, N, H). The ids of a clip do not depend on the batch; after the
             ceil(samples / hop) frames of a clip, ids and features are 0.
         """
-        wave = inputs[:, None] if inputs.ndim == 2 else inputs
+        wave = as_samples(inputs, "`inputs`")
+        wave = wave[:, None] if wave.ndim == 2 else wave
         mask = None if length is None else _mask(length, wave.shape[-1])
         output: Any = self.model.encode(wave, padding_mask=mask)
         quantizer = self.model.quantizer
@@ -94,6 +96,7 @@ class L3AC(nn.Module):
             tokens: Ids.
             length: Relative lengths (B,); None: no padding.
         """
+        tokens = as_ids(tokens, "`tokens`")
         mask = None if length is None else _mask(length, tokens.shape[-1])
         output: Any = self.model.decode(tokens, audio_codes_mask=mask)
         return output.audio_values[:, 0]
@@ -108,7 +111,7 @@ class L3ACTokenizer(L3AC):
 
     Example:
         >>> model = L3ACTokenizer("l3ac-1k")
-        >>> tokens = model.sig_to_tokens(torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
+        >>> tokens = model.sig_to_tokens(0.1 * torch.randn(4, 16000), torch.tensor([1.0, 0.5, 0.75, 1.0]))
         >>> tokens.shape, model.tokens_to_sig(tokens).shape, model.get_pretrained_embeddings().shape
         (torch.Size([4, 60, 1]), torch.Size([4, 16200]), torch.Size([117649, 128]))
     """
@@ -138,6 +141,9 @@ class L3ACTokenizer(L3AC):
             length: Relative lengths (B,), named as in DASB; None: no padding.
             kwargs: Ignored; DASB passes them to other tokenizers.
         """
+        tokens = as_ids(tokens, "`tokens`")
+        if tokens.ndim != 3:
+            raise ValueError(f"`tokens` has shape {tuple(tokens.shape)}; it must be (batch, frames, codebooks).")
         return self.decode(tokens.movedim(2, 1), length)
 
     @torch.no_grad()
@@ -169,5 +175,7 @@ class L3ACTokenizer(L3AC):
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
     """Relative lengths (B,) → mask (B, size) that is False at padding."""
+    if lengths.ndim != 1 or not bool(((lengths > 0) & (lengths <= 1)).all()):
+        raise ValueError(f"Lengths are relative to the longest clip, above 0 and at most 1, (batch,), not {lengths}.")
     ends = (lengths * size).round().long()
     return torch.arange(size, device=lengths.device) < ends[:, None]

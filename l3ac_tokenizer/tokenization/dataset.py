@@ -92,6 +92,8 @@ def tokenize_dataset(
             desc="tokenizing",
             new_fingerprint=Hasher.hash([source._fingerprint, metadata.to_json(), audio_column]),
         )
+        if not len(source):  # `map` leaves the columns of an empty dataset as they are
+            tokenized = Dataset.from_dict({name: [] for name in features}, features=features, split=source.split)
         failed = [error for error in tokenized["error"] if error is not None]
         _check(len(failed), max_failures)
         if failed:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from ..causes import with_causes
 from .engines import Window, WindowEncoder
 from .errors import CorpusError
 
@@ -48,7 +49,7 @@ class RayEngine:
                 ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR)
             yield from self._tables(work, windows)
         except (ray.exceptions.RayError, ConnectionError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = with_causes(error)
             raise CorpusError(
                 f"the Ray cluster failed ({reason}): repair it; the same command resumes from the finished shards."
             ) from error

@@ -61,7 +61,7 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: Sp
         }
         model.save_pretrained(new, state_dict=state)
         CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
-        (new / "README.md").write_text(card)
+        (new / "README.md").write_text(card, encoding="utf-8")
         if head is not None:
             save_file(head.state_dict(), new / HEAD_FILE)
         for file in new.iterdir():

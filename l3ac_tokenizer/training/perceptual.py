@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from ..causes import with_causes
 from .ctranslate2_reader import whisper_encoder
 from .losses import hann_window, relative_distance
 
@@ -64,18 +65,14 @@ def speech_features(source: str, window_seconds: float | None = None) -> nn.Modu
         except (OSError, HTTPError) as error:
             if source != WHISPER_TINY_EN or Path(source).is_dir():
                 raise
-            return _packaged(window_seconds, _reason(error))
+            return _packaged(window_seconds, with_causes(error))
     except SpeechEncoderAbsentError:
         raise
     except (OSError, ValueError, KeyError, HTTPError) as error:
         raise SpeechEncoderError(
-            f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({_reason(error)}): give its "
+            f"The speech encoder {source!r} of the perceptual loss cannot be loaded ({with_causes(error)}): give its "
             "directory with --perceptual-encoder DIRECTORY, or train without one with --perceptual-encoder null."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(". ")
 
 
 def _pretrained(source: str, window_seconds: float | None) -> nn.Module:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..causes import with_causes
 from ..files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged files raise errors of the system, zipfile, pickle or torch
-            logger.warning("%s cannot be read: %s", path, str(error).partition("\n")[0])
+            logger.warning("%s cannot be read: %s", path, with_causes(error))
     if states:
         raise OSError(
             f"No training state in {folder} can be read: restore one of them, or remove the folder to start again."

@@ -119,14 +119,14 @@ class RunLog:
         self.accelerator.log(record, step=step)
         if self.accelerator.is_main_process:
             rounded = {key: float(f"{value:.6g}") for key, value in record.items()}
-            with open(self.path, "a") as file:
+            with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **rounded}) + "\n")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that an interrupted session wrote after the state that is resumed."""
         if not self.path.exists():
             return
-        lines = self.path.read_text().splitlines()
+        lines = self.path.read_text(encoding="utf-8").splitlines()
         whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         with atomic_write(self.path) as file:
             file.write("".join(f"{line}\n" for line in whole).encode())

@@ -20,6 +20,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from ...causes import with_causes
 from .base import Codec, CodecUnavailable, codec_title, split_setting
 from .checkpoint import CheckpointCodec
 from .classical import Codec2, Opus, Original
@@ -76,10 +77,12 @@ def _open_model(base: str, setting: str, device: str) -> Codec:
     except Exception as error:  # each library and each model has its own
         if not (of_this_package or os.path.isdir(base)):
             offline = f"{', '.join(bundled_presets())}, opus, codec2 and directories work offline"
-            reason = f"no such directory exists, and the hub was out of reach or has no such model; {offline}."
+            reason = (
+                "no such directory exists, and the hub was out of reach or has no such model "
+                f"({with_causes(error)}); {offline}."
+            )
             raise CodecUnavailable(reason) from error
-        reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
-        raise CodecUnavailable(f"it cannot be loaded ({reason}).") from error
+        raise CodecUnavailable(f"it cannot be loaded ({with_causes(error)}).") from error
 
 
 def _model_type(directory: str) -> str | None:

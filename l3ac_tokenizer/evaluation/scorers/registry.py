@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...causes import with_causes
+
 if TYPE_CHECKING:
     from .base import Scorer
 
@@ -82,7 +84,7 @@ def open_scorer(kind: str, model: str, device: str) -> Scorer:
         extra = "pip install 'l3ac-tokenizer[eval-offline]'"
         raise ValueError(f"{model} needs the package {error.name}, which is not installed: {extra}.") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # each library has its own
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = with_causes(error)
         raise ValueError(
             f"the model {model!r} cannot be loaded ({reason}): give a directory, or another name."
         ) from error

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
+from ...quantization import Float32Linear
 from ..layers import Layers
 from ..span import Span, StreamSpan
 
@@ -20,25 +21,17 @@ class PositionBias(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(1, dim // 2),
+            Float32Linear(1, dim // 2),
             nn.SiLU(),
-            nn.Linear(dim // 2, dim // 2),
+            Float32Linear(dim // 2, dim // 2),
             nn.SiLU(),
-            nn.Linear(dim // 2, heads),
+            Float32Linear(dim // 2, heads),
         )
 
-    def forward(self, distances: int) -> Tensor:
+    def forward(self, distances: int, device: torch.device) -> Tensor:
         """Return the biases (H, distances) for the distances 0, 1, …, `distances` − 1."""
-        weight = next(self.parameters())
-        # Inputs are integers up to 2·window, which bfloat16 cannot tell apart.
-        with torch.autocast(weight.device.type, enabled=False):
-            hidden = torch.arange(distances, device=weight.device, dtype=torch.float32)[:, None]
-            for layer in self.mlp:
-                if isinstance(layer, nn.Linear):
-                    hidden = F.linear(hidden, layer.weight.float(), layer.bias.float())
-                else:
-                    hidden = layer(hidden)
-        return hidden.T
+        # In float32: bfloat16 cannot tell integers up to 2·window apart.
+        return self.mlp(torch.arange(distances, device=device, dtype=torch.float32)[:, None]).T
 
 
 def reversed_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
@@ -233,7 +226,7 @@ class LocalTransformer(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
         reach = next(iter(self.layers)).attention.reach
-        bias = span.prepared(self, x, lambda time_steps: self.position_bias(reach))
+        bias = span.prepared(self, x, lambda time_steps: self.position_bias(reach, x.device))
         for layer in self.layers:
             x = layer(x, bias, span)
         return x

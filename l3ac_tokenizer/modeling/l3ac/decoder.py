@@ -48,17 +48,17 @@ class TEConv(nn.Module):
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
             pooled = tpooling(channel, kernel, inside)
             margin = crop - conv.after if crop else 0
-            filtered.append(conv.on_window(crop_center(pooled, margin).transpose(1, 2), crop))
+            filtered.append(conv(crop_center(pooled, margin).transpose(1, 2), crop=crop))
         return torch.cat(filtered, dim=-1), center
 
-    def forward(self, x: Tensor, span: Span, then: nn.Module) -> Tensor:
-        """x (B, T, C) → output (B, T, C') of `then`, a layer without temporal context, on the modulated x."""
+    def forward(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+        """x (B, T, C) → normalized envelopes (B, T, 4), and the time steps of x (B, T, C) they belong to."""
         envelopes, center = self.envelopes(x, span)
+        return self.norm(envelopes, span), center
 
-        def modulated(envelopes: Tensor, center: Tensor) -> Tensor:
-            return then(torch.addcmul(center, self.merge(envelopes), center))
-
-        return in_tiles(modulated, self.norm(envelopes, span), center)
+    def modulate(self, envelopes: Tensor, center: Tensor) -> Tensor:
+        """Normalized envelopes (…, 4), x (…, C) → modulated x (…, C)."""
+        return torch.addcmul(center, self.merge(envelopes), center)
 
 
 class DecoderStage(nn.Module):
@@ -82,7 +82,13 @@ class DecoderStage(nn.Module):
         """x (B, T, C) → (B, T · rate, C')."""
         for unit in self.units:
             x = unit(x, span)
-        return self.norm(self.up(self.enhance(x, span, self.point), span))
+        envelopes, center = self.enhance(x, span)
+
+        def point(envelopes: Tensor, center: Tensor) -> Tensor:
+            return self.point(self.enhance.modulate(envelopes, center))
+
+        hidden = in_tiles(point, envelopes, center, through=(self.enhance.merge, self.point))
+        return self.norm(self.up(hidden, span))
 
 
 class ConvDecoder(nn.Module):

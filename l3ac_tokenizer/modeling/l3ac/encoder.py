@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
+from ...quantization import Float32Module
 from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_center, in_tiles, tpooling
 from ..span import Span
 from .attention import LocalTransformer
@@ -36,12 +37,12 @@ class TConv(nn.Module):
         scales = torch.cat([tpooling(wave, kernel, inside) for kernel in self.kernels], dim=1)
         # The convolution trims a window further, so only the rest of the context is cropped here.
         margin = crop - self.conv.after if crop else 0
-        hidden = self.conv.on_window(crop_center(scales, margin).transpose(1, 2), crop)
+        hidden = self.conv(crop_center(scales, margin).transpose(1, 2), crop=crop)
 
         def mix(hidden: Tensor, wave: Tensor) -> Tensor:
             return self.project(torch.cat([F.gelu(self.expand(hidden)), wave], dim=-1))
 
-        return in_tiles(mix, hidden, center.to(hidden.dtype))
+        return in_tiles(mix, hidden, center.to(hidden.dtype), through=(self.expand, self.project))
 
 
 class EncoderStage(nn.Module):
@@ -111,7 +112,7 @@ class EncoderTransformer(nn.Module):
         return self.coarse(x, span)
 
 
-class Encoder(nn.Module):
+class Encoder(Float32Module):
     """Encoder of L3AC: waveform (B, T, 1), T a multiple of the hop → features (B, T / hop, D)."""
 
     def __init__(self, config: L3ACConfig):

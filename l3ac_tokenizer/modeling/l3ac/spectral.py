@@ -119,7 +119,7 @@ class SpectralAnalysis(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, 1) → (B, T / h, D)."""
         mels = self.log_mels(x, span)
-        features = self.project(((mels - self.mean) / self.std).to(self.project.weight.dtype))
+        features = self.project(((mels - self.mean) / self.std).to(x.dtype))
         for block in self.blocks:
             features = block(features, span)
         return features

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ...configuration_taae import TAAEConfig
+from ...quantization import Float32Module
 from ..layers import Layers, TimeConv, in_tiles
 from ..span import Span, WholeSpan
 from .attention import SlidingAttention
@@ -64,7 +65,8 @@ class TAAELayer(GradientCheckpointingLayer):
         """x (B, T, D) → (B, T, D)."""
         center = span.delayed(x, self.attention.after, self)
         x = center + self.attention_scale(self.attention(self.attention_norm(x), span))
-        return x + in_tiles(self._mlp, x)
+        layers = (self.perceptron_norm, self.perceptron, self.perceptron_scale)
+        return x + in_tiles(self._mlp, x, through=layers)
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.perceptron_scale(self.perceptron(self.perceptron_norm(x)))
@@ -139,7 +141,7 @@ class DecoderBlock(nn.Module):
         return x if self.up is None else self.up(x, span)
 
 
-class TAAEEncoder(nn.Module):
+class TAAEEncoder(Float32Module):
     """Encoder of TAAE: waveform (B, T, 1), T a multiple of the hop → latents (B, T / hop, L)."""
 
     def __init__(self, config: TAAEConfig):

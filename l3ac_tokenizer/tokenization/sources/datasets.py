@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
+from ...causes import with_causes
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from .base import RESERVED, Record
@@ -154,9 +155,8 @@ def open_hub(name: str, config: str | None, split: str) -> HubSource:
     try:
         dataset = load_dataset(name, config, split=split)
     except Exception as error:  # hub, network and dataset builder each raise their own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"no file or folder {name} exists, and no dataset of that name could be loaded ({reason}): check the "
-            "name, the configuration and the split."
+            f"no file or folder {name} exists, and no dataset of that name could be loaded ({with_causes(error)}): "
+            "check the name, the configuration and the split, and that packages it names are installed."
         ) from error
     return HubSource(dataset, name)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
-from ...audio import readable_suffixes
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ...audio import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...files import files_below
 from ...listing.errors import DataError
+from ...listing.folder import not_listed
 from ...listing.table import TABLE_SUFFIXES
 from ..errors import CorpusError
 from ..output import read_shard_manifest
@@ -19,6 +23,14 @@ from .webdataset import open_tars
 
 KINDS = ("folder", "parquet", "tar", "manifest", "hub")
 """Kinds of corpus, as `open_source` and the command line name them."""
+FILE_SUFFIXES = {
+    *TABLE_SUFFIXES,
+    *AUDIO_SUFFIXES,
+    *OTHER_AUDIO_SUFFIXES,
+    *(".parquet", ".arrow", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".txt", ".lst", ".yaml"),
+    *(".npy", ".h5", ".hdf5", ".pt", ".pkl"),
+}
+"""Suffixes by which a name that does not exist is that of a missing file, not of a dataset on the hub."""
 
 
 def open_source(
@@ -64,7 +76,7 @@ def open_source(
             f"{corpus} has a suffix that is not known: give a folder, a manifest (.jsonl, .json, .csv or .tsv), a "
             ".parquet file or a .tar shard, or name its kind."
         )
-    if suffix or corpus.startswith(("/", ".", "~")) or corpus.endswith("/") or corpus.count("/") > 1:
+    if not _may_be_on_the_hub(corpus):
         raise FileNotFoundError(f"no file or folder {corpus} exists: check the path.")
     return open_hub(corpus, hub_config, hub_split)
 
@@ -75,7 +87,8 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
         raise DataError(f"{folder} is a folder, which is not a corpus of the kind {kind}: name another kind.")
     kinds = {**dict.fromkeys(readable_suffixes(), "folder"), ".parquet": "parquet", ".tar": "tar"}
     found: dict[str, list[str]] = {"folder": [], "parquet": [], "tar": []}
-    for path in sorted(files_below(folder, kinds, lambda error: None)):  # `read_layout` tells what cannot be listed
+    unreadable: list[OSError] = []
+    for path in sorted(files_below(folder, kinds, unreadable.append)):
         found[kinds[os.path.splitext(path)[1].lower()]].append(path)
     remarks = []
     own = None if output is None else os.path.realpath(output)
@@ -102,10 +115,11 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
                 f"{folder} is read as {_NAMES[chosen]}; {what} in it are left out, such as {paths[0]}: --kind {name} "
                 "reads them."
             )
-    if chosen == "folder":
+    if chosen == "folder":  # which says itself what cannot be listed
         return open_audio_folder(folder, remarks)
     if not found[chosen]:
         raise DataError(f"{folder} holds no {_NAMES[chosen]}: check the path, or name another kind.")
+    remarks += map(not_listed, unreadable)
     return ParquetSource(found[chosen], remarks) if chosen == "parquet" else open_tars(found[chosen], remarks)
 
 
@@ -121,3 +135,14 @@ def _is_tokenized(folder: str) -> bool:
         return read_shard_manifest(folder)[0] is not None
     except CorpusError:  # another `manifest.jsonl`
         return False
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """True for `owner/name`, or a bare name without a dot, in characters of hub names and without a file's suffix."""
+    if os.path.splitext(name)[1].lower() in FILE_SUFFIXES or ("." in name and "/" not in name):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
