@@ -251,5 +251,5 @@ class ChainedDecoder:
 
 
 def _reason(error: Exception) -> str:
-    """What the library says, without its own name for the file."""
+    """The message of the library, without its own name for the file."""
     return str(getattr(error, "error_string", error)).rstrip(".")

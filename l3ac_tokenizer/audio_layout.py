@@ -20,7 +20,7 @@ _UNKNOWN_32 = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 1 << 32))
 
 
 class DecodingError(Exception):
-    """What a decoder says about a file that it cannot open or go on reading; a phrase."""
+    """A decoder's reason why it cannot open a file or go on reading it; a phrase."""
 
 
 class Truncated(DecodingError):
@@ -128,7 +128,7 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
             position = part.stop
             find = _finder(_at(file, position, 12)) if position < size else None
         return parts or [Part(origin, size)]
-    except struct.error:  # a header that ends early: the decoder will say so
+    except (struct.error, IndexError):  # a header that ends early: the decoder will say so
         return [Part(origin, size)]
     finally:
         file.seek(origin)
@@ -162,7 +162,7 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
 
 
 def _after_id3(file: BinaryIO, position: int, size: int) -> int:
-    """Where the audio begins after any ID3v2 tags."""
+    """Position of the audio after any ID3v2 tags."""
     while len(head := _at(file, position, 10)) == 10 and head[:3] == b"ID3":
         length = 0
         for byte in head[6:]:
@@ -362,6 +362,8 @@ def _matroska(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
 def _flac(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
     """Compares STREAMINFO's number of samples with the last frame, which has its own number."""
     info = _at(file, start + 8, 34)
+    if len(info) < 34:
+        return Part(start, end)
     block, _, _, most = struct.unpack(">HH", info[:4])[1], *(int.from_bytes(info[i : i + 3], "big") for i in (4, 4, 7))
     packed = int.from_bytes(info[10:18], "big")
     stated = packed & (1 << 36) - 1
@@ -488,7 +490,7 @@ def _ogg(file: BinaryIO, start: int, end: int, thorough: bool) -> list[Part]:
 
 
 def _find(file: BinaryIO, mark: bytes, position: int, end: int) -> int:
-    """Where `mark` next stands, or -1."""
+    """Next position of `mark`, or -1."""
     while position < end:
         block = _at(file, position, 1 << 20)
         if (place := block.find(mark)) >= 0:
@@ -568,7 +570,7 @@ def _mpeg(file: BinaryIO, start: int, end: int, thorough: bool) -> Part | list[P
 
 
 def _before_tags(file: BinaryIO, start: int, end: int) -> int:
-    """Where the frames end: before ID3v1, Lyrics3 and APE tags, and before a padding of zeros."""
+    """End of the frames: before ID3v1, Lyrics3 and APE tags, and before a padding of zeros."""
     while True:
         if end - 128 > start and _at(file, end - 128, 3) == b"TAG":
             end -= 128
@@ -643,7 +645,7 @@ def _mpeg_parts(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 
 def _next_frame(at: Callable[[int, int], bytes], position: int, end: int) -> int:
-    """Where two frames follow one another, from `position` on; -1 if nowhere."""
+    """First position at which two frames follow one another, from `position` on; -1 if nowhere."""
     while position < end:
         block = at(position, min(1 << 16, end - position))
         place = block.find(b"\xff")
