@@ -169,7 +169,7 @@ def test_what_is_not_audio_is_refused_at_every_entrance(model, entrance):
     for name, clip in BAD_AUDIO.items():
         if name == "stereo" and entrance in ("stream of a list", "calibrate_time_norm"):
             continue
-        with pytest.raises(ValueError) as error:  # noqa: PT011 - the name of the entrance is not in common
+        with pytest.raises(ValueError) as error:
             AUDIO[entrance](model, clip)
             pytest.fail(f"{entrance} takes {name}")
         assert "\n" not in str(error.value) and len(str(error.value)) > 30
@@ -186,11 +186,11 @@ def test_ids_of_every_integer_type_pass_every_entrance(model, entrance):
 @pytest.mark.parametrize("entrance", IDS)
 def test_what_is_no_id_is_refused_at_every_entrance(model, entrance):
     for name, ids in BAD_IDS.items():
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             IDS[entrance](model, ids)
             pytest.fail(f"{entrance} takes {name}")
     if entrance not in SHAPELESS:
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             IDS[entrance](model, np.zeros((2, 3, 4), np.int64))
 
 
@@ -210,7 +210,7 @@ def test_a_refused_push_leaves_the_stream_as_it_was(model):
     stream = StreamingEncoder(model, 2)
     parts = [stream.push([clip[:100], clip[:100]])[0]]
     for bad in ([clip[100:], one(float("nan"))], [clip[100:]], [clip[100:], clip.to(torch.int16)]):
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             stream.push(bad)
     parts += [stream.push([clip[100:], clip[100:]])[0], stream.flush()[0]]
     assert torch.equal(torch.cat(parts), wanted)
