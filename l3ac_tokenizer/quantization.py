@@ -149,7 +149,7 @@ class Float32Module(nn.Module):
             narrowed = changed.dtype in HALF_PRECISION and tensor.dtype not in HALF_PRECISION
             return tensor.to(changed.device) if narrowed else changed
 
-        return super()._apply(kept_wide, recurse)  # type: ignore[no-any-return]
+        return super()._apply(kept_wide, recurse)
 
     def float32_from_half(self) -> None:
         """Widen weights that were made in half precision."""

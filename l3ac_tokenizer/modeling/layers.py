@@ -94,7 +94,7 @@ class TimeConv(nn.Conv1d):
         self.after = reach // 2 if lookahead is None else lookahead
         self.before = reach - self.after
 
-    def forward(self, x: Tensor, span: Span | None = None, crop: int = 0) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, span: Span | None = None, crop: int = 0) -> Tensor:
         """x (B, T, C) and its span, or a window from `Span.around` and its `crop` → (B, T / stride, C')."""
         window, stride = x, self.stride[0]
         if span is not None:
