@@ -62,7 +62,8 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             TypeError: The feature extractor has no value of a name in `kwargs`.
         """
-        made, unused = super().from_dict(feature_extractor_dict, **{**kwargs, "return_unused_kwargs": True})
+        result: Any = super().from_dict(feature_extractor_dict, **{**kwargs, "return_unused_kwargs": True})
+        made, unused = result
         if kwargs.get("return_unused_kwargs"):
             return made, unused
         if unknown := sorted(name for name in unused.keys() - LOADING_ARGUMENTS if not name.startswith("_")):
@@ -145,7 +146,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         if not examples:
             raise ValueError("There are no features to pad; give at least one.")
         if not all("input_values" in example for example in examples) or not _has_channels(examples[0], is_list):
-            return super().pad(processed_features, *args, return_tensors=return_tensors, **kwargs)
+            return super().pad(processed_features, *args, **{**kwargs, "return_tensors": return_tensors})
         if return_tensors is None:
             first = examples[0]["input_values"]
             while isinstance(first, (list, tuple)) and len(first):
@@ -170,7 +171,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         self, rows: dict[str, list[Any]], return_tensors: str | TensorType | None, *args: Any, **kwargs: Any
     ) -> BatchFeature:
         """Waveforms (T,), and their masks if there are any, padded → (1, T) each, or (B, 1, T) as tensors."""
-        waves = {name: rows.pop(name) for name in ("input_values", "attention_mask") if name in rows}
+        waves: dict[str, Any] = {name: rows.pop(name) for name in ("input_values", "attention_mask") if name in rows}
         batch = super().pad(BatchFeature(waves), *args, **{**kwargs, "return_attention_mask": True})
         values, masks = batch.pop("input_values"), batch.pop("attention_mask")
         return BatchFeature(

@@ -157,7 +157,7 @@ class L3ACProcessor(ProcessorMixin):
                 ids = None
         return parts + (self._decode_text(text) if ids is None else [{"type": "audio", "ids": ids}])
 
-    def __call__(self, *, text: Any = None, audio: Any = None, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+    def __call__(self, *, text: Any = None, audio: Any = None, **kwargs: Any) -> BatchFeature:
         """Tokenize text, or prepare audio for the codec.
 
         Args:
@@ -182,7 +182,7 @@ class L3ACProcessor(ProcessorMixin):
             self._check_text_tokens(output["input_ids"])
         return output
 
-    def decode(self, token_ids: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
         """Decode text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
 
         Raises:
@@ -191,7 +191,7 @@ class L3ACProcessor(ProcessorMixin):
         self._check_no_audio(token_ids)
         return self.tokenizer.decode(token_ids, **kwargs)
 
-    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:  # type: ignore[override]
+    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
         """Decode sequences of text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
 
         Raises:
@@ -284,7 +284,7 @@ class L3ACProcessor(ProcessorMixin):
             rows.append(self._join(_with_audio(text, audio)))
         if not tokenize:
             return rendered if is_batch else rendered[0]
-        if of_tokens["truncation"]:
+        if of_tokens["truncation"] and length is not None:
             left = self.tokenizer.truncation_side == "left"
             rows = [row[max(0, len(row) - length) :] if left else row[:length] for row in rows]
         batch = self.tokenizer.pad(
@@ -299,7 +299,7 @@ class L3ACProcessor(ProcessorMixin):
             batch = type(batch)({name: values[0] for name, values in batch.items()})
         return batch if return_dict else batch["input_ids"]
 
-    def _check_template_arguments(self, template: str | None, arguments: dict[str, Any]) -> None:
+    def _check_template_arguments(self, template: Any, arguments: dict[str, Any]) -> None:
         """Refuse arguments that neither the tokenizer's rendering nor the template heeds."""
         if arguments.get("return_assistant_tokens_mask"):
             raise ValueError(
@@ -435,8 +435,8 @@ def _first(tokens: Any, least: int) -> int | None:
     if isinstance(tokens, (list, tuple)):
         return next((found for each in tokens if (found := _first(each, least)) is not None), None)
     array = np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens).reshape(-1)
-    found = array[array >= least]
-    return int(found[0]) if found.size else None
+    above = array[array >= least]
+    return int(above[0]) if above.size else None
 
 
 def _with_audio(text: str, audio: list[Piece]) -> list[Piece]:
