@@ -48,7 +48,7 @@ def test_rows_shards_and_summary(tiny_model, corpus, tmp_path):
     metadata = json.loads(schema.metadata[b"l3ac"])
     assert metadata["weights_digest"] == tiny_model.weights_digest()
     assert (metadata["levels"], metadata["hop_length"], metadata["sampling_rate"]) == ([5, 3, 3], 12, 16_000)
-    assert metadata["options"] == {"split": 1, "max_seconds": None} and metadata["version"]
+    assert metadata["options"] == {"split": 1, "max_seconds": None, "allow_truncated": False} and metadata["version"]
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["complete"] and summary["clips"] == 10 and summary["failures"] == 0
     assert summary["hours"] == pytest.approx(sum(LENGTHS) / 16_000 / 3600)
