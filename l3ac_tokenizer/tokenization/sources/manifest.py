@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...listing.columns import COLUMN_NAMES
+from ...listing.errors import DataError
 from ...listing.manifest import ManifestRow, load_manifest
 from .audio_folder import FileSource
 from .base import RESERVED
@@ -27,6 +28,8 @@ def open_manifest(path: str) -> FileSource:
         OSError: the file cannot be read.
     """
     manifest = load_manifest(path, RESERVED)
+    if not manifest.rows:
+        raise DataError(f"{path} lists no clips: add some, one a line.")
     types = {
         name: pa.string() if name in COLUMN_NAMES else _type(row.values.get(name) for row in manifest.rows)
         for name in manifest.columns
