@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 MAX_ABS_SAMPLE = 8.0
-"""Largest |sample| accepted as audio: resampling and lossy decoding overshoot full scale (1) a little, and noise of unit
-variance reaches 5, whereas unscaled integer PCM exceeds it by far."""
+"""Largest |sample| accepted as audio: resampling and lossy decoding overshoot full scale (1) a little, and noise of
+unit variance reaches 5, whereas unscaled integer PCM exceeds it by far."""
 
 
 def as_samples(audio: Any, name: str) -> Tensor:
