@@ -197,7 +197,7 @@ def decode(
     """
     index_path, samples_path = cache / "index.json", cache / "samples.int16"
     fingerprint = _fingerprint(clips, sampling_rate, lufs, allow_truncated)
-    index = json.loads(index_path.read_text()) if index_path.is_file() else {}
+    index = json.loads(index_path.read_text(encoding="utf-8")) if index_path.is_file() else {}
     if index.get("fingerprint") != fingerprint:
         cache.mkdir(parents=True, exist_ok=True)
         index = {"fingerprint": fingerprint} | _decode_into(

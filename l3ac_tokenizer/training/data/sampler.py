@@ -203,7 +203,7 @@ def batches(
     loaded = iter(loader)
     # The loader's handler raises wherever this process is when a worker dies, even inside an update or the garbage
     # collector. Without it the death is noticed when batches run out.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
     failure: DataError | None = None
     try:
         yield from loaded
@@ -217,7 +217,8 @@ def batches(
         failure = WorkerDied(f"A process that reads audio died ({reason})")
     finally:
         del loaded  # ends the workers, which must happen before the handler is restored
-        signal.signal(signal.SIGCHLD, handler)
+        if hasattr(signal, "SIGCHLD"):  # Windows has none
+            signal.signal(signal.SIGCHLD, handler)
     if failure is not None:  # not in the clauses above: the frames of an error keep the workers alive while it is held
         raise failure
 
@@ -228,6 +229,8 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "SIGALRM"):  # on Windows, where no batch system signals
+        return
     # A batch system signals every process of a job, but the main one needs its workers until it has saved.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a forked process has the handlers of its parent
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_SAVE))
