@@ -99,17 +99,19 @@ def generate(folder: Path, clips: int, broken: float, seed: int = 0) -> tuple[di
     return good, bad
 
 
-def run_with_kills(corpus: Path, output: Path, model: Path, kills: int, shard_rows: int, seed: int = 0) -> list[int]:
-    """Tokenize, killed at random moments, each time after at least one more shard; shards that stood at each kill."""
+def run_with_kills(
+    corpus: Path, output: Path, model: Path, clips: int, kills: int, shard_rows: int, seed: int = 0
+) -> list[int]:
+    """Tokenize, killed at random moments spread over the run; the numbers of shards that stood at each kill."""
     chance = random.Random(seed)
     arguments = command(str(corpus), output, shard_rows, str(model))
+    shards = -(-clips // shard_rows)
     stood = []
-    for _ in range(kills):
-        before = shards_done(output)
+    for moment in sorted(chance.uniform(0, shards - 1) for _ in range(kills)):
         run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while shards_done(output) <= before and run.poll() is None:
+        while shards_done(output) < moment and run.poll() is None:
             time.sleep(0.02)
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 1))
         run.kill()
         run.wait()
         stood.append(shards_done(output))
@@ -168,7 +170,7 @@ def main() -> None:
     began = time.perf_counter()
     output = options.scratch / "out"
     model = tiny_model(options.scratch / "model")
-    stood = run_with_kills(options.scratch / "in", output, model, options.kills, options.shard_rows)
+    stood = run_with_kills(options.scratch / "in", output, model, options.clips, options.kills, options.shard_rows)
     print(f"{options.kills} kills, with {stood} shards done; {time.perf_counter() - began:.0f} s in all")
     found = faults(output, good, bad)
     for fault in found[:20]:
