@@ -87,7 +87,14 @@ def available_bytes() -> int:
 
 def _reason(messages: str, status: int, limit: int) -> str:
     last = messages.strip().splitlines()[-1] if messages.strip() else f"exit status {status}"
-    signs = ("MemoryError", "bad_alloc", "allocate", "Failed to alloc", "could not create a memory")
+    signs = (
+        "MemoryError",
+        "bad_alloc",
+        "allocate",
+        "Failed to alloc",
+        "could not create a memory",
+        "failed to map segment",
+    )
     if status == -9 or any(sign in messages for sign in signs):
         return f"out of memory (limit {limit / _MIB / 1024:.1f} GiB)"
     return last[:200]

@@ -252,7 +252,8 @@ def test_what_a_recognizer_reads_of_a_clip_is_the_same_in_any_batch(codec):
     assert (lengths * together.shape[1]).tolist() == [4, 3]
     for row, count in enumerate(counts):
         alone, _ = frontend(ids[row : row + 1, :count], torch.ones(1))
-        assert torch.equal(together[row, : alone.shape[1]], alone[0])
+        # Products of other sizes may be summed in another order.
+        torch.testing.assert_close(together[row, : alone.shape[1]], alone[0], atol=1e-6, rtol=1e-5)
     assert (together[1, 3:] == 0).all()
 
 
