@@ -22,6 +22,7 @@ from l3ac_tokenizer import (
     StreamingDecoder,
     StreamingEncoder,
 )
+from l3ac_tokenizer.checks import MAX_ABS_SAMPLE
 from l3ac_tokenizer.container import Header, dump_l3ac
 from l3ac_tokenizer.inference import decode_chunks, decode_clips, encode_chunks, encode_clips
 from l3ac_tokenizer.speechbrain import L3AC, L3ACTokenizer
@@ -85,7 +86,7 @@ GOOD_AUDIO = {
     "a view": np.repeat(speech_like(SAMPLES).numpy(), 2)[::2],
     "reversed": speech_like(SAMPLES).numpy()[::-1],
     "big-endian": speech_like(SAMPLES).numpy().astype(">f4"),
-    "at the bound": np.full(SAMPLES, 4.0, np.float32),
+    "at the bound": np.full(SAMPLES, MAX_ABS_SAMPLE, np.float32),
 }
 
 
@@ -103,7 +104,7 @@ BAD_AUDIO = {
     "infinite": one(float("inf")),
     "negative infinite": torch.from_numpy(one(float("-inf"))),
     "unscaled": one(-32_768.0),
-    "just too large": one(4.001),
+    "just too large": one(1.001 * MAX_ABS_SAMPLE),
     "stereo": np.zeros((SAMPLES, 2), np.float32),
 }
 
