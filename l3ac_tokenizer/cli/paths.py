@@ -8,9 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audio import readable_suffixes
 from ..files import make_folder
-from ..listing.folder import audio_below
 from .options import UsageError
 from .report import say
 
@@ -37,6 +35,9 @@ def plan_jobs(
         UsageError: the inputs and the output do not fit together.
         ValueError: a folder has no files to read, or two inputs would be written to the same file.
     """
+    from ..audio import readable_suffixes
+    from ..listing.folder import audio_below
+
     if len(inputs) == 1 and not os.path.isdir(inputs[0]) and _names_file(output, target_suffixes):
         return [FileJob(inputs[0], output)]
     if "-" in inputs:
