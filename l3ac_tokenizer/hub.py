@@ -13,16 +13,12 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers.utils import logging
-
 from .presets import OWN_PRESETS, PRESETS
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 _CONFIGURATIONS = {"AutoProcessor": "processor_config.json", "AutoTokenizer": "tokenizer_config.json"}
 """Auto class → the configuration that it loads from a folder, where it is not that of a model."""
-
-logger = logging.get_logger(__name__)
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -45,7 +41,9 @@ def resolve(name: Any, configuration: str = "config.json") -> Any:
     if not isinstance(name, str) or name not in PRESETS:
         return name
     if os.path.isfile(os.path.join(name, configuration)):
-        logger.warning_once(
+        from transformers.utils import logging
+
+        logging.get_logger(__name__).warning_once(
             f"{os.path.abspath(name)} holds a checkpoint and is used instead of the bundled {name}; load another "
             "directory, or rename this one, to use that."
         )
