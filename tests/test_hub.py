@@ -190,8 +190,10 @@ def test_what_is_no_checkpoint_in_the_working_directory_hides_no_name(bundled, t
 def test_a_checkpoint_of_that_name_in_the_working_directory_wins_and_this_is_said(
     bundled, tiny_model, tmp_path, monkeypatch
 ):
+    from transformers.utils import logging
+
     said = []
-    monkeypatch.setattr(hub.logger, "warning_once", said.append)
+    monkeypatch.setattr(logging.get_logger(hub.__name__), "warning_once", said.append)
     monkeypatch.chdir(tmp_path)
     tiny_model.save_pretrained(tmp_path / "l3ac-1k")
     assert hub.resolve("l3ac-1k") == "l3ac-1k"
