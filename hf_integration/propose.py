@@ -22,6 +22,7 @@ TEMPLATES = Path(__file__).parent / "proposal"
 
 # Each file only needs those before it.
 MODEL_FILES = (
+    "checks.py",
     "quantization.py",
     "modeling/cpu_kernels.py",
     "modeling/span.py",
@@ -158,7 +159,7 @@ def propose(checkout: Path) -> list[Path]:
             postponed_annotations=False,
         ),
         "src/transformers/models/l3ac/feature_extraction_l3ac.py": joined(
-            [PACKAGE / "feature_extraction.py"], postponed_annotations=True
+            [PACKAGE / "checks.py", PACKAGE / "feature_extraction.py"], postponed_annotations=True
         ),
         "src/transformers/models/l3ac/modeling_l3ac.py": joined(
             [PACKAGE / name for name in MODEL_FILES], postponed_annotations=True

@@ -162,7 +162,7 @@ def _librispeech(paths: list[str], texts: dict[str, str]) -> Iterator[ListedFile
 
 
 def _common_voice(root: Path) -> dict[str, ListedFile]:
-    """What the tables state about each clip, by its id; a release has tables of other things, too."""
+    """Clips that the tables list, by id; a release has tables of other things, too."""
     known: dict[str, ListedFile] = {}
     for table in visible_files(root, "*.tsv"):
         if "path" in table_columns(table):

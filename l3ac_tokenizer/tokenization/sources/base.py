@@ -51,7 +51,7 @@ class Source(Protocol):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What the corpus has and the records do not, or under another name: one sentence each."""
+        """Remarks, one sentence each, on what is left out or has another name here than in the corpus."""
         ...
 
     def __len__(self) -> int:
