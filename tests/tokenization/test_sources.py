@@ -161,7 +161,7 @@ def test_a_manifest_of_speechbrain(tmp_path):
         ("m.jsonl", '{"text": "a"}\n', "no column that names the audio.*it has text"),
         ("m.csv", "path,text\n,hello\n", "line 2, has no path"),
         ("m.csv", "path\na.wav\na.wav\n", "both have the id 'a'"),
-        ("m.tsv", "path\n", "no column|no audio files"),
+        ("m.tsv", "path\n", "no column|lists no clips"),
         ("m.csv", "", "no column"),
     ],
 )
