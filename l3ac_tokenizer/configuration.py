@@ -172,7 +172,7 @@ class L3ACConfig(CodecConfig):
         synthesis_dim (`int`): Channels of the spectral synthesis.
         synthesis_depth (`int`): Number of ConvNeXt blocks of the spectral synthesis.
         synthesis_lookahead (`int`): Number of time steps after its own that the spectral synthesis sees, spread evenly
-            over its convolutions, the last ones first: at most 3 of the seven of each.
+            over its convolutions, the last ones first: at most 3 of the seven of each, so that few convolutions see less.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
         levels (`list[int]`): Odd number of levels of each latent dimension.
         pad_to_window (`bool`): Pad clips with zeros to whole attention windows (SQCodec) instead of whole frames.
@@ -285,7 +285,7 @@ class L3ACConfig(CodecConfig):
         for field in ("analysis_depth", "synthesis_depth"):
             if getattr(self, field) < 0:
                 raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 0.")
-        most = 3 * (self.synthesis_depth + 1)
+        most = 3 * max(9, self.synthesis_depth + 1)
         if not 0 <= self.synthesis_lookahead <= most:
             raise ValueError(f"`synthesis_lookahead` is {self.synthesis_lookahead}; it must be 0 to {most}.")
         if "spectral" not in (self.analysis, self.synthesis):

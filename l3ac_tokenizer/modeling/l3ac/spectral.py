@@ -135,7 +135,7 @@ class SpectralSynthesis(nn.Module):
     def __init__(self, config: L3ACConfig):
         super().__init__()
         dim, convolutions = config.synthesis_dim, config.synthesis_depth + 1
-        lookaheads = [(config.synthesis_lookahead + place) // convolutions for place in range(convolutions)]
+        lookaheads = [min(3, (config.synthesis_lookahead + place) // convolutions) for place in range(convolutions)]
         self.hop = config.fine_hop
         self.input_norm = nn.LayerNorm(config.feature_dim)
         self.input = TimeConv(config.feature_dim, dim, lookahead=lookaheads[0])
