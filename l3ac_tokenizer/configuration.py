@@ -172,7 +172,7 @@ class L3ACConfig(CodecConfig):
         synthesis_dim (`int`): Channels of the spectral synthesis.
         synthesis_depth (`int`): Number of ConvNeXt blocks of the spectral synthesis.
         synthesis_lookahead (`int`): Number of time steps after its own that the spectral synthesis sees, spread evenly
-            over its convolutions, the last ones first: at most 3 of the seven of each, so that few convolutions see less.
+            over its convolutions, the last ones first, at most 3 of the seven of each: few convolutions see less.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
         levels (`list[int]`): Odd number of levels of each latent dimension.
         pad_to_window (`bool`): Pad clips with zeros to whole attention windows (SQCodec) instead of whole frames.
