@@ -32,6 +32,7 @@ class TAAEModel(CodecModel):
     """
 
     config: TAAEConfig
+    _keep_in_fp32_modules_strict = ["encoder"]  # noqa: RUF012 - its quantizer has no weights
     config_class = TAAEConfig
     base_model_prefix = "taae"
     supports_gradient_checkpointing = True
