@@ -12,7 +12,9 @@ import torch
 from audio_files import RATE, file_bytes, huge, of_unknown_length, truncated_file
 from networks import tiny
 
+from l3ac_tokenizer.audio import AudioError
 from l3ac_tokenizer.cli.main import main
+from l3ac_tokenizer.evaluation.dataset import open_data
 from l3ac_tokenizer.training.data.corpus import AudioFiles, TrainingClip, decode, read_clip
 from l3ac_tokenizer.training.data.readers import find_clips
 
@@ -52,6 +54,17 @@ def test_tokenize_counts_truncated_clips(folder, model, tmp_path, capsys):
         assert (summary["failures"], summary["truncated"]) == (failures, truncated)
     assert summary["first_truncated"] == "truncated.wav"
     assert main(["tokenize", str(folder), "-o", str(output), "--model", model]) != 0  # other rows than were begun
+
+
+def test_evaluate_refuses_truncated_clips_unless_they_are_allowed(folder):
+    whole, truncated = sorted(open_data([str(folder)]).clips, key=lambda clip: clip.name, reverse=True)
+    assert len(whole.read(RATE)) == 4000
+    with pytest.raises(AudioError, match=r"truncated\.wav is truncated"):
+        truncated.read(RATE)
+    allowed = next(clip for clip in open_data([str(folder)], allow_truncated=True).clips if clip.name == "truncated")
+    with allowed.open(RATE) as reader:
+        assert 0 < len(reader.read()) < 4000
+    assert reader.truncated is not None
 
 
 def test_training_skips_and_counts_every_kind_of_bad_file(tmp_path, caplog):
