@@ -41,7 +41,21 @@ def normed_conv(
 ) -> nn.Module:
     """Weight-normed 2-D convolution, padded so that stride 1 keeps the size."""
     padding = (dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2))
-    return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation))
+    return weight_norm(BandConv(inputs, outputs, kernel, stride, padding, dilation))
+
+
+class BandConv(nn.Conv2d):
+    """2-D convolution whose outputs of width 1 are computed in float32.
+
+    Down-sampling to width 1 in bfloat16, oneDNN's kernels for AMX (torch 2.13) read memory that nothing has written.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, N, F) → (B, C', N, F')."""
+        if self.stride[1] == 1 or x.shape[-1] > self.stride[1]:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
 
 
 def _activated(conv: nn.Module) -> nn.Sequential:
