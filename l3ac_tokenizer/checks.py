@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MAX_ABS_SAMPLE = 8.0
-"""Largest |sample| accepted as audio: resampling and lossy decoding overshoot full scale (1) a little, and noise of
-unit variance reaches 5, whereas unscaled integer PCM exceeds it by far."""
+MAX_ABS_SAMPLE = 4.0
+"""Largest |sample| accepted as audio: resampling and lossy decoding overshoot full scale (1) a little, whereas unscaled
+integer PCM exceeds it by far."""
 
 
 def as_samples(audio: Any, name: str) -> Tensor:

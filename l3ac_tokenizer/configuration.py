@@ -171,8 +171,10 @@ class L3ACConfig(CodecConfig):
             `"spectral"`, inverse Fourier transforms, for which only the product of `decoder_rates` matters.
         synthesis_dim (`int`): Channels of the spectral synthesis.
         synthesis_depth (`int`): Number of ConvNeXt blocks of the spectral synthesis.
-        synthesis_lookahead (`int`): Number of time steps after its own that the spectral synthesis sees, spread evenly
-            over its convolutions, the last ones first, at most 3 of the seven of each: few convolutions see less.
+        synthesis_lookahead (`int`): Number of time steps after its own that each convolution of the spectral synthesis
+            sees, 0 to 3 of its seven.
+        synthesis_lookahead_layers (`int`, *optional*): Number of convolutions of the spectral synthesis that look
+            ahead, the last ones; the others see none after their own time step. None: all.
         quantizer (`str`): `"super_fsq"` (L3AC) or `"fsq"` (SQCodec; Mentzer et al., arXiv 2309.15505).
         levels (`list[int]`): Odd number of levels of each latent dimension.
         pad_to_window (`bool`): Pad clips with zeros to whole attention windows (SQCodec) instead of whole frames.
@@ -201,7 +203,8 @@ class L3ACConfig(CodecConfig):
     synthesis: str = "waveform"
     synthesis_dim: int = 256
     synthesis_depth: int = 8
-    synthesis_lookahead: int = 8
+    synthesis_lookahead: int = 1
+    synthesis_lookahead_layers: int | None = None
     quantizer: str = "super_fsq"
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     pad_to_window: bool = False
@@ -285,9 +288,12 @@ class L3ACConfig(CodecConfig):
         for field in ("analysis_depth", "synthesis_depth"):
             if getattr(self, field) < 0:
                 raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 0.")
-        most = 3 * max(9, self.synthesis_depth + 1)
-        if not 0 <= self.synthesis_lookahead <= most:
-            raise ValueError(f"`synthesis_lookahead` is {self.synthesis_lookahead}; it must be 0 to {most}.")
+        if not 0 <= self.synthesis_lookahead <= 3:
+            raise ValueError(f"`synthesis_lookahead` is {self.synthesis_lookahead}; it must be 0, 1, 2 or 3.")
+        if self.synthesis_lookahead_layers is not None and self.synthesis_lookahead_layers < 0:
+            raise ValueError(
+                f"`synthesis_lookahead_layers` is {self.synthesis_lookahead_layers}; it must be at least 0, or null."
+            )
         if "spectral" not in (self.analysis, self.synthesis):
             return
         if self.fine_hop % 2 or self.fine_hop > SHORTEST_WINDOW * self.sampling_rate:

@@ -48,7 +48,12 @@ def _sqcodec(**difference: Any) -> dict[str, Any]:
 
 
 # Light networks: spectral analysis and synthesis, and attention over a sliding window of about two seconds.
-_LIGHT: dict[str, Any] = {"analysis": "spectral", "synthesis": "spectral", "attention": "sliding"}
+_LIGHT: dict[str, Any] = {
+    "analysis": "spectral",
+    "synthesis": "spectral",
+    "attention": "sliding",
+    "synthesis_lookahead_layers": 8,
+}
 
 
 def _light(name: str, **difference: Any) -> dict[str, Any]:
@@ -118,7 +123,7 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
 """Networks of arXiv 2504.04949: name, with the nominal bit rate → values of `L3ACConfig`."""
 
 LIGHT_PRESETS: dict[str, dict[str, Any]] = {
-    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2, synthesis_lookahead=5),
+    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2, synthesis_lookahead_layers=5),
     "l3ac-1k-light": _light("l3ac-1k", attention_window=128),
     "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
     "l3ac-3k-light": _light("l3ac-3k", attention_window=360),

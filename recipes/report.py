@@ -73,6 +73,8 @@ def main() -> None:
             ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
         ):
             data = open_data([str(manifests[name])], options.limit)
+            for remark in data.remarks:
+                print(remark, file=sys.stderr)
             folder = options.rows / name
             evaluation = evaluate(data, codecs, folder, settings, resume=True, jobs=options.jobs)
             summaries[name], _ = write_report(evaluation, folder)

@@ -87,7 +87,8 @@ def test_a_config_comes_back_from_its_file_as_it_was(tmp_path):
         ("analysis_depth", -1),
         ("synthesis_depth", -1),
         ("synthesis_dim", 0),
-        ("synthesis_lookahead", 28),
+        ("synthesis_lookahead", 4),
+        ("synthesis_lookahead_layers", -1),
     ],
 )
 def test_a_bad_value_is_refused_by_the_field_s_name(field, value):

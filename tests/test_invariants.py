@@ -217,7 +217,7 @@ def test_the_light_presets_wait_as_stated_and_not_a_sample_longer(preset, id_sam
     config, hop, h = model.config, model.config.hop_length, model.config.fine_hop
     assert model.encoder_lookahead == id_samples == 512 - h // 2 + 3 * h * config.analysis_depth
     assert id_samples <= 0.085 * config.sampling_rate
-    steps = config.synthesis_lookahead + config.compress_rate // 2
+    steps = config.synthesis_lookahead * config.synthesis_lookahead_layers + config.compress_rate // 2
     assert model.decoder_lookahead == audio_samples == steps * h + 3 * h // 2 - 1
     assert audio_samples <= 0.060 * config.sampling_rate
 

@@ -126,4 +126,7 @@ def _model(name: str, random: bool) -> CodecModel:
 def _recordings(data: str, sampling_rate: int) -> Iterator[np.ndarray]:
     from ..evaluation.dataset import open_data
 
-    return (clip.read(sampling_rate) for clip in open_data([data]).clips)
+    recordings = open_data([data])
+    for remark in recordings.remarks:
+        say(remark)
+    return (clip.read(sampling_rate) for clip in recordings.clips)

@@ -50,9 +50,25 @@ class Utterance:
 
 
 def audio_by_id(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The audio files in a folder by their names without suffix, whatever the format."""
+    """The audio files in a folder by their names without suffix, whatever the format.
+
+    Of files with the same name but other suffixes, the first is taken, and the others are counted in a warning.
+    """
     suffixes = readable_suffixes()
-    return {path.stem: path for path in visible_files(Path(folder), "*") if path.suffix.lower() in suffixes}
+    audio: dict[str, Path] = {}
+    others = []
+    for path in visible_files(Path(folder), "*"):
+        if path.suffix.lower() in suffixes and audio.setdefault(path.stem, path) != path:
+            others.append(path)
+    if others:
+        first = others[0]
+        logger.warning(
+            "%d audio files are left out: others have their names, such as %s beside %s.",
+            len(others),
+            first,
+            audio[first.stem].name,
+        )
+    return audio
 
 
 def utterances(

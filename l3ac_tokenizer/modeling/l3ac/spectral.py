@@ -135,7 +135,9 @@ class SpectralSynthesis(nn.Module):
     def __init__(self, config: L3ACConfig):
         super().__init__()
         dim, convolutions = config.synthesis_dim, config.synthesis_depth + 1
-        lookaheads = [min(3, (config.synthesis_lookahead + place) // convolutions) for place in range(convolutions)]
+        count = config.synthesis_lookahead_layers
+        looking = convolutions if count is None else min(count, convolutions)
+        lookaheads = [0] * (convolutions - looking) + [config.synthesis_lookahead] * looking
         self.hop = config.fine_hop
         self.input_norm = nn.LayerNorm(config.feature_dim)
         self.input = TimeConv(config.feature_dim, dim, lookahead=lookaheads[0])

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+from ...files import escaped
+
+
+def file_names(files: Sequence[str]) -> list[str]:
+    """Names of files in ids: their paths below the folder that all have in common, without suffixes."""
+    paths = [os.path.abspath(file) for file in files]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [escaped(Path(os.path.splitext(os.path.relpath(path, common))[0]).as_posix()) for path in paths]
 
 
 def unique_ids(names: Sequence[str], files: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -93,12 +93,13 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
     remarks = []
     own = None if output is None else os.path.realpath(output)
     found["parquet"] = [path for path in found["parquet"] if os.path.dirname(os.path.realpath(path)) != own]
-    ids = [path for path in found["parquet"] if _is_tokenized(os.path.dirname(path))]
+    corpora = {path for path in {os.path.dirname(path) for path in found["parquet"]} if _is_tokenized(path)}
+    ids = [path for path in found["parquet"] if os.path.dirname(path) in corpora]
     if ids:
         remarks.append(f"{len(ids)} Parquet files below {folder} are left out, such as {ids[0]}: they hold ids.")
-    schemas = {path: read_schema(path) for path in found["parquet"] if path not in ids}
+    schemas = {path: read_schema(path) for path in found["parquet"] if os.path.dirname(path) not in corpora}
     found["parquet"] = [path for path, schema in schemas.items() if kind == "parquet" or audio_column(schema)]
-    without = [path for path in schemas if path not in found["parquet"]]
+    without = sorted(schemas.keys() - set(found["parquet"]))
     if without:
         remarks.append(f"{len(without)} Parquet files in {folder} are left out, such as {without[0]}: none has audio.")
     lists = any(lists_paths(schemas[path]) for path in found["parquet"])
@@ -107,7 +108,7 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
     chosen = kind or min(present, key=lambda name: min(map(_depth, found[name])), default="folder")
     unused = {name: found[name] for name in present if name != chosen}
     if chosen == "parquet" and lists:
-        unused["folder"] = unlisted(found["parquet"], unused.get("folder", []))
+        unused["folder"] = unlisted({path: schemas[path] for path in found["parquet"]}, unused.get("folder", []))
     for name, paths in unused.items():
         if paths:
             what = f"{len(paths)} files of {_NAMES[name]}"

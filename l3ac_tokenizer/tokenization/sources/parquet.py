@@ -7,19 +7,17 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...files import escaped
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from .base import RESERVED, Record
-from .ids import unique_ids
+from .ids import file_names, unique_ids
 
 _AUDIO_NAMES = ("audio", "bytes", "wav", "flac", "speech")
 
@@ -39,6 +37,7 @@ class ParquetSource:
 
     def __init__(self, files: Sequence[str], remarks: Sequence[str] = ()) -> None:
         self.files = [os.path.abspath(file) for file in files]
+        self._file_names = file_names(self.files)
         metadata = [_metadata(file) for file in self.files]
         self._starts = [0, *itertools.accumulate(each.num_rows for each in metadata)]
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
@@ -67,18 +66,13 @@ class ParquetSource:
         for number, (start, stop) in enumerate(itertools.pairwise(self._starts)):
             values = [None] * (stop - start) if column is None else _values(self.files[number], column)
             for place, value in enumerate(values):
-                yield self._file_name(number), self._own_id(number, place, value)
+                yield self._file_names[number], self._own_id(number, place, value)
 
     def _own_id(self, number: int, place: int, value: Any) -> str:
         """The id of a row from its column of ids, or from the path of its audio where there is none."""
         if value is None:
-            return f"{self._file_name(number)}:{place}"
+            return f"{self._file_names[number]}:{place}"
         return str(value) if "id" in self._names.values() else os.path.splitext(value)[0]
-
-    def _file_name(self, number: int) -> str:
-        """Path of a file below the folder that all have in common, without suffix."""
-        common = os.path.commonpath([os.path.dirname(file) for file in self.files])
-        return escaped(Path(os.path.splitext(os.path.relpath(self.files[number], common))[0]).as_posix())
 
     def _unique_ids(self) -> tuple[pa.Array | None, list[str]]:
         """The ids of all rows, where their own repeat; None where these are unique, which their hashes tell."""
@@ -165,12 +159,12 @@ def lists_paths(schema: pa.Schema) -> bool:
     return column is not None and _is_text(schema.field(column).type)
 
 
-def unlisted(files: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Those of some audio files that no Parquet file of paths lists."""
+def unlisted(schemas: Mapping[str, pa.Schema], paths: Sequence[str]) -> list[str]:
+    """Those of some audio files that no Parquet file of paths lists, given the columns of these by their files."""
     listed = {
         os.path.realpath(os.path.join(os.path.dirname(file), path))
-        for file in files
-        if (column := audio_column(read_schema(file))) and lists_paths(read_schema(file))
+        for file, schema in schemas.items()
+        if (column := audio_column(schema)) and lists_paths(schema)
         for path in _values(file, column)
         if path is not None
     }

@@ -16,7 +16,6 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -27,7 +26,7 @@ from ...listing.columns import renamed
 from ...listing.errors import DataError
 from ...listing.text import decode_text
 from .base import Record
-from .ids import unique_ids
+from .ids import file_names, unique_ids
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
@@ -118,15 +117,10 @@ def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
             f"{files[0]} and the tar files after it hold no audio ({' '.join(reasons) or 'they are empty'}): check "
             "their contents."
         )
-    names, renamed = unique_ids([row["key"] for row in rows], [_shard(files, row["file"]) for row in rows])
+    shards = file_names(files)
+    names, renamed = unique_ids([row["key"] for row in rows], [shards[row["file"]] for row in rows])
     rows = [row | {"key": name} for row, name in zip(rows, names, strict=True)]
     return TarSource(files, pa.Table.from_pylist(rows, schema=schema), [*remarks, *_left_out(ignored), *renamed])
-
-
-def _shard(files: Sequence[str], number: int) -> str:
-    """Name of a shard: its path below the folder that all have in common, without suffix."""
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
-    return Path(os.path.splitext(os.path.relpath(files[number], common))[0]).as_posix()
 
 
 def _left_out(ignored: Counter[str]) -> list[str]:
