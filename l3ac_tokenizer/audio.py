@@ -22,7 +22,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from .audio_decoders import Decoder, DecodingError, Truncated, has_ffmpeg, open_decoder
+from .audio_formats.decoders import Decoder, has_ffmpeg, open_decoder
+from .audio_formats.parts import DecodingError, Mismatch, Truncated
 from .feature_extraction import MAX_ABS_SAMPLE
 from .files import atomic_write, explained
 
@@ -220,6 +221,8 @@ class AudioReader:
             decoder = open_decoder(opened, path, thorough=self._allow_truncated)
         except Truncated as error:
             raise AudioError(_NOTHING_LEFT.format(self.name)) from error
+        except Mismatch as error:
+            raise AudioError(f"{self.name} is joined from files that differ ({error}): split it.") from error
         except DecodingError as error:
             raise AudioError(f"{self.name} is not audio that can be read ({error}): {_what_to_give()}.") from error
         self._closing.callback(decoder.close)

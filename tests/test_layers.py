@@ -22,9 +22,7 @@ LAYERS = (
     (
         "acoustic_bpe",
         "audio",
-        "audio_decoders",
-        "audio_ffmpeg",
-        "audio_layout",
+        "audio_formats",
         "container",
         "id_metadata",
         "inference",

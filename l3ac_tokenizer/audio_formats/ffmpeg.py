@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from .audio_layout import DecodingError, Excerpt, Part, Truncated
+from .parts import DecodingError, Excerpt, Part, Truncated
 
 _FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
@@ -24,7 +24,7 @@ _SLACK_SECONDS, _SLACK_BLOCKS = 0.1, 4
 
 
 class FFmpegDecoder:
-    """An audio file or the audio of a video, read forward from the start; see `audio_decoders.Decoder`.
+    """An audio file or the audio of a video, read forward from the start; see `decoders.Decoder`.
 
     Args:
         file: binary and seekable.

@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from .audio_layout import DecodingError, Excerpt, Part, Truncated, parts_of
+from .layout import parts_of
+from .parts import DecodingError, Excerpt, Part, Truncated
 
 _INEXACT_SEEKS = ("MP3", "OGG")  # formats whose samples depend on where reading begins
 _SLACK = {"MP3": 2 * 1152}  # frames that mpg123 may drop at the beginning, without those that they refer to
@@ -85,7 +86,7 @@ def open_decoder(file: BinaryIO, path: str | None, *, thorough: bool) -> Decoder
     except DecodingError as error:
         cut = any(part.cut for part in parts)
         if has_ffmpeg():
-            from .audio_ffmpeg import FFmpegDecoder
+            from .ffmpeg import FFmpegDecoder
 
             file.seek(start)
             with contextlib.suppress(DecodingError):
