@@ -125,7 +125,7 @@ def wav(file: BinaryIO, start: int, end: int) -> Part:
                 known = not (_is_unknown(size) and size > end - begin)
                 data = _Data(begin - 4, 4, size, begin)
             return _chunked(file, start, end, data, order, align, known=known)
-    return Part(start, end)
+    return _without_samples(file, start, end, order)
 
 
 def aiff(file: BinaryIO, start: int, end: int) -> Part:
@@ -145,7 +145,13 @@ def aiff(file: BinaryIO, start: int, end: int) -> Part:
             if not known and samples and not _is_unknown(samples) and samples > (there := end - begin - skipped):
                 return Part(start, end, True, there / samples)
             return _chunked(file, start, end, _Data(begin - 4, 4, size, begin), ">", 1, known=known)
-    return Part(start, end)
+    return _without_samples(file, start, end, ">")
+
+
+def _without_samples(file: BinaryIO, start: int, end: int, order: str) -> Part:
+    """A file that has no chunk of samples; it is cut if more should follow."""
+    (size,) = struct.unpack(f"{order}I", bytes_at(file, start + 4, 4))
+    return Part(start, end, cut=start + 8 + size > end and not _is_unknown(size))
 
 
 def w64(file: BinaryIO, start: int, end: int) -> Part:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ import soundfile
 import soxr
 
 from .layout import parts_of
-from .parts import DecodingError, Excerpt, Part, Truncated
+from .parts import EMPTY_ID3, DecodingError, Excerpt, Part, Truncated
 
 _INEXACT_SEEKS = ("MP3", "OGG")  # formats whose samples depend on where reading begins
 _SLACK = {"MP3": 2 * 1152}  # frames that mpg123 may drop at the beginning, without those that they refer to
@@ -85,7 +86,8 @@ def open_decoder(file: BinaryIO, path: str | None, *, thorough: bool) -> Decoder
         return SoundfileDecoder(file, path, parts[0]) if len(parts) == 1 else ChainedDecoder(file, parts)
     except DecodingError as error:
         cut = any(part.cut for part in parts)
-        if has_ffmpeg():
+        is_one_stream = len(parts) == 1 or parts[0].prefix == EMPTY_ID3  # FFmpeg reads on where MPEG audio is joined
+        if has_ffmpeg() and is_one_stream:
             from .ffmpeg import FFmpegDecoder
 
             file.seek(start)
@@ -210,18 +212,24 @@ class ChainedDecoder:
 
     def _decoded(self, count: int) -> Iterator[np.ndarray]:
         self._count = count
+        before = 0  # frames of earlier parts
         for part in self._parts:
             with contextlib.closing(SoundfileDecoder(self._source, None, part)) as decoder:
                 rates = decoder.samplerate, self.samplerate
                 change = None if rates[0] == rates[1] else soxr.ResampleStream(*rates, decoder.channels, quality="VHQ")
-                position = 0
-                while len(block := decoder.read(self._count)):
-                    position += len(block)
-                    yield self._same(block if change is None else change.resample_chunk(block))
+                position, stop = 0, sys.maxsize if decoder.frames is None else decoder.frames
+                try:
+                    while len(block := decoder.read(min(self._count, stop - position))):
+                        position += len(block)
+                        yield self._same(block if change is None else change.resample_chunk(block))
+                except Truncated as error:
+                    there = None if error.frames is None else before + round(error.frames * rates[1] / rates[0])
+                    raise Truncated(str(error), there) from error
                 if change is not None:
                     yield self._same(change.resample_chunk(block, last=True))
                 if decoder.frames is not None and not part.cut and position < decoder.frames - decoder.slack:
                     raise Truncated("a part of it ends early")
+                before += round(position * rates[1] / rates[0])
 
     def _same(self, block: np.ndarray) -> np.ndarray:
         """(t, 1) where channels differ."""

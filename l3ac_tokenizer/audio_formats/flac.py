@@ -5,6 +5,7 @@ Layout of metadata and frames, and both checksums: RFC 9639.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -54,7 +55,7 @@ def flac_part(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
 
     if at_end and not thorough:
         return Part(start, end)
-    complete = next((frame for frame in reversed(frames) if _crc(tail[frame.place :], _CRC16, 16) == 0), None)
+    complete = next((frame for frame in reversed(frames) if _crc16(tail[frame.place :]) == 0), None)
     if complete is not None:
         samples = complete.after
         return Part(start, end) if samples == stated else corrected(samples, samples < stated)
@@ -145,20 +146,21 @@ def _is_in_frame(file: BinaryIO, stream: _Stream, stop: int, end: int) -> bool:
     data = bytes_at(file, begin, min(end, stop + stream.reach) - begin)
     stop, end = stop - begin, end - begin
     frames = list(_frames(data, stream.block))
-    places = {frame.first: frame.place for frame in frames if frame.place > stop}
+    places = {frame.first: [frame.place] for frame in frames if frame.place > stop}
+    behind = [end, *(match.start() for match in re.finditer(rb"fLaC|ID3|TAG", data))]  # the last frame
+    behind = [place for place in behind if stop < place <= len(data)]
     for frame in frames:
-        if frame.place < stop:
-            is_last = end <= len(data) and stream.stated in (0, frame.after)
-            after = end if is_last else places.get(frame.after)
-            if after and not _crc(data[frame.place : after], _CRC16, 16) and _crc(data[frame.place : stop], _CRC16, 16):
-                return True
+        ends = places.get(frame.after, []) + (behind if stream.stated in (0, frame.after) else [])
+        is_whole = frame.place < stop and any(_crc16(data[frame.place : place]) == 0 for place in ends)
+        if is_whole and _crc16(data[frame.place : stop]) != 0:  # where it is 0, the frame ends at `stop`
+            return True
     return False
 
 
 def _check_same(one: _Stream, other: _Stream | None) -> None:
     if other is not None and (one.rate, one.channels) != (other.rate, other.channels):
         raise Mismatch(
-            f"{one.channels} channel(s) at {one.rate} Hz, then {other.channels} channel(s) at {other.rate} Hz"
+            f"rate {one.rate} Hz, channels {one.channels}; then rate {other.rate} Hz, channels {other.channels}"
         )
 
 
@@ -229,3 +231,7 @@ def _crc(data: bytes, table: list[int], bits: int) -> int:
     for byte in data:
         value = (value << 8 & (1 << bits) - 1) ^ table[value >> bits - 8 ^ byte]
     return value
+
+
+def _crc16(frame: bytes) -> int:
+    return _crc(frame, _CRC16, 16)

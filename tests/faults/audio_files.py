@@ -87,6 +87,29 @@ def with_flac_total(data: bytes, samples: int) -> bytes:
     return bytes(changed)
 
 
+def with_flac_block(data: bytes, kind: int, content: bytes) -> bytes:
+    """FLAC with a further metadata block behind STREAMINFO."""
+    return data[:42] + bytes([kind]) + len(content).to_bytes(3, "big") + content + data[42:]
+
+
+def flac_frames(data: bytes) -> int:
+    """Where the frames of FLAC begin."""
+    position, last = 4, False
+    while not last:
+        last, position = data[position] > 127, position + 4 + int.from_bytes(data[position + 1 : position + 4], "big")
+    return position
+
+
+def flac_as_samples(inner: bytes, place: int) -> bytes:
+    """FLAC of noise with the bytes of another file among its samples, which are stored as they are."""
+    noise_bytes = np.random.default_rng(1).integers(0, 256, 6 * 8192, dtype=np.uint8).tobytes()
+    content = noise_bytes[:place] + inner + noise_bytes[place + len(inner) :]
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(content, ">i2").astype(np.int16), RATE, "PCM_16", format="FLAC")
+    assert inner in file.getvalue()
+    return file.getvalue()
+
+
 def of_unknown_length(suffix: str, samples: int = RATE) -> dict[str, bytes]:
     """Whole files whose headers do not know it, as programs write to a pipe; by what the header states."""
     data = file_bytes(suffix, samples)

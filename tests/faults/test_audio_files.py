@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import tracemalloc
 
 import numpy as np
@@ -14,17 +15,21 @@ from audio_files import (
     FORMATS,
     RATE,
     file_bytes,
+    flac_as_samples,
+    flac_frames,
     huge,
     noise,
     of_unknown_length,
     stating_less,
     truncated_file,
     variable_mp3_without_count,
+    with_flac_block,
     with_flac_total,
 )
 
 from l3ac_tokenizer import audio
 from l3ac_tokenizer.audio import AudioError, AudioReader, AudioSegment, read_audio
+from l3ac_tokenizer.audio_formats.layout import parts_of
 
 LOSSLESS = (".wav", ".flac", ".aiff", ".w64", ".rf64", ".caf", ".au")
 SHARES = (0.5, 0.77, 0.999)
@@ -186,9 +191,143 @@ def test_joined_files_are_read_to_their_end(tmp_path, suffix, rate, channels):
     part, _ = read_audio(AudioSegment(str(path), 0.9, 0.3), RATE)
     np.testing.assert_allclose(part, read[14400:19200], atol=1e-6)
     path.write_bytes(first[: len(first) // 2] + second)
-    if suffix not in (".wav", ".aiff"):  # there the second is taken for samples of the first
+    with pytest.raises(AudioError, match="is truncated"):
+        read_audio(path, RATE)
+
+
+ID3V2 = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
+ID3V1 = b"TAG" + bytes(125)
+
+
+@pytest.mark.parametrize("lengths", [(RATE, 8000), (RATE, RATE), (8000, 100 * RATE), (RATE, 3, 8000)])
+@pytest.mark.parametrize(("before", "behind"), [(b"", b""), (ID3V2, b""), (b"", ID3V1), (ID3V2 + ID3V2, ID3V1)])
+def test_joined_flac_is_read_to_its_end(tmp_path, lengths, before, behind):
+    parts = [file_bytes(".flac", length) for length in lengths]
+    path = tmp_path / "joined.flac"
+    path.write_bytes(b"".join(before + part + behind for part in parts))
+    expected = np.concatenate([samples_of(part) for part in parts])
+    np.testing.assert_array_equal(read_audio(path, RATE)[0], expected)
+    np.testing.assert_array_equal(read_audio(AudioSegment(str(path), 0.4, 1.0), RATE)[0], expected[6400:22400])
+
+
+@pytest.mark.parametrize("total", (0, 1000, None))
+def test_joined_flac_may_state_wrong_lengths(total):
+    parts = [file_bytes(".flac", length) for length in (RATE, 8000)]
+    expected = np.concatenate([samples_of(part) for part in parts])
+    stated = [part if total is None else with_flac_total(part, total) for part in parts]
+    np.testing.assert_array_equal(samples_of(b"".join(stated)), expected)
+
+
+def test_joined_flac_with_a_long_first_part_is_read_to_its_end():
+    first, second = file_bytes(".flac", 60 * RATE), file_bytes(".flac", 8000)
+    assert len(first) > 1 << 20
+    np.testing.assert_array_equal(samples_of(first + second), np.concatenate([samples_of(first), samples_of(second)]))
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (RATE, 2)])
+def test_joined_flac_of_another_kind_is_refused_by_name(tmp_path, rate, channels):
+    path = tmp_path / "joined.flac"
+    path.write_bytes(file_bytes(".flac") + file_bytes(".flac", 8000, rate, channels))
+    for truncated in (False, True):
+        with pytest.raises(
+            AudioError, match=rf"joined\.flac is joined from files that differ .*{rate} Hz, channels {channels}"
+        ):
+            AudioReader(path, RATE, allow_truncated=truncated)
+
+
+@pytest.mark.parametrize("kept", (4, 6, 20, 45, 100, 7000, -1))
+def test_joined_flac_with_a_truncated_last_part_is_truncated(kept):
+    first, second = file_bytes(".flac"), file_bytes(".flac", 8000)
+    data = first + second[:kept]
+    with pytest.raises(AudioError, match=r"is truncated \(1\.\d\d "):
+        samples_of(data)
+    with AudioReader(io.BytesIO(data), RATE, allow_truncated=True) as reader:
+        read = reader.read()
+    assert "is truncated" in reader.truncated
+    expected = np.concatenate([samples_of(first), samples_of(second)])
+    assert RATE <= len(read) < len(expected)
+    np.testing.assert_array_equal(read, expected[: len(read)])
+
+
+@pytest.mark.parametrize("kept", (-1, 20_000, 9000))
+def test_joined_flac_with_a_truncated_first_part_is_truncated(kept):
+    first, second = file_bytes(".flac"), file_bytes(".flac", 8000)
+    with pytest.raises(AudioError, match="is truncated"):
+        samples_of(first[:kept] + second)
+    with AudioReader(io.BytesIO(first[:kept] + second), RATE, allow_truncated=True) as reader:
+        read = reader.read()
+    there = len(read) - 8000
+    assert 0 < there < RATE and "is truncated" in reader.truncated
+    np.testing.assert_array_equal(read, np.concatenate([samples_of(first)[:there], samples_of(second)]))
+
+
+@pytest.mark.parametrize("second", (b"", file_bytes(".flac", 8000)))
+def test_a_flac_file_within_metadata_or_samples_is_not_a_part(second):
+    whole, inner = file_bytes(".flac"), file_bytes(".flac", 1000)
+    rest = [samples_of(second)] if second else []
+    picture = struct.pack(">II9sI16xI", 3, 9, b"image/png", 0, len(inner)) + inner
+    for kind, content in ((2, inner), (6, picture)):  # application data and picture
+        read = samples_of(with_flac_block(whole, kind, content) + second)
+        np.testing.assert_array_equal(read, np.concatenate([samples_of(whole), *rest]))
+    for place in (1000, 3 * 8192 + 2000, 6 * 8192 - len(inner) - len(inner) % 2 - 200):
+        data = flac_as_samples(inner, place)
+        for first in (data, with_flac_total(data, 0)):
+            assert len(samples_of(first + second)) == 3 * 8192 + 8000 * bool(second)
+
+
+def test_joined_flac_that_libflac_refuses_is_not_read_in_part():
+    odd = with_flac_block(file_bytes(".flac"), 6, bytes(3))  # a picture that is none
+    with pytest.raises(AudioError, match="not audio that can be read"):
+        samples_of(odd + file_bytes(".flac", 8000))
+
+
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, *size):
+        data = super().read(*size)
+        self.count += len(data)
+        return data
+
+
+def test_flac_with_a_seek_table_is_searched_for_further_parts_behind_its_last_point():
+    data = file_bytes(".flac", 60 * RATE)
+    start = flac_frames(data)
+    frame = data[start : start + 4] + chr(200).encode()  # all headers begin alike; then the frame's number
+    assert data.count(frame) == 1
+    place = data.index(frame)
+    table = np.array([(200 * 4096, place - start)], dtype=">u8").tobytes() + b"\x10\0"
+    whole = with_flac_block(data, 3, table)
+    file = Counted(whole)
+    assert len(parts_of(file)) == 1 and file.count < len(data) / 4
+    for first in (whole, with_flac_block(data, 3, bytes(7) + b"\x05" + table[8:])):
+        np.testing.assert_array_equal(samples_of(first + data), np.tile(samples_of(data), 2))
+
+
+def test_joined_wav_of_unknown_length_is_read_without_the_second_header():
+    second = file_bytes(".wav", 8000)
+    expected = np.concatenate([samples_of(file_bytes(".wav")), samples_of(second)])
+    for data in of_unknown_length(".wav").values():
+        np.testing.assert_array_equal(samples_of(data + second), expected)
+
+
+@pytest.mark.parametrize("suffix", (".wav", ".aiff"))
+@pytest.mark.parametrize("samples", (2000, 50_000))
+def test_wav_that_is_truncated_before_another_file_is_truncated(suffix, samples):
+    first, second = file_bytes(suffix), file_bytes(suffix, samples)
+    data = first[:20_000] + second
+    with pytest.raises(AudioError, match="is truncated"):
+        samples_of(data)
+    with AudioReader(io.BytesIO(data), RATE, allow_truncated=True) as reader:
+        read = reader.read()
+    assert "is truncated" in reader.truncated
+    there = len(read) - samples
+    np.testing.assert_array_equal(read, np.concatenate([samples_of(first)[:there], samples_of(second)]))
+    for kept in (12, 16, 30, 60):  # the second is truncated in its header, or behind it
         with pytest.raises(AudioError, match="is truncated"):
-            read_audio(path, RATE)
+            samples_of(first + second[:kept])
 
 
 # --- formats of FFmpeg ------------------------------------------------------------------------------------------
