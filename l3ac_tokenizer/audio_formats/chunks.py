@@ -82,7 +82,7 @@ def _chunked(
 
 
 def _next_file(file: BinaryIO, start: int, position: int, end: int) -> int:
-    """Where another WAV or AIFF file begins, from `position` on; `end` if none does."""
+    """Start of another WAV or AIFF file, from `position` on; `end` if there is none."""
     mark = bytes_at(file, start, 4)
     while (position := find(file, mark, position, end)) >= 0:
         head = bytes_at(file, position, 16)
