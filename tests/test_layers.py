@@ -37,6 +37,7 @@ LAYERS = (
     (
         "causes",
         "checks",
+        "children",
         "configuration",
         "configuration_taae",
         "families",
@@ -44,9 +45,13 @@ LAYERS = (
         "files",
         "hub",
         "lazy",
+        "logs",
+        "markup",
+        "names",
         "presets",
         "quantization",
         "range_coder",
+        "trust",
         "version",
     ),
 )
