@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..inference import encode_clips
 from ..modeling import CodecModel
+from ..trust import require_trust
 from .ids import check_run
 
 
@@ -27,8 +28,10 @@ class TokenRecognizer:
     Args:
         run: `output_folder` of the run.
         device: Torch device.
+        trust: Run its `hyperparams.yaml`, which may hold any code.
 
     Raises:
+        UntrustedCodeError: `trust` is False.
         OSError: `run` is not the folder of a run.
         ValueError: The run has no checkpoint, does not read ids, or was trained on ids of other weights than the codec
             has now.
@@ -36,7 +39,8 @@ class TokenRecognizer:
 
     sampling_rate = 16_000
 
-    def __init__(self, run: str | os.PathLike[str], device: str = "cpu") -> None:
+    def __init__(self, run: str | os.PathLike[str], device: str = "cpu", *, trust: bool = False) -> None:
+        require_trust(os.fspath(run), trust)
         from hyperpyyaml import load_hyperpyyaml
         from sentencepiece import SentencePieceProcessor
 
