@@ -83,14 +83,13 @@ def show_json(value: Any) -> None:
 
 def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> None:
     """Print rows of text in columns, the first one left-aligned and the others right-aligned."""
-    rows = [tuple(map(printable, row)) for row in rows]
-    every = [header, *rows] if header else rows
+    every = [tuple(map(printable, row)) for row in ([header, *rows] if header else rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]
-    for row in every:
+    for position, row in enumerate(every):
         numbers = zip(row[1:], widths[1:], strict=True)
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in numbers)]
         print("  ".join(cells).rstrip())
-        if row is header:
+        if header and position == 0:
             print("  ".join("-" * width for width in widths))
 
 
