@@ -56,7 +56,7 @@ _OPEN_FILES = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 
 
 def _permissions(path: Path) -> int | None:
-    """Permission bits of a file; None for a link, and where there is no file."""
+    """Permission bits of a file; None for a link, and without a file."""
     try:
         status = path.lstat()
     except OSError:

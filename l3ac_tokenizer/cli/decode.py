@@ -145,7 +145,10 @@ class Decoding:
         if self.options.model:
             return load_model(name, self.options.device)
         if name not in bundled_presets():
-            raise ValueError(f"{source} was made by {name}, which is not bundled: give that model with --model.")
+            raise ValueError(
+                f"{source} was made by {name}: {name!r} is neither a preset with bundled weights nor a model that you "
+                "named; give it with --model."
+            )
         return load_model(str(CHECKPOINTS / name), self.options.device)
 
     def decode(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:

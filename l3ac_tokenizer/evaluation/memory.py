@@ -78,7 +78,7 @@ def measure_pass(builder: str, arguments: Sequence[str], seconds: float, batch: 
 
 
 def _import_path() -> list[str]:
-    """Where this process imports from, without the working directory, unless this package lies there."""
+    """The folders that this process imports from, without the working directory, unless this package lies there."""
     here, package = os.path.realpath("."), str(Path(__file__).parents[2])
     return [*(entry for entry in sys.path if entry and os.path.realpath(entry) != here), package]
 

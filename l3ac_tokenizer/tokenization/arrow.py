@@ -45,7 +45,7 @@ def encode_records(
 ) -> pa.Table:
     """A table with one row for each record: our columns, those carried along, `error` and `truncated`."""
     sound = [record for record in records if record.error is None]
-    encoded = iter(encoder([record.audio for record in sound], [record.path for record in sound], rank))
+    encoded = iter(encoder([record.audio for record in sound], [record.name or record.path for record in sound], rank))
     clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
     rate = encoder.model.config.sampling_rate
     return pa.table(

@@ -104,7 +104,8 @@ class FileSource:
                 continue
             begin, seconds = row.get("start") or 0.0, row.get("seconds")
             is_whole = begin == 0 and seconds is None
-            yield Record(name, file if is_whole else AudioSegment(file, begin, seconds), shown, row)
+            audio = file if is_whole else AudioSegment(file, begin, seconds)
+            yield Record(name, audio, shown, row, name=f"{os.path.basename(self.root)}/{shown}")
 
 
 def open_audio_folder(root: str, remarks: Sequence[str] = (), *, allow_outside: bool = False) -> FileSource:
