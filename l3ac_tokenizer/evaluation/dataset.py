@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, AudioReader, open_clip
+from ..audio import AudioError, AudioReader, AudioSegment, open_clip
 
 DOMAINS = ("speech", "audio")
 AUDIO_NAMES = frozenset(
@@ -70,7 +70,9 @@ class EvaluationClip:
         """The clip, opened for reading; raises the errors of `read`."""
         if self.error is not None:
             raise AudioError(self.error)
-        return open_clip(self.source, self.name, sampling_rate, allow_truncated=self.allow_truncated)
+        path = self.source.path if isinstance(self.source, AudioSegment) else self.source
+        shown = os.path.basename(path) if isinstance(path, str) else self.name
+        return open_clip(self.source, shown, sampling_rate, allow_truncated=self.allow_truncated)
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,13 @@ class TokenRecognizer:
     sampling_rate = 16_000
 
     def __init__(self, run: str | os.PathLike[str], device: str = "cpu", *, trust: bool = False) -> None:
-        require_trust(os.fspath(run), trust)
         from hyperpyyaml import load_hyperpyyaml
         from sentencepiece import SentencePieceProcessor
 
         settings = Path(run, "hyperparams.yaml")
         if not settings.is_file():
             raise FileNotFoundError(f"{settings} does not exist: give the output_folder of a run of LibriSpeech/ASR.")
+        require_trust(os.fspath(run), trust)
         with torch.random.fork_rng(devices=[]), open(settings, encoding="utf-8") as file:
             # The file records the folder that the run was trained in; the run may have been moved.
             moved = {"checkpointer": {"checkpoints_dir": os.fspath(Path(run, "save"))}}
