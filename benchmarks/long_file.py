@@ -19,6 +19,8 @@ import numpy as np
 import psutil
 import soundfile
 
+from l3ac_tokenizer.children import module_command
+
 RATE = 16_000
 POLL_SECONDS = 2.0
 ROWS = 10
@@ -46,7 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         audio, ids = Path(folder) / "long.flac", Path(folder) / "long.l3ac"
         write_recording(audio, options.hours)
-        command = [sys.executable, "-m", "l3ac_tokenizer.cli", "encode", audio, "-o", ids, "--model", options.model]
+        command = module_command("l3ac_tokenizer.cli", "encode", str(audio), "-o", str(ids), "--model", options.model)
         start = time.monotonic()
         samples: list[tuple[float, float]] = []
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from l3ac_tokenizer.children import module_command
+
 
 def command(folder: str, output: Path, shard_rows: int, model: str) -> list[str]:
     """Command line of a run."""
     arguments = [folder, "-o", str(output), "--shard-rows", str(shard_rows), "--model", model, "--json"]
-    return [sys.executable, "-m", "l3ac_tokenizer.cli", "tokenize", *arguments]
+    return module_command("l3ac_tokenizer.cli", "tokenize", *arguments)
 
 
 def shards_done(output: Path) -> int:

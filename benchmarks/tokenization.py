@@ -10,7 +10,6 @@ hardly affects. Peak memory is measured in a separate process.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ import torch
 
 from l3ac_tokenizer import CodecModel, inference
 from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.children import spawn_context
 from l3ac_tokenizer.inference import encode_clips, group_by_length
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
@@ -89,7 +89,7 @@ def processor_seconds() -> float:
 
 def peak_megabytes(folder: str, count: int, name: str, budget: float) -> float:
     """Peak memory of the pipeline in MB, measured in a separate process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with spawn_context().Pool(1) as pool:
         return pool.apply(_peak, (folder, count, name, budget))
 
 

@@ -122,7 +122,7 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
     setting = SETTINGS[name]
     launcher = [sys.executable]
     if setting.processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={setting.processes}", "--"]
+        launcher += ["-P", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={setting.processes}", "--"]
     with tempfile.TemporaryDirectory() as run, tempfile.TemporaryDirectory() as checkpoint:
         if "CHECKPOINT" in setting.start:
             random_checkpoint(setting.network, checkpoint)

@@ -21,6 +21,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from l3ac_tokenizer import CodecFeatureExtractor, CodecModel
 from l3ac_tokenizer.hub import resolve
+from l3ac_tokenizer.markup import printable
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 METADATA = {
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.push:
             print(push(options.output, options.push, private=options.private))
     except (OSError, ValueError) as error:
-        print(f"export: {error}", file=sys.stderr)
+        print(printable(f"export: {error}"), file=sys.stderr)
         return 1
     return 0
 

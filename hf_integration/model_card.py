@@ -20,6 +20,7 @@ from typing import Any
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.evaluation.report.tables import COUNTED, mean_cell, metric_title, table
 from l3ac_tokenizer.files import atomic_write
+from l3ac_tokenizer.markup import markdown_text, printable
 
 MARKS = ("<!-- measured by l3ac evaluate -->", "<!-- end of what was measured -->")
 METRICS = ("stoi", "pesq_wb", "sdr", "si_sdr", "mel_distance")
@@ -53,7 +54,7 @@ def measured(summary: Summary, digest: str) -> str:
         found = ", ".join(f"{codec['name']} {str(codec.get('digest'))[:16]}" for codec in summary["codecs"])
         raise ValueError(f"The results are for {found}, but the checkpoint is {digest[:16]}: evaluate this checkpoint.")
     seconds = ", ".join(
-        f"{name} {facts['clips']} clips of {facts['seconds'] / 60:.1f} minutes"
+        f"{markdown_text(name)} {facts['clips']} clips of {facts['seconds'] / 60:.1f} minutes"
         for name, facts in summary["datasets"].items()
     )
     frozen = '; `@frozen` decodes with `time_norm="frozen"`, as streams do'
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         write_measured(options.checkpoint, options.results)
     except (OSError, ValueError) as error:
-        print(f"model_card: {error}", file=sys.stderr)
+        print(printable(f"model_card: {error}"), file=sys.stderr)
         return 1
     return 0
 

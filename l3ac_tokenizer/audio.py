@@ -107,6 +107,7 @@ class AudioReader:
         max_seconds: a longer clip is an error; None: no limit.
         exact: segments of formats whose samples depend on where reading begins are decoded from the file's start;
             False: from shortly before them.
+        name: of the clip in messages; None: its path.
 
     Raises:
         OSError: the source is missing, a directory, or not readable.
@@ -122,7 +123,9 @@ class AudioReader:
         allow_truncated: bool = False,
         max_seconds: float | None = None,
         exact: bool = True,
+        name: str | None = None,
     ) -> None:
+        self._given_name = name
         self.sampling_rate = sampling_rate
         self.truncated: str | None = None
         self._allow_truncated = allow_truncated
@@ -203,7 +206,8 @@ class AudioReader:
         path = None
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
-            self.name = path.encode("utf-8", "backslashreplace").decode()  # a name need not be UTF-8, a message must
+            shown = self._given_name or path
+            self.name = shown.encode("utf-8", "backslashreplace").decode()  # a name need not be UTF-8, a message must
             if os.path.isdir(path):
                 raise IsADirectoryError(f"cannot read {self.name}: it is a directory; name an audio file.")
             with explained(f"cannot read {self.name}", "check the path"):
@@ -348,7 +352,7 @@ def open_clip(
     Args:
         clip: a path, an `AudioSegment`, the bytes of an audio file, or a dictionary of `array` (T,) and
             `sampling_rate`, or of `bytes` and `path`, as `datasets.Audio(decode=False)` has them.
-        name: of the clip in messages, where it is not a file.
+        name: of the clip in messages.
         sampling_rate: wanted rate in Hz.
         allow_truncated, max_seconds: see `AudioReader`.
 
@@ -357,7 +361,8 @@ def open_clip(
         OSError: see `AudioReader`.
         TypeError: the clip has none of these forms.
     """
-    return AudioReader(_as_file(clip, name), sampling_rate, allow_truncated=allow_truncated, max_seconds=max_seconds)
+    file = _as_file(clip, name)
+    return AudioReader(file, sampling_rate, allow_truncated=allow_truncated, max_seconds=max_seconds, name=name)
 
 
 class _NamedBytes(io.BytesIO):
@@ -397,27 +402,35 @@ def write_audio(
     target: str | os.PathLike[str] | BinaryIO,
     samples: np.ndarray | Iterable[np.ndarray],
     sampling_rate: int,
+    num_samples: int | None = None,
 ) -> None:
     """Write a clip as 16-bit PCM, clipped to [-1, 1]; a path appears under its name only when complete.
+
+    A WAV of more than 4 GiB, whose sizes WAV cannot state, is written as RF64 (EBU Tech 3306), which most readers of
+    WAV read, too.
 
     Args:
         target: a path ending in `.wav` or `.flac`, `"-"` for WAV on standard output, or a binary file object,
             which gets WAV.
         samples: (T,) float, or consecutive chunks of it.
         sampling_rate: in Hz.
+        num_samples: number of samples in all chunks, which more than 4 GiB of WAV need.
 
     Raises:
-        AudioError: the suffix is another one, or the samples are not one finite channel.
+        AudioError: the suffix is another one, the samples are not one finite channel, or more than 4 GiB of WAV were
+            not announced by `num_samples`.
         OSError: the file cannot be written.
     """
-    blocks = [samples] if isinstance(samples, np.ndarray) else samples
+    blocks = samples
+    if isinstance(samples, np.ndarray):
+        blocks, num_samples = [samples], samples.size
     if isinstance(target, (str, os.PathLike)) and target != "-":
         format_name = writable_format(target)
         with atomic_write(target) as file:
-            _encode(file, blocks, sampling_rate, format_name)
+            _encode(file, blocks, sampling_rate, format_name, num_samples)
         return
     memory = io.BytesIO()  # a WAV header is completed at the end, and pipes cannot seek
-    _encode(memory, blocks, sampling_rate, "WAV")
+    _encode(memory, blocks, sampling_rate, "WAV", num_samples)
     file_object: Any = sys.stdout.buffer if target == "-" else target
     file_object.write(memory.getbuffer())
 
@@ -432,6 +445,10 @@ def writable_format(path: str | os.PathLike[str]) -> str:
     if suffix not in WRITABLE:
         raise AudioError(f"cannot write {path}: its name must end in {' or '.join(WRITABLE)}.")
     return WRITABLE[suffix]
+
+
+MAX_WAV_SAMPLES = (2**32 - 1024) // 2
+"""Samples of 16 bits whose bytes a WAV's header can state, with room for the header."""
 
 
 class _Sink:
@@ -450,8 +467,13 @@ class _Sink:
             return 0
 
 
-def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, format_name: str) -> None:
+def _encode(
+    file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, format_name: str, num_samples: int | None
+) -> None:
     sink = _Sink(file)
+    if format_name == "WAV" and num_samples is not None and num_samples > MAX_WAV_SAMPLES:
+        format_name = "RF64"
+    written = 0
     try:
         with soundfile.SoundFile(
             cast(BinaryIO, sink), "w", sampling_rate, channels=1, subtype="PCM_16", format=format_name
@@ -459,6 +481,11 @@ def _encode(file: BinaryIO, blocks: Iterable[np.ndarray], sampling_rate: int, fo
             for samples in blocks:
                 if samples.ndim != 1 or not np.isfinite(samples).all():
                     raise AudioError(f"cannot write samples of shape {samples.shape}: give one channel, finite.")
+                written += samples.size
+                if format_name == "WAV" and written > MAX_WAV_SAMPLES:
+                    raise AudioError(
+                        "the clip is too long for WAV (4 GiB): write FLAC, or state its length (num_samples)."
+                    )
                 # libsndfile rounds to nearest for FLAC and down for WAV
                 output.write(np.clip(np.rint(samples * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16))
     except (soundfile.SoundFileError, AssertionError):  # raised by soundfile for a failed write

@@ -7,38 +7,84 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, cast
+
+from .names import is_within
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for binary writing (and seeking) under a temporary name beside it, renamed on success.
 
-    On any exception the temporary file is removed and a file already at `path` is left as it was. Devices and pipes
-    (`/dev/null`) are written directly.
+    On any exception the temporary file is removed and a file already at `path` is left as it was. A file that is
+    replaced hands on its permissions. A link at `path` is replaced, too: the file that it leads to stays as it was.
+    Devices and pipes (`/dev/null`, `/dev/stdout`) are written directly.
 
     Raises:
         OSError: the folder is missing or not writable, `path` is a directory, the disk is full.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a directory; name a file in it.")
-    if target.exists() and not target.is_file():
+    if _is_written_directly(target):
         with explained(f"cannot write {path}", _FREE_SPACE), open(target, "wb") as file:
             yield file
         return
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with explained(f"cannot write {path}", _FREE_SPACE):
-            with open(temporary, "xb") as file:
+            with _new_file(temporary, _permissions(target)) as file:
                 yield file
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _is_written_directly(path: Path) -> bool:
+    """Whether a path is, or leads to, a device or pipe, or is a name that the system gives an open file."""
+    if path.exists() and not path.is_file():
+        return True
+    return _OPEN_FILES.fullmatch(os.path.abspath(path)) is not None
+
+
+_OPEN_FILES = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
+
+def _permissions(path: Path) -> int | None:
+    """Permission bits of a file; None for a link, and without a file."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
+
+
+def _new_file(path: Path, permissions: int | None) -> BinaryIO:
+    """Create a file for writing, never opening one that exists; None: with the permissions that the umask leaves."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags, 0o666 if permissions is None else permissions), "wb")
+    if permissions is not None and hasattr(os, "fchmod"):
+        os.fchmod(file.fileno(), permissions)
+    return file
+
+
+def open_own(path: str | os.PathLike[str], mode: Literal["ab", "r+b"]) -> BinaryIO:
+    """Open a file of an output folder for appending or changing, unbuffered; a link in its place is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    with explained(f"cannot write {path}", "remove it if it is a link, or choose another output"):
+        return cast(BinaryIO, open(path, mode, buffering=0, opener=opener))
 
 
 _FREE_SPACE = "free some space, or choose another place"
@@ -78,7 +124,10 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def files_below(
-    folder: str | os.PathLike[str], suffixes: Collection[str], unreadable: Callable[[OSError], object]
+    folder: str | os.PathLike[str],
+    suffixes: Collection[str],
+    unreadable: Callable[[OSError], object],
+    outside: Callable[[str], object] | None = None,
 ) -> Iterator[str]:
     """Paths, in no particular order, of the files at any depth of `folder` with one of `suffixes` (in lower case).
 
@@ -89,6 +138,8 @@ def files_below(
         folder: where the walk begins.
         suffixes: of the wanted files.
         unreadable: called with the system's error for each folder that cannot be listed.
+        outside: called with each link to a folder or file outside `folder`, which is then left out; None: such links
+            are followed.
     """
     read: set[str] = set()
     roots = [os.fspath(folder)]
@@ -100,9 +151,17 @@ def files_below(
             read.add(real)
             folders[:] = sorted(filter(is_visible, folders))  # of two links to a folder, always follow the same
             paths = (os.path.join(where, name) for name in folders)
-            roots += filter(os.path.islink, paths)
+            roots += [link for link in filter(os.path.islink, paths) if _is_followed(link, folder, outside)]
             wanted = (name for name in filter(is_visible, names) if Path(name).suffix.lower() in suffixes)
-            yield from (os.path.join(where, name) for name in wanted)
+            files = (os.path.join(where, name) for name in wanted)
+            yield from (file for file in files if not os.path.islink(file) or _is_followed(file, folder, outside))
+
+
+def _is_followed(link: str, folder: str | os.PathLike[str], outside: Callable[[str], object] | None) -> bool:
+    if outside is None or is_within(link, folder):
+        return True
+    outside(link)
+    return False
 
 
 def is_visible(name: str) -> bool:

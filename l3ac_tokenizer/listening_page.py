@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-import html
+import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 import numpy as np
 import soundfile
+
+from .markup import html_text
 
 
 def listening_page(title: str, introduction: str, sections: Sequence[str], footer: str = "") -> str:
@@ -23,18 +26,22 @@ def listening_page(title: str, introduction: str, sections: Sequence[str], foote
         footer: last paragraph, HTML.
     """
     return Template(_TEMPLATE).substitute(
-        title=html.escape(title), introduction=introduction, sections="\n".join(sections), footer=footer
+        title=html_text(title),
+        introduction=introduction,
+        sections="\n".join(sections),
+        footer=footer,
+        policy=CONTENT_POLICY,
     )
 
 
 def section(title: str, body: str) -> str:
     """A section with a heading (plain text) and a body (HTML)."""
-    return f"<section><h2>{html.escape(title)}</h2>\n{body}</section>"
+    return f"<section><h2>{html_text(title)}</h2>\n{body}</section>"
 
 
 def player(source: str) -> str:
     """An audio player for a URL."""
-    return f'<audio controls preload="metadata" src="{html.escape(source)}"></audio>'
+    return f'<audio controls preload="metadata" src="{html_text(source)}"></audio>'
 
 
 def audio_data_url(audio: np.ndarray, sampling_rate: int) -> str:
@@ -45,3 +52,17 @@ def audio_data_url(audio: np.ndarray, sampling_rate: int) -> str:
 
 
 _TEMPLATE = (Path(__file__).parent / "listening_page.html").read_text(encoding="utf-8")
+
+
+def _digest(element: str) -> str:
+    """The source of a content security policy that allows the one `element` of the template, and no other."""
+    found = re.search(f"<{element}>(.*?)</{element}>", _TEMPLATE, re.DOTALL)
+    assert found is not None
+    return f"'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()}'"
+
+
+CONTENT_POLICY = (
+    f"default-src 'none'; script-src {_digest('script')}; style-src {_digest('style')}; img-src 'self' file: data:; "
+    "media-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+)
+"""Content security policy of all pages: their own script and style, audio and pictures beside them, nothing else."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .files import atomic_write
+from .markup import printable
 from .modeling import CodecModel
 
 FOLD_LIMIT = 1 << 26
@@ -182,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.int8:
             quantize_int8(options.output)
     except (ImportError, OSError, ValueError) as error:
-        print(f"l3ac: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"l3ac: {' '.join(str(error).split())}"), file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from l3ac_tokenizer.children import module_command
+
 RECIPES = Path(__file__).parent
 CONFIGS = [RECIPES / "configs/l3ac-1k.yaml", *sorted((RECIPES / "configs/ablations").glob("*.yaml"))]
 COLUMNS = {"speech STOI": "stoi", "speech PESQ-WB": "pesq_wb", "SI-SDR (dB)": "si_sdr"}
@@ -59,7 +61,7 @@ def main() -> int:
     parser.add_argument("--minutes", required=True, type=float, help="training time of each run")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU")
     arguments, rest = parser.parse_known_args()
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *(["--cpu"] if arguments.cpu else [])]
+    launch = module_command("accelerate.commands.launch", *(["--cpu"] if arguments.cpu else []))
     held_out = ["--held-out", *arguments.held_out] if arguments.held_out else []
     runs = {config.stem: arguments.runs / config.stem for config in CONFIGS}
     for config in CONFIGS:

@@ -26,6 +26,7 @@ from l3ac_tokenizer.evaluation.report.results_page import results_page
 from l3ac_tokenizer.evaluation.run import EvaluationOptions, evaluate
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.hub import bundled_presets
+from l3ac_tokenizer.markup import printable
 
 CLASSICAL_CODECS = ["opus@6", "opus@12", "codec2@1200", "original"]
 TRANSFORMERS_CODECS = [
@@ -72,7 +73,7 @@ def main() -> None:
             ("signal", [*models, *CLASSICAL_CODECS, *TRANSFORMERS_CODECS], EvaluationOptions()),
             ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
         ):
-            data = open_data([str(manifests[name])], options.limit)
+            data = open_data([str(manifests[name])], options.limit, allow_outside=True)  # our own manifest
             for remark in data.remarks:
                 print(remark, file=sys.stderr)
             folder = options.rows / name
@@ -83,7 +84,7 @@ def main() -> None:
             with atomic_write(path) as file:
                 file.write(content)
     except (OSError, ValueError) as error:
-        sys.exit(f"report: {one_sentence(error)}")
+        sys.exit(printable(f"report: {one_sentence(error)}"))
 
 
 def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:

@@ -42,6 +42,7 @@ from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.language_model import IGNORED_ID
+from l3ac_tokenizer.markup import printable
 from l3ac_tokenizer.quantization import ids_to_digits
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 from l3ac_tokenizer.tokenization.spec import CorpusMetadata
@@ -372,9 +373,9 @@ def main() -> None:
     try:
         results = run_recipe(options)
     except (OSError, ValueError) as error:
-        sys.exit(f"speech_lm: {error}")
+        sys.exit(printable(f"speech_lm: {error}"))
     print(markdown_table(results))
-    print(f"\ncontinuation: {Path(options.run) / 'continuation.flac'}")
+    print(printable(f"continuation: {Path(options.run) / 'continuation.flac'}"))
 
 
 if __name__ == "__main__":

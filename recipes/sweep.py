@@ -22,6 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from l3ac_tokenizer.markup import markdown_code, table_row
+
 MEASURES = {"LibriSpeech/ASR": ("valid WER", "WER %"), "LJSpeech/TTS": ("valid nats", "nats per id")}
 MINUTES = "minutes.txt"
 """File of a run with the minutes that it has trained."""
@@ -63,7 +65,8 @@ def row(recipe: str, value: str, folder: Path) -> str:
     curve = logged(log, MEASURES[recipe][0])
     parameters = logged(log, "million parameters")[-1]
     minutes = float((folder / MINUTES).read_text())
-    return f"| `{value}` | {parameters:.2f} | {len(curve)} | {minutes:.0f} | {min(curve):.2f} | {curve[-1]:.2f} |"
+    cells = [f"{parameters:.2f}", str(len(curve)), f"{minutes:.0f}", f"{min(curve):.2f}", f"{curve[-1]:.2f}"]
+    return table_row([markdown_code(value), *cells])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

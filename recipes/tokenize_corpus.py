@@ -14,6 +14,7 @@ import logging
 import sys
 
 from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer.markup import printable
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.spec import TokenizationOptions
@@ -26,19 +27,20 @@ def main() -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the shards")
     parser.add_argument("--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="default: %(default)s")
     parser.add_argument("--num-proc", type=int, default=1, help="worker processes; default: %(default)s")
+    parser.add_argument("--allow-outside", action="store_true", help="follow paths and links that lead out of CORPUS")
     options = parser.parse_args()
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         summary = tokenize_corpus(
-            open_source(options.corpus),
+            open_source(options.corpus, allow_outside=options.allow_outside),
             CodecModel.from_pretrained(options.model).eval(),
             options.output,
             TokenizationOptions(shard_rows=1000),
             engine=LocalEngine(options.num_proc),
         )
     except (OSError, ValueError) as error:
-        sys.exit(f"tokenize_corpus: {error}")
+        sys.exit(printable(f"tokenize_corpus: {error}"))
     print(json.dumps(summary, indent=2))
 
 

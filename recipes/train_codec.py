@@ -21,6 +21,7 @@ import logging
 import os
 import sys
 
+from l3ac_tokenizer.markup import printable
 from l3ac_tokenizer.training.chain import load_chain, train_chain
 from l3ac_tokenizer.training.config import load_config, parse_overrides
 from l3ac_tokenizer.training.loop import Run, TrainingError, leave_process_group
@@ -51,13 +52,13 @@ def main() -> int:
         stages = load_chain(arguments.config, overrides)
         config = load_config(arguments.config, overrides) if stages is None else None
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     try:
         audio = (arguments.data, arguments.run, arguments.held_out)
         ended = Run(config, *audio).train() if config is not None else train_chain(stages or (), *audio)
     except (TrainingError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -261,3 +261,19 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, capfd, name):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert capfd.readouterr().err == ""  # nothing from libsndfile's callbacks
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_wav_beyond_its_sizes_is_rf64_or_refused(tmp_path, monkeypatch, announced):
+    monkeypatch.setattr("l3ac_tokenizer.audio.MAX_WAV_SAMPLES", 1000)  # for 2**31 - 512
+    samples = (0.5 * np.sin(np.arange(1500) / 9)).astype(np.float32)
+    if announced:
+        write_audio(tmp_path / "a.wav", iter(np.split(samples, 3)), 16_000, len(samples))
+        assert (tmp_path / "a.wav").read_bytes()[:4] == b"RF64"
+        np.testing.assert_allclose(read_audio(tmp_path / "a.wav", 16_000)[0], samples, atol=2**-15)
+    else:
+        with pytest.raises(AudioError, match="too long for WAV"):
+            write_audio(tmp_path / "a.wav", iter(np.split(samples, 3)), 16_000)
+        assert not list(tmp_path.iterdir())
+    write_audio(tmp_path / "b.wav", samples[:1000], 16_000)
+    assert (tmp_path / "b.wav").read_bytes()[:4] == b"RIFF"

@@ -35,6 +35,7 @@ LAYERS = (
     (
         "causes",
         "checks",
+        "children",
         "configuration",
         "configuration_taae",
         "families",
@@ -42,9 +43,13 @@ LAYERS = (
         "files",
         "hub",
         "lazy",
+        "logs",
+        "markup",
+        "names",
         "presets",
         "quantization",
         "range_coder",
+        "trust",
         "version",
     ),
 )

@@ -13,6 +13,7 @@ import torch
 
 from ..evaluation.report.tables import mean_cell, table
 from ..evaluation.statistics import Mean, mean_with_interval
+from ..markup import markdown_text
 from ..metrics import MetricError, mel_distance, pesq, si_sdr, stoi
 from ..modeling import CodecModel
 
@@ -94,8 +95,8 @@ def clip_length_section(results: Sequence[ClipLengthResult], title: str) -> str:
         ]
         rows.append([f"{one.seconds:g} s", str(one.clips), *cells])
     return (
-        f"## Clips of different lengths, {title}\n\nThe same audio cut into clips of each length, every clip coded "
-        f"by itself; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
+        f"## Clips of different lengths, {markdown_text(title)}\n\nThe same audio cut into clips of each length, every "
+        f"clip coded by itself; means with 95 % bootstrap intervals.\n\n{table(rows)}\n"
     )
 
 

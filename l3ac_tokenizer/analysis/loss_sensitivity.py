@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..evaluation.report.tables import table
+from ..markup import markdown_text
 from ..modeling import CodecModel
 from ..training.discriminator import Discriminator
 from ..training.losses import (
@@ -139,10 +140,10 @@ def sensitivity_section(found: Sequence[LossSensitivity], title: str) -> str:
     for one in found:
         rows.append([one.loss, *(f"{unevenness(p):.2f}" for p in (one.samples, one.bins)), f"{one.period:.1f} samples"])
     return (
-        f"## Loss sensitivity, {title}\n\nUnevenness of the mean absolute gradient over samples, and over frequency "
-        f"bins, of decoded audio: standard deviation from the mean of the {NEIGHBORS - 1} neighbors, over up to "
-        f"{CLIPS} clips. Chance accounts for about the values of L1 in the bins and of 1 − cosine in the samples; the "
-        f"rest is due to the loss. Discriminators are untrained.\n\n{table(rows)}\n"
+        f"## Loss sensitivity, {markdown_text(title)}\n\nUnevenness of the mean absolute gradient over samples, and "
+        f"over frequency bins, of decoded audio: standard deviation from the mean of the {NEIGHBORS - 1} neighbors, "
+        f"over up to {CLIPS} clips. Chance accounts for about the values of L1 in the bins and of 1 − cosine in the "
+        f"samples; the rest is due to the loss. Discriminators are untrained.\n\n{table(rows)}\n"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..markup import figure_text
 from ..plots import as_png, open_axis
 from .latency import LatencyAnalysis
 from .loss_sensitivity import LossSensitivity, deviation_db
@@ -69,7 +70,10 @@ def draw_fields(analysis: LatencyAnalysis, fields: Mapping[str, ReceptiveField])
         axis.set_xticks(sorted(ticks), [_time(tick) for tick in sorted(ticks)])
         axis.minorticks_off()
         axis.set(
-            xlim=(low, high), ylim=(FLOOR_DB, 5), ylabel="derivative, dB", title=_TITLES[side].format(analysis.title)
+            xlim=(low, high),
+            ylim=(FLOOR_DB, 5),
+            ylabel="derivative, dB",
+            title=figure_text(_TITLES[side].format(analysis.title)),
         )
         open_axis(axis)
     figure.supxlabel("time from the first sample of the id's frame (shaded)")
@@ -83,7 +87,7 @@ def draw_sensitivity(found: Sequence[LossSensitivity], sampling_rate: int) -> by
     figure = Figure(figsize=(10, 1.7 * len(found)), layout="constrained")
     for one, (left, right) in zip(found, figure.subplots(len(found), 2, squeeze=False), strict=True):
         left.plot(deviation_db(one.samples)[:2000], linewidth=0.5, color="#0b6e99")
-        left.set_title(f"{one.loss}: samples", fontsize=9)
+        left.set_title(figure_text(f"{one.loss}: samples"), fontsize=9)
         frequencies = np.linspace(0, sampling_rate / 2000, len(one.bins))
         right.plot(frequencies, deviation_db(one.bins), linewidth=0.5, color="#0b6e99")
         right.set_title("bins, kHz", fontsize=9)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import atomic_write
+from ..markup import markdown_text, printable, relative_url
 from .loading import load_model, model_name
-from .options import DEFAULT_MODEL
+from .options import DEFAULT_MODEL, add_outside
 from .report import needing_extra, say, show_json
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="also measure the sensitivity of training losses, on a folder or manifest of clips",
     )
+    add_outside(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from ..analysis import clip_length, latency, loss_sensitivity
     from ..analysis.plots import draw_fields, draw_sensitivity
 
+    outside = options.allow_outside
     analyses, sections, results = [], [], []
     plots: dict[str, bytes] = {}  # by title
     for name in options.models or [DEFAULT_MODEL]:
@@ -68,12 +71,12 @@ def run(options: argparse.Namespace) -> int:
         derived = {"algorithmic": analysis.algorithmic, "chunked": analysis.chunked}
         results.append({**dataclasses.asdict(analysis), **derived})
         if options.lengths is not None:
-            by_length = clip_length.measure_clip_lengths(model, list(_recordings(options.lengths, rate)))
+            by_length = clip_length.measure_clip_lengths(model, list(_recordings(options.lengths, rate, outside)))
             sections.append(clip_length.clip_length_section(by_length, title))
             results[-1]["lengths"] = [dataclasses.asdict(one) for one in by_length]
         if options.losses is not None:
             losses = loss_sensitivity.training_losses()
-            found = loss_sensitivity.measure_sensitivity(model, _recordings(options.losses, rate), losses)
+            found = loss_sensitivity.measure_sensitivity(model, _recordings(options.losses, rate, outside), losses)
             sections.append(loss_sensitivity.sensitivity_section(found, title))
             plots[f"Loss sensitivity, {title}"] = draw_sensitivity(found, rate)
             results[-1]["losses"] = [one.as_json() for one in found]
@@ -83,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         show_json(results)
     else:
-        print(text)
+        print(printable(text, keep="\n"))
     return 0 if all(analysis.agrees for analysis in analyses) else 1
 
 
@@ -92,7 +95,7 @@ def _write_page(page: Path, text: str, plots: Mapping[str, bytes]) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     for number, (title, plot) in enumerate(plots.items(), 1):
         image = page.with_name(f"{page.stem}{f'-{number}' if number > 1 else ''}.png")
-        text += f"\n![{title}]({image.name})\n"
+        text += f"\n![{markdown_text(title)}]({relative_url(image.name)})\n"
         with atomic_write(image) as file:
             file.write(plot)
         say(f"written: {image}.")
@@ -123,10 +126,10 @@ def _model(name: str, random: bool) -> CodecModel:
     return AutoModel.from_config(preset_config(name))
 
 
-def _recordings(data: str, sampling_rate: int) -> Iterator[np.ndarray]:
+def _recordings(data: str, sampling_rate: int, allow_outside: bool) -> Iterator[np.ndarray]:
     from ..evaluation.dataset import open_data
 
-    recordings = open_data([data])
+    recordings = open_data([data], allow_outside=allow_outside)
     for remark in recordings.remarks:
         say(remark)
     return (clip.read(sampling_rate) for clip in recordings.clips)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..id_metadata import ModelMismatchError
 from .loading import load_model
-from .options import UsageError, add_compute
+from .options import UsageError, add_compute, add_outside
 from .paths import FileJob, make_folder_of, plan_jobs
 from .report import Failures, one_sentence, progress, say, show_json, show_table
 
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .wav or .flac file (16 bit), a folder, or - for WAV to stdout",
     )
     parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the model that the file names")
+    add_outside(parser)
     parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
     add_time_norm(parser)
     add_compute(parser)
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     """Decode every input; one that cannot be read is reported, and the others continue."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
-    jobs = plan_jobs(options.inputs, options.output, {".l3ac"}, (".wav", ".flac"))
+    jobs = plan_jobs(options.inputs, options.output, {".l3ac"}, (".wav", ".flac"), allow_outside=options.allow_outside)
     decoding = Decoding(options)
     clips = decoding.read(jobs)
     with progress(sum(clip.seconds for clip in clips.values()), "decoding") as bar:
@@ -134,17 +135,21 @@ class Decoding:
             yield model, fitting
 
     def load(self, name: str, source: str) -> CodecModel:
-        """The model of this name, given with `--model` or named by `source`.
+        """The model given with `--model`, or else the bundled one that `source` names; data names no directories.
 
         Raises:
-            ValueError, OSError: see `load_model`.
+            ValueError, OSError: see `load_model`; or `source` names a model that is not bundled.
         """
-        try:
+        from ..hub import CHECKPOINTS, bundled_presets
+
+        if self.options.model:
             return load_model(name, self.options.device)
-        except (ValueError, OSError) as error:
-            if self.options.model:
-                raise
-            raise ValueError(f"{source} was made by {name}: {error}") from error
+        if name not in bundled_presets():
+            raise ValueError(
+                f"{source} was made by {name}: {name!r} is neither a preset with bundled weights nor a model that you "
+                "named; give it with --model."
+            )
+        return load_model(str(CHECKPOINTS / name), self.options.device)
 
     def decode(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:
         """Decode files of one model: short ones in batches, long ones in chunks."""
@@ -214,7 +219,7 @@ class Decoding:
         from ..audio import write_audio
 
         make_folder_of(job.target)
-        write_audio(job.target, samples, clip.header.sampling_rate)
+        write_audio(job.target, samples, clip.header.sampling_rate, clip.num_samples)
         self.results[job] = {
             "source": job.source,
             "target": job.target,

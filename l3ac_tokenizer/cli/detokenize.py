@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..names import is_within
 from .decode import Decoding, EncodedFile, add_time_norm, check_same_model
 from .options import add_compute
 from .paths import FileJob
@@ -102,6 +103,6 @@ def target_below(folder: str, name: str) -> str:
     """
     root = os.path.abspath(folder)
     target = os.path.normpath(os.path.join(root, name))
-    if os.path.isabs(name) or not target.startswith(os.path.join(root, "")) or "\0" in name:
+    if os.path.isabs(name) or not target.startswith(os.path.join(root, "")) or not is_within(target, root):
         raise ValueError(f"the id {name!r} leads out of {folder}: such a clip is left out.")
     return target

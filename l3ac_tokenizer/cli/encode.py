@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_truncated
+from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated
 from .paths import FileJob, make_folder_of, plan_jobs
 from .report import Failures, progress, say, say_truncated, show_json, show_table
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="entropy: smaller files by an adaptive model of the ids, slower (default: %(default)s)",
     )
     add_truncated(parser)
+    add_outside(parser)
     add_compute(parser)
 
 
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Encode every input; one that cannot be read is reported, and the others continue."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
-    jobs = plan_jobs(options.inputs, options.output, None, (".l3ac",))
+    jobs = plan_jobs(options.inputs, options.output, None, (".l3ac",), allow_outside=options.allow_outside)
     encoding = _Encoding(load_model(options.model, options.device), options)
     encoding.encode(jobs)
     encoding.show(jobs)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 
 from ..evaluation.scorers.registry import SCORERS
-from .options import DEFAULT_MODEL, add_truncated, positive_number
+from ..markup import printable
+from .options import DEFAULT_MODEL, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_json
 
 DEFAULT_CODECS = [DEFAULT_MODEL, "opus", "codec2", "original"]
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N clips of each data set, evenly spread")
     add_truncated(parser)
+    add_outside(parser)
     parser.add_argument("--resume", action="store_true", help="resume the evaluation in the output folder")
     parser.add_argument(
         "--jobs", type=_count, default=1, metavar="J", help="number of processes (default: %(default)s)"
@@ -54,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=None if entry.choices else "NAME",
             help=entry.help,
         )
+    scorers.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the code that a model of SpeechBrain brings in its hyperparams.yaml (--speaker speechbrain:…)",
+    )
     parser.add_argument(
         "--cost",
         action="store_true",
@@ -84,7 +91,12 @@ def run(options: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    data = open_data(options.data, options.limit, allow_truncated=options.allow_truncated)
+    data = open_data(
+        options.data,
+        options.limit,
+        allow_truncated=options.allow_truncated,
+        allow_outside=options.allow_outside,
+    )
     for remark in data.remarks:
         say(remark)
     for name, domain in data.domains.items():
@@ -94,7 +106,9 @@ def run(options: argparse.Namespace) -> int:
         data,
         codecs,
         options.output,
-        EvaluationOptions(options.consistency, _requested_scorers(options), options.device, options.threads),
+        EvaluationOptions(
+            options.consistency, _requested_scorers(options), options.device, options.threads, options.trust
+        ),
         resume=options.resume,
         jobs=options.jobs,
         examples=-1 if options.save_audio else EXAMPLES,
@@ -114,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for name in ("table.md", "cost.md"):
             if name in files:
-                print(files[name].read_text(encoding="utf-8"))
+                print(printable(files[name].read_text(encoding="utf-8"), keep="\n"))
         say(f"written: {', '.join(str(path) for path in files.values())}.")
     return 0 if evaluation.rows else 1
 

@@ -33,6 +33,16 @@ def add_truncated(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_outside(parser: argparse.ArgumentParser) -> None:
+    """Add the option to read outside of a corpus."""
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="also read files outside the folder or the manifest's folder that paths or links in it name (default: "
+        "they are left out, or failures)",
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -22,14 +22,19 @@ class FileJob:
 
 
 def plan_jobs(
-    inputs: Sequence[str], output: str, source_suffixes: Collection[str] | None, target_suffixes: Sequence[str]
+    inputs: Sequence[str],
+    output: str,
+    source_suffixes: Collection[str] | None,
+    target_suffixes: Sequence[str],
+    *,
+    allow_outside: bool = False,
 ) -> list[FileJob]:
     """The jobs of all inputs, in their order; what is left out is said.
 
     A single input file may have an output file. Otherwise the output is a folder, in which each file keeps its name,
     with the first of `target_suffixes` in place of its own, or behind it where two names differ in that alone. A folder
     among the inputs stands for all its files with one of `source_suffixes` (None: of audio), and is mirrored below the
-    output folder.
+    output folder; links that lead out of it are followed with `allow_outside` only.
 
     Raises:
         UsageError: the inputs and the output do not fit together.
@@ -47,7 +52,7 @@ def plan_jobs(
     pairs: list[tuple[str, str]] = []
     for source in inputs:
         if os.path.isdir(source):
-            names, remarks = audio_below(source, source_suffixes)
+            names, remarks = audio_below(source, source_suffixes, allow_outside=allow_outside)
             if not names:
                 kinds = ", ".join(sorted(source_suffixes or readable_suffixes()))
                 reasons = " ".join(remarks) or f"give a folder with files ending in {kinds}."

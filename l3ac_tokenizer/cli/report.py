@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..files import concerns_all_files
+from ..markup import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,10 +43,11 @@ class Failures:
 
 def say(text: str) -> None:
     """Print a message on standard error, above any progress bar."""
+    text = f"l3ac: {printable(text)}"
     if "tqdm" in sys.modules:
-        sys.modules["tqdm"].tqdm.write(f"l3ac: {text}", file=sys.stderr)
+        sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
     else:
-        print(f"l3ac: {text}", file=sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def say_truncated(count: int, example: str | None) -> None:
@@ -76,18 +78,18 @@ def needing_extra(extra: str) -> Iterator[None]:
 
 def show_json(value: Any) -> None:
     """Print a result as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(printable(json.dumps(value, indent=2, ensure_ascii=False), keep="\n"))
 
 
 def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> None:
     """Print rows of text in columns, the first one left-aligned and the others right-aligned."""
-    every = [header, *rows] if header else rows
+    every = [tuple(map(printable, row)) for row in ([header, *rows] if header else rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]
-    for row in every:
+    for position, row in enumerate(every):
         numbers = zip(row[1:], widths[1:], strict=True)
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in numbers)]
         print("  ".join(cells).rstrip())
-        if row is header:
+        if header and position == 0:
             print("  ".join("-" * width for width in widths))
 
 
@@ -95,7 +97,7 @@ def show_facts(facts: dict[str, str]) -> None:
     """Print names and values, one pair per line."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name.ljust(width)}  {value}")
+        print(f"{name.ljust(width)}  {printable(value)}")
 
 
 def progress(seconds: float, what: str) -> tqdm:

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_truncated, positive_number
+from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_facts, show_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="count longer clips as failures")
     add_truncated(parser)
+    add_outside(parser)
     parser.add_argument("--max-failures", type=int, metavar="N", help="stop after more than N failed clips")
     parser.add_argument(
         "--shard-rows", type=int, default=1000, metavar="R", help="clips in a shard (default: %(default)s)"
@@ -104,7 +105,12 @@ def run(options: argparse.Namespace) -> int:
     _log_with(say)
     model = load_model(options.model)
     source = open_source(
-        options.corpus, options.hub_config, options.hub_split, kind=options.kind, output=options.output
+        options.corpus,
+        options.hub_config,
+        options.hub_split,
+        kind=options.kind,
+        output=options.output,
+        allow_outside=options.allow_outside,
     )
     summary = tokenize_corpus(
         source,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..names import without_folders
 from . import memory
-from .codecs.base import Codec, CodecUnavailable
+from .codecs.base import Codec, CodecUnavailable, codec_title
 from .codecs.registry import open_codec
 from .timing import Timing, flops, median, timed
 
@@ -62,13 +63,15 @@ def measure_cost(
         list(itertools.product(names, durations, batches)), desc="peak memory", unit="pass", disable=None
     ):
         done = memory.measure_pass(OPEN, [name], seconds, batch, threads)
-        rows.append({"codec": name, "seconds": seconds, "batch": batch, **vars(done)})
+        failure = done.failure and without_folders(done.failure)
+        rows.append({"codec": name, "seconds": seconds, "batch": batch, **vars(done), "failure": failure})
     codecs = _opened(names)
     with torch.inference_mode():
         for seconds, batch in tqdm(list(itertools.product(durations, batches)), desc="timing", disable=None):
             alive = [row for row in rows if (row["seconds"], row["batch"]) == (seconds, batch) and not row["failure"]]
             _add_times([row for row in alive if row["codec"] in codecs], codecs, rounds)
-    return {"threads": threads, "rounds": rounds, "rows": rows}
+    titled = [{**row, "codec": codec_title(row["codec"])} for row in rows]
+    return {"threads": threads, "rounds": rounds, "rows": titled}
 
 
 def _opened(names: Sequence[str]) -> dict[str, Codec]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, AudioReader, open_clip
+from ..audio import AudioError, AudioReader, AudioSegment, open_clip
 
 DOMAINS = ("speech", "audio")
 AUDIO_NAMES = frozenset(
@@ -70,7 +70,9 @@ class EvaluationClip:
         """The clip, opened for reading; raises the errors of `read`."""
         if self.error is not None:
             raise AudioError(self.error)
-        return open_clip(self.source, self.name, sampling_rate, allow_truncated=self.allow_truncated)
+        path = self.source.path if isinstance(self.source, AudioSegment) else self.source
+        shown = os.path.basename(path) if isinstance(path, str) else self.name
+        return open_clip(self.source, shown, sampling_rate, allow_truncated=self.allow_truncated)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class EvaluationData:
         return chosen
 
 
-def open_data(corpora: Sequence[str], limit: int | None = None, *, allow_truncated: bool = False) -> EvaluationData:
+def open_data(
+    corpora: Sequence[str], limit: int | None = None, *, allow_truncated: bool = False, allow_outside: bool = False
+) -> EvaluationData:
     """The clips of all corpora.
 
     Args:
@@ -108,6 +112,7 @@ def open_data(corpora: Sequence[str], limit: int | None = None, *, allow_truncat
             `audio=PATH`.
         limit: maximum number of clips of each data set, evenly spread; None: all.
         allow_truncated: use what is there of truncated files; False: they count as not readable.
+        allow_outside: also read what paths and links in a corpus name outside of it, see `open_source`.
 
     Raises:
         ValueError: a corpus holds no audio or names an unknown domain, or two corpora share a data set or clip.
@@ -116,7 +121,7 @@ def open_data(corpora: Sequence[str], limit: int | None = None, *, allow_truncat
     clips: list[EvaluationClip] = []
     remarks: list[str] = []
     for corpus in corpora:
-        found, about = _clips(corpus, {clip.dataset for clip in clips})
+        found, about = _clips(corpus, {clip.dataset for clip in clips}, allow_outside)
         clips += found
         remarks += about
     keys: set[str] = set()
@@ -131,11 +136,11 @@ def open_data(corpora: Sequence[str], limit: int | None = None, *, allow_truncat
     return data if limit is None else EvaluationData(data.spread(limit), remarks)
 
 
-def _clips(corpus: str, taken: set[str]) -> tuple[list[EvaluationClip], Sequence[str]]:
+def _clips(corpus: str, taken: set[str], allow_outside: bool) -> tuple[list[EvaluationClip], Sequence[str]]:
     from ..tokenization import open_source
 
     kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
-    source = open_source(path)
+    source = open_source(path, allow_outside=allow_outside)
     name = Path(os.path.abspath(path)).stem
     if name in taken:
         raise ValueError(f"two corpora are called {name}: rename one.")

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..children import module_command
+
 TIME_LIMIT_S = 300.0
 """Time limit of the separate process in seconds, including building the codec."""
 
@@ -62,17 +64,23 @@ def measure_pass(builder: str, arguments: Sequence[str], seconds: float, batch: 
     words = [builder, json.dumps(list(arguments)), str(seconds), str(batch), str(threads), str(limit)]
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "l3ac_tokenizer.evaluation.memory", *words],
+            module_command("l3ac_tokenizer.evaluation.memory", *words),
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT_S,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
         )
     except subprocess.TimeoutExpired:
         return MeasuredPass(failure=f"over {TIME_LIMIT_S:g} s")
     if child.returncode == 0:
         return MeasuredPass(**json.loads(child.stdout.splitlines()[-1]))
     return MeasuredPass(failure=_reason(child.stderr, child.returncode, limit))
+
+
+def _import_path() -> list[str]:
+    """The folders that this process imports from, without the working directory, unless this package lies there."""
+    here, package = os.path.realpath("."), str(Path(__file__).parents[2])
+    return [*(entry for entry in sys.path if entry and os.path.realpath(entry) != here), package]
 
 
 def available_bytes() -> int:

@@ -11,8 +11,6 @@ The output folder gets:
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +21,9 @@ import torch
 from tqdm import tqdm
 
 from ..audio import write_audio
-from ..files import atomic_write
+from ..children import spawn_context
+from ..files import atomic_write, open_own
+from ..names import path_component, without_folders
 from .codecs.base import SCORING_RATE, Codec, CodecRates, CodecUnavailable, codec_title
 from .codecs.registry import open_codec, refuse_equal_titles
 from .cost import count_macs
@@ -49,16 +49,20 @@ class EvaluationOptions:
         scorers: (key of `SCORERS`, name of the model) of each further scorer.
         device: torch device of the codecs and scorers.
         threads: torch threads of a process.
+        trust: run the code that a scorer's model brings, see `open_scorer`.
     """
 
     consistency: bool = True
     scorers: tuple[tuple[str, str], ...] = ()
     device: str = "cpu"
     threads: int = 1
+    trust: bool = False
 
-    def of_rows(self) -> EvaluationOptions:
-        """The same without the settings that rows do not depend on."""
-        return replace(self, device="", threads=0)
+    def of_rows(self) -> dict[str, Any]:
+        """The settings by name, without the values of those that rows do not depend on."""
+        settings = asdict(replace(self, device="", threads=0))
+        del settings["trust"]
+        return settings
 
     def make_scorer(self) -> ClipScorer:
         """The scorer of clips, its models loaded.
@@ -68,7 +72,7 @@ class EvaluationOptions:
         """
         scorers: dict[str, Scorer] = {}
         for kind, model in self.scorers:
-            scorer = open_scorer(kind, model, self.device)
+            scorer = open_scorer(kind, model, self.device, trust=self.trust)
             scorers[model if SCORERS[kind].choices else kind] = scorer
         speaker = scorers.get("speaker")
         embed = speaker.embed if isinstance(speaker, SpeakerSimilarityScorer) else None
@@ -212,9 +216,14 @@ def evaluate(
 
 
 def audio_path(folder: Path, codec: str, clip: EvaluationClip) -> Path:
-    """Path of a decoded clip."""
-    name = clip.name.replace("/", "_")
-    return folder / "audio" / codec.replace("/", "--") / "samples" / clip.dataset / f"{name}.wav"
+    """Path of a decoded clip, whatever the names of the codec, the data set and the clip hold."""
+    names = codec_folder(codec), "samples", path_component(clip.dataset), f"{path_component(clip.name)}.wav"
+    return folder.joinpath("audio", *names)
+
+
+def codec_folder(codec: str) -> str:
+    """Name of the folder with the audio of a codec."""
+    return path_component(codec.replace("/", "--"))
 
 
 def _rows(tasks: Sequence[_Task], options: EvaluationOptions, scorer: ClipScorer, jobs: int) -> Iterator[ResultRow]:
@@ -223,8 +232,7 @@ def _rows(tasks: Sequence[_Task], options: EvaluationOptions, scorer: ClipScorer
     if jobs == 1:
         yield from map(_Worker(options, scorer), tasks)
         return
-    context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
-    with ProcessPoolExecutor(jobs, context, _start, (options,)) as pool:
+    with ProcessPoolExecutor(jobs, spawn_context(), _start, (options,)) as pool:
         yield from pool.map(_work, tasks)
 
 
@@ -233,7 +241,7 @@ def _metadata(name: str, device: str) -> CodecMetadata:
         codec = open_codec(name, device)
     except CodecUnavailable as reason:
         title = codec_title(name)
-        return CodecMetadata(title, title, str(reason))
+        return CodecMetadata(title, title, without_folders(str(reason)))
     return CodecMetadata(
         codec.name,
         codec.title,
@@ -253,7 +261,7 @@ class _Log:
     def __init__(self, folder: Path, options: EvaluationOptions, resume: bool, allow_truncated: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "clips.jsonl"
-        settings = json.loads(json.dumps({"format": FORMAT, **asdict(options.of_rows())}))
+        settings = json.loads(json.dumps({"format": FORMAT, **options.of_rows()}))
         settings |= {"allow_truncated": True} if allow_truncated else {}
         settings_path = folder / "settings.json"
         if self._path.exists() and not resume:
@@ -274,7 +282,8 @@ class _Log:
                     break
                 whole += len(line)
                 yield _row(json.loads(line))
-        os.truncate(self._path, whole)
+        with open_own(self._path, "r+b") as file:
+            file.truncate(whole)
 
     def done(self, codec: CodecMetadata) -> dict[str, ResultRow]:
         """Rows of this codec with these weights, by key of the clip."""
@@ -282,8 +291,8 @@ class _Log:
 
     def add(self, row: ResultRow) -> None:
         """Append a row."""
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row.as_json()) + "\n")
+        with open_own(self._path, "ab") as file:
+            file.write(f"{json.dumps(row.as_json())}\n".encode())
         self._rows.append(row)
 
 
@@ -301,7 +310,8 @@ def _write_lists(folder: Path, data: EvaluationData, codecs: Sequence[CodecMetad
     """Write `wav.scp` of each codec and of the originals: key and path of every clip that was kept."""
     for name in dict.fromkeys(["original", *(codec.name for codec in codecs)]):
         paths = {clip.key: audio_path(folder, name, clip) for clip in data.clips if clip.key in kept}
-        lines = [f"{key} {path.absolute()}\n" for key, path in paths.items() if path.exists()]
+        # A key holds no spaces and line ends, which separate keys and paths.
+        lines = [f"{path.parent.name}/{path.stem} {path.absolute()}\n" for path in paths.values() if path.exists()]
         if lines:
-            with atomic_write(folder / "audio" / name.replace("/", "--") / "wav.scp") as file:
+            with atomic_write(folder / "audio" / codec_folder(name) / "wav.scp") as file:
                 file.write("".join(lines).encode())

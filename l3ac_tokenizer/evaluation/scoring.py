@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import MetricError
+from ..names import without_folders
 from .codecs.base import SCORING_RATE, Codec, reconstruct
 from .dataset import EvaluationClip
 from .scorers.base import Metric, Scorer, Trial, Value
@@ -145,4 +146,4 @@ def failure_titles(metrics_shown: Mapping[str, Metric], failures: Sequence[str])
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return without_folders(" ".join(str(error).split())) or type(error).__name__

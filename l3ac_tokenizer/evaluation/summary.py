@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..names import public_name
 from .run import CodecMetadata, Evaluation
 from .scorers.base import Value
 from .scorers.speaker import equal_error_rate
@@ -33,11 +34,16 @@ def summarize_evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "machine": cpu_name(),
         "seed": SEED,
         "resamples": RESAMPLES,
-        "options": asdict(evaluation.options),
+        "options": asdict(evaluation.options) | {"scorers": _scorers(evaluation)},
         "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
         "datasets": _datasets(evaluation),
         "codecs": [_codec(evaluation, codec) for codec in evaluation.codecs],
     }
+
+
+def _scorers(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Kind and model of each further scorer; of directories, only the last part."""
+    return [(kind, public_name(model)) for kind, model in evaluation.options.scorers]
 
 
 def _version(package: str) -> str | None:

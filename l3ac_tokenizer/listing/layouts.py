@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import is_visible
+from ..names import is_within
 from .folder import audio_below
 from .manifest import load_manifest
 from .table import read_table, table_columns
@@ -58,37 +59,39 @@ class Layout(NamedTuple):
     remarks: list[str]
 
 
-def read_layout(root: str | os.PathLike[str]) -> Layout:
+def read_layout(root: str | os.PathLike[str], *, allow_outside: bool = False) -> Layout:
     """The audio below a folder, with what the folder's layout states about it; ids are unique.
+
+    Links to places outside the folder are followed with `allow_outside` only, to audio and to transcripts.
 
     Raises:
         DataError: a table or transcript is damaged.
         OSError: a file of transcripts cannot be read.
     """
     folder = Path(root)
-    paths, remarks = audio_below(folder)
-    name, files, transcribed = _read(folder, paths)
+    paths, remarks = audio_below(folder, allow_outside=allow_outside)
+    name, files, transcribed = _read(folder, paths, None if allow_outside else folder)
     remarks += _unmatched(name, files, transcribed)
     files, renamed = _with_unique_ids(files)
     return Layout(name, files, remarks + renamed)
 
 
-def _read(folder: Path, paths: list[str]) -> tuple[str, list[ListedFile], Collection[str]]:
-    """Name of the layout, the files, and the ids that its transcripts have."""
-    if visible_files(folder, "wav48*") and (folder / "txt").is_dir():
-        return "VCTK", list(_vctk(folder, paths)), ()
+def _read(folder: Path, paths: list[str], within: Path | None) -> tuple[str, list[ListedFile], Collection[str]]:
+    """Name of the layout, the files, and the ids that its transcripts, those `within` a folder, have."""
+    if visible_files(folder, "wav48*", within) and (folder / "txt").is_dir():
+        return "VCTK", list(_vctk(folder, paths, within)), ()
     for table in (folder / "metadata.jsonl", folder / "metadata.csv"):
-        if table.is_file() and "file_name" in next(iter(read_lines(table)), ""):
+        if _is_file(table, within) and "file_name" in next(iter(read_lines(table)), ""):
             return "AudioFolder", *_audio_folder(table, paths)
-    if (folder / "metadata.csv").is_file() and (folder / "wavs").is_dir():
+    if _is_file(folder / "metadata.csv", within) and (folder / "wavs").is_dir():
         texts = ljspeech_transcripts(folder)
         return "LJSpeech", [ListedFile(path, Path(path).stem, texts.get(Path(path).stem)) for path in paths], texts
-    if (folder / "clips").is_dir() and visible_files(folder, "*.tsv"):
-        known = _common_voice(folder)
+    if (folder / "clips").is_dir() and visible_files(folder, "*.tsv", within):
+        known = _common_voice(folder, within)
         return "Common Voice", [_known_clip(path, known) for path in paths], known
     spoken: dict[str, str] = {}
     for chapter in sorted({(folder / path).parent for path in paths}):
-        spoken |= librispeech_transcripts(chapter)
+        spoken |= librispeech_transcripts(chapter, within)
     if spoken:
         return "LibriSpeech", list(_librispeech(paths, spoken)), spoken
     return "folder", [ListedFile(path, os.path.splitext(path)[0]) for path in paths], ()
@@ -119,16 +122,23 @@ def _with_unique_ids(files: list[ListedFile]) -> tuple[list[ListedFile], list[st
     return files, remarks
 
 
-def visible_files(folder: Path, pattern: str) -> list[Path]:
-    """Sorted files and folders in a folder whose names fit a pattern; hidden ones, which `glob` gives, are not."""
-    return sorted(path for path in folder.glob(pattern) if is_visible(path.name))
+def visible_files(folder: Path, pattern: str, within: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Sorted files and folders in a folder whose names fit a pattern; hidden ones, which `glob` gives, are not.
+
+    Links that lead out of `within` are left out; None: they are not.
+    """
+    found = (path for path in folder.glob(pattern) if is_visible(path.name))
+    return sorted(path for path in found if within is None or is_within(path, within))
 
 
-def librispeech_transcripts(chapter: Path) -> dict[str, str]:
-    """Text of each utterance of a chapter's folder by its id, from `*.trans.txt`."""
-    lines = (
-        line.partition(" ") for transcript in visible_files(chapter, "*.trans.txt") for line in read_lines(transcript)
-    )
+def _is_file(path: Path, within: Path | None) -> bool:
+    return path.is_file() and (within is None or is_within(path, within))
+
+
+def librispeech_transcripts(chapter: Path, within: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Text of each utterance of a chapter's folder by its id, from `*.trans.txt` (`within`: see `visible_files`)."""
+    transcripts = visible_files(chapter, "*.trans.txt", within)
+    lines = (line.partition(" ") for transcript in transcripts for line in read_lines(transcript))
     return {name: text for name, _, text in lines if name}
 
 
@@ -161,10 +171,10 @@ def _librispeech(paths: list[str], texts: dict[str, str]) -> Iterator[ListedFile
         yield ListedFile(path, name, texts.get(name), librispeech_speaker(name))
 
 
-def _common_voice(root: Path) -> dict[str, ListedFile]:
+def _common_voice(root: Path, within: Path | None) -> dict[str, ListedFile]:
     """Clips that the tables list, by id; a release has tables of other things, too."""
     known: dict[str, ListedFile] = {}
-    for table in visible_files(root, "*.tsv"):
+    for table in visible_files(root, "*.tsv", within):
         if "path" in table_columns(table):
             for clip in common_voice_clips(table):
                 known.setdefault(clip.id, clip)
@@ -189,9 +199,9 @@ def _known_clip(path: str, known: dict[str, ListedFile]) -> ListedFile:
     return known[name]._replace(path=path) if name in known else ListedFile(path, name)
 
 
-def _vctk(root: Path, paths: list[str]) -> Iterator[ListedFile]:
+def _vctk(root: Path, paths: list[str], within: Path | None) -> Iterator[ListedFile]:
     for path in paths:
         name, speaker = Path(path).stem, Path(path).parent.name
         transcript = root / "txt" / speaker / (re.sub(r"_mic\d$", "", name) + ".txt")
-        text = read_text(transcript).strip() if transcript.is_file() else None
+        text = read_text(transcript).strip() if _is_file(transcript, within) else None
         yield ListedFile(path, name, text, speaker)

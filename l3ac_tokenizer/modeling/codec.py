@@ -60,6 +60,7 @@ class CodecModel(CodecPreTrainedModel):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         from transformers import AutoModel
 
+        kwargs = {"trust_remote_code": False, **kwargs}
         model = AutoModel.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         if not isinstance(model, CodecModel):
             raise ValueError(

@@ -16,7 +16,7 @@ from .tokenizer import L3ACTokenizer
 
 def levels_of(codec: str) -> list[int]:
     """Return the FSQ levels of a codec; in YAML `!apply:l3ac_tokenizer.speechbrain.levels_of [l3ac-1k]`."""
-    return list(AutoConfig.from_pretrained(codec).frame_levels)
+    return list(AutoConfig.from_pretrained(codec, trust_remote_code=False).frame_levels)
 
 
 class CodecEmbedding(nn.Module):

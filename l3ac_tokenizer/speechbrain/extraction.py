@@ -19,6 +19,7 @@ def extract_ids(
     codec: str,
     device: str = "cpu",
     chunk_seconds: float = 30.0,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Encode every utterance of the manifests into Parquet shards; an interrupted call can be repeated to resume.
 
@@ -29,6 +30,7 @@ def extract_ids(
         codec: Preset, checkpoint directory, or name on the hub.
         device: Torch device.
         chunk_seconds: Seconds of audio that the network processes at once.
+        allow_outside: Also read files outside `data_folder` that paths or links name; False: they are failures.
 
     Returns:
         The summary from `tokenize_corpus`.
@@ -46,6 +48,7 @@ def extract_ids(
             {"id": row.ID, "path": row.wav.removeprefix(f"{DATA_ROOT}/"), "text": row.wrd, "speaker": row.spk_id}
             for row in rows.values()
         ],
+        allow_outside=allow_outside,
     )
     model = CodecModel.from_pretrained(codec).eval()
     return tokenize_corpus(source, model, tokens_folder, device=device, chunk_seconds=chunk_seconds)

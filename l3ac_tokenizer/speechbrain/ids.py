@@ -5,7 +5,6 @@ Axes: N ids, F features of a frame.
 
 from __future__ import annotations
 
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,13 @@ from torch import Tensor
 
 from ..files import atomic_write
 from ..id_metadata import IdMetadata
+from ..logs import get_logger
 from ..modeling import CodecModel
 from ..tokenization.errors import CorpusError
 from ..tokenization.reader import TokenizedCorpus
 from ..tokenization.spec import CorpusMetadata
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CODEC_NOTE = "codec.json"
 """File in the checkpoint folder of a run that identifies the codec of its ids."""

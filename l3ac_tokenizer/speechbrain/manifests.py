@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,9 @@ from ..listing.errors import DataError
 from ..listing.layouts import visible_files
 from ..listing.manifest import segment_of
 from ..listing.table import read_table
+from ..logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DATA_ROOT = "$data_root"
 """Prefix of paths, which SpeechBrain replaces by the folder of the corpus."""
@@ -49,15 +49,16 @@ class Utterance:
     wrd: str
 
 
-def audio_by_id(folder: str | os.PathLike[str]) -> dict[str, Path]:
+def audio_by_id(folder: str | os.PathLike[str], within: str | os.PathLike[str] | None = None) -> dict[str, Path]:
     """The audio files in a folder by their names without suffix, whatever the format.
 
-    Of files with the same name but other suffixes, the first is taken, and the others are counted in a warning.
+    Of files with the same name but other suffixes, the first is taken, and the others are counted in a warning. Links
+    that lead out of `within` are left out; None: they are not.
     """
     suffixes = readable_suffixes()
     audio: dict[str, Path] = {}
     others = []
-    for path in visible_files(Path(folder), "*"):
+    for path in visible_files(Path(folder), "*", within):
         if path.suffix.lower() in suffixes and audio.setdefault(path.stem, path) != path:
             others.append(path)
     if others:

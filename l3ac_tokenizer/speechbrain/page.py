@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..files import atomic_write
 from ..listening_page import listening_page, player, section
+from ..markup import figure_text, html_text, relative_url
 from ..plots import draw_spectrogram
 
 
@@ -39,9 +39,7 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
     Raises:
         OSError: the page cannot be written.
     """
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items()
-    )
+    rows = "".join(f"<tr><th>{html_text(name)}</th><td>{html_text(value)}</td></tr>" for name, value in facts.items())
     sections = [section("Results", f'<table class="players">{rows}</table>'), *map(_clip_section, clips)]
     path = folder / "index.html"
     with atomic_write(path) as target:
@@ -51,13 +49,14 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
 
 def _clip_section(clip: SynthesizedClip) -> str:
     rows = "".join(
-        f"<tr><th>{html.escape(kind)}</th><td>{player(file)}</td><td>{html.escape(clip.heard.get(kind, ''))}</td></tr>"
+        f"<tr><th>{html_text(kind)}</th><td>{player(relative_url(file))}</td>"
+        f"<td>{html_text(clip.heard.get(kind, ''))}</td></tr>"
         for kind, file in clip.audio.items()
     )
-    body = f'<p>{html.escape(clip.text)}</p><table class="players">{rows}</table>'
+    body = f'<p>{html_text(clip.text)}</p><table class="players">{rows}</table>'
     if clip.picture:
-        alternative = html.escape(f"Spectrogram and alignment of {clip.name}")
-        body += f'<img class="chart" src="{html.escape(clip.picture)}" alt="{alternative}">'
+        alternative = html_text(f"Spectrogram and alignment of {clip.name}")
+        body += f'<img class="chart" src="{html_text(relative_url(clip.picture))}" alt="{alternative}">'
     return section(clip.name, body)
 
 
@@ -79,6 +78,9 @@ def write_picture(path: Path, wave: np.ndarray, sampling_rate: int, alignment: n
     below.set_xlabel("ids")
     below.set_ylabel("characters")
     if len(text) <= 60:
-        below.set_yticks(range(len(text)), list(text), fontsize=min(9, 270 / len(text)))
-    figure.savefig(path, dpi=80)
+        below.set_yticks(
+            range(len(text)), [figure_text(character) for character in text], fontsize=min(9, 270 / len(text))
+        )
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=80)
     return True

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..inference import encode_clips
 from ..modeling import CodecModel
+from ..trust import require_trust
 from .ids import check_run
 
 
@@ -27,8 +28,10 @@ class TokenRecognizer:
     Args:
         run: `output_folder` of the run.
         device: Torch device.
+        trust: Run its `hyperparams.yaml`, which may hold any code.
 
     Raises:
+        UntrustedCodeError: `trust` is False.
         OSError: `run` is not the folder of a run.
         ValueError: The run has no checkpoint, does not read ids, or was trained on ids of other weights than the codec
             has now.
@@ -36,13 +39,14 @@ class TokenRecognizer:
 
     sampling_rate = 16_000
 
-    def __init__(self, run: str | os.PathLike[str], device: str = "cpu") -> None:
+    def __init__(self, run: str | os.PathLike[str], device: str = "cpu", *, trust: bool = False) -> None:
         from hyperpyyaml import load_hyperpyyaml
         from sentencepiece import SentencePieceProcessor
 
         settings = Path(run, "hyperparams.yaml")
         if not settings.is_file():
             raise FileNotFoundError(f"{settings} does not exist: give the output_folder of a run of LibriSpeech/ASR.")
+        require_trust(os.fspath(run), trust)
         with torch.random.fork_rng(devices=[]), open(settings, encoding="utf-8") as file:
             # The file records the folder that the run was trained in; the run may have been moved.
             moved = {"checkpointer": {"checkpoints_dir": os.fspath(Path(run, "save"))}}

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..inference import EncodedClip
+from ..names import without_folders
 from .encoding import ClipEncoder
 from .sources.base import Record
 from .spec import METADATA_KEY, CorpusMetadata
@@ -44,7 +45,7 @@ def encode_records(
 ) -> pa.Table:
     """A table with one row for each record: our columns, those carried along, `error` and `truncated`."""
     sound = [record for record in records if record.error is None]
-    encoded = iter(encoder([record.audio for record in sound], [record.path for record in sound], rank))
+    encoded = iter(encoder([record.audio for record in sound], [record.name or record.path for record in sound], rank))
     clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
     rate = encoder.model.config.sampling_rate
     return pa.table(
@@ -58,8 +59,8 @@ def encode_records(
                 name: pa.array([_storable(record.columns.get(name)) for record in records], type=kind)
                 for name, kind in columns.items()
             },
-            "error": pa.array([_storable(clip.error) for clip in clips], type=pa.string()),
-            "truncated": pa.array([_storable(clip.truncated) for clip in clips], type=pa.string()),
+            "error": pa.array([_note(clip.error) for clip in clips], type=pa.string()),
+            "truncated": pa.array([_note(clip.truncated) for clip in clips], type=pa.string()),
         }
     )
 
@@ -67,6 +68,11 @@ def encode_records(
 def _storable(value: Any) -> Any:
     """Text without lone surrogates, which Arrow refuses: they are escaped; any other value as it is."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _note(text: str | None) -> str | None:
+    """A message about a clip, without the folders of this machine."""
+    return None if text is None else _storable(without_folders(text))
 
 
 def ids_array(all_ids: Sequence[np.ndarray], split: int) -> pa.ListArray:

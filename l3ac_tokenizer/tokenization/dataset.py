@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 from datasets.fingerprint import Hasher
 
+from ..logs import get_logger
 from .arrow import encode_records, shard_schema
 from .encoding import ClipEncoder
 from .errors import CorpusError
@@ -18,7 +18,7 @@ from .spec import WINDOW_ROWS, CorpusMetadata
 if TYPE_CHECKING:
     from ..modeling import CodecModel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
 
@@ -35,6 +35,7 @@ def tokenize_dataset(
     num_proc: int | None = None,
     device: str = "cpu",
     allow_truncated: bool = False,
+    allow_outside: bool = False,
 ) -> _Dataset:
     """The ids of every clip, in the dataset's order, equal to those of clips encoded one by one.
 
@@ -55,6 +56,8 @@ def tokenize_dataset(
             `multiprocess.set_start_method("spawn")`); None: this process. Not for an `IterableDataset`.
         device: torch device.
         allow_truncated: encode what is there of truncated clips, each with a warning; False: they are failures.
+        allow_outside: read any file that a row names; False: only files that `datasets` has downloaded, so that the
+            rows of a stranger do not name files of yours. Others are failures.
 
     Returns:
         `id` string; `ids` List(int32) (N,) or List(List(int32)) (N, split); `num_samples` int64 and `sampling_rate`
@@ -67,7 +70,7 @@ def tokenize_dataset(
     """
     encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device, allow_truncated)
     source, source_features = undecoded(dataset)
-    rows = DatasetRows(source_features, audio_column, "the dataset")
+    rows = DatasetRows(source_features, audio_column, "the dataset", allow_outside=allow_outside)
     metadata = CorpusMetadata.of(model, split, max_seconds, allow_truncated)
     encode = _BatchEncoder(rows, encoder, max_failures)
     schema = shard_schema(rows.columns, metadata)
@@ -90,7 +93,7 @@ def tokenize_dataset(
             num_proc=num_proc,
             with_rank=num_proc is not None and num_proc > 1,
             desc="tokenizing",
-            new_fingerprint=Hasher.hash([source._fingerprint, metadata.to_json(), audio_column]),
+            new_fingerprint=Hasher.hash([source._fingerprint, metadata.to_json(), audio_column, allow_outside]),
         )
         if not len(source):  # `map` leaves the columns of an empty dataset as they are
             tokenized = Dataset.from_dict({name: [] for name in features}, features=features, split=source.split)

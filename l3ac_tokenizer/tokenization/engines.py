@@ -18,6 +18,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from ..children import spawn_context
 from .arrow import encode_records
 from .encoding import ClipEncoder
 from .errors import CorpusError
@@ -71,7 +72,7 @@ class LocalEngine:
                 yield work(*window)
             return
         # Spawned, not forked: workers must not inherit the folder's lock, nor torch's threads.
-        context = multiprocessing.get_context("spawn")
+        context = spawn_context()
         ranks, stop = context.SimpleQueue(), context.Event()
         for rank in range(self.num_proc):
             ranks.put(rank)

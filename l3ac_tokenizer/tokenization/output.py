@@ -22,7 +22,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import atomic_write, explained, make_folder
+from ..files import atomic_write, explained, make_folder, open_own
 from .arrow import shard_schema
 from .errors import CorpusError
 from .spec import Job, shard_name
@@ -66,7 +66,10 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         OSError: it cannot be created.
     """
     make_folder(folder)
-    lock = filelock.FileLock(os.path.join(folder, LOCK))
+    path = os.path.join(folder, LOCK)
+    if os.path.islink(path):  # filelock would empty the file that it leads to
+        raise CorpusError(f"{path} is a link: remove it, or choose another output.")
+    lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -269,7 +272,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 def _append_line(path: Path, line: bytes) -> None:
     """Append a line and force it to disk, or leave the file as it was."""
-    with explained(f"cannot write {path}", "free some space"), open(path, "ab", buffering=0) as file:
+    with open_own(path, "ab") as file, explained(f"cannot write {path}", "free some space"):
         end = file.tell()
         try:
             while line:
@@ -283,7 +286,7 @@ def _append_line(path: Path, line: bytes) -> None:
 
 def _cut_unfinished_line(path: Path) -> None:
     """Remove an unfinished last line, which a run left that was killed while writing it."""
-    with open(path, "r+b") as file:
+    with open_own(path, "r+b") as file:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from ..logs import get_logger
 from .encoding import ClipEncoder
 from .engines import Engine, LocalEngine, WindowEncoder
 from .errors import CorpusError
@@ -23,7 +23,7 @@ from .spec import Job, TokenizationOptions
 if TYPE_CHECKING:
     from ..modeling import CodecModel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def tokenize_corpus(

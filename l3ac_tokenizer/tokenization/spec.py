@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..id_metadata import IdMetadata
+from ..names import without_folders
 from ..version import __version__
 from .errors import CorpusError
 
@@ -157,7 +158,7 @@ class Job:
             kind=source.kind,
             source_digest=source.digest(),
             source_rows=len(source),
-            remarks=tuple(source.remarks),
+            remarks=tuple(map(without_folders, source.remarks)),
         )
 
     def shards(self) -> list[int]:

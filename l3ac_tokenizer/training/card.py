@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections import defaultdict
@@ -11,11 +10,14 @@ from pathlib import Path
 
 from ..configuration import CodecConfig
 from ..listing.table import read_table
+from ..logs import get_logger
+from ..markup import markdown_code, table_row
+from ..names import public_name
 from .config import LossWeights, TrainingConfig
 from .data.corpus import Corpus, TrainingClip
 from .stages import MEL_STAGES
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PAPERS = {"l3ac": "L3AC (arXiv 2504.04949)", "taae": "TAAE (arXiv 2411.19842)"}
 """Name and paper of each family, by `model_type`."""
@@ -51,7 +53,7 @@ def _of_phase(config: TrainingConfig, weights: LossWeights) -> Iterator[str]:
     if weights.mel:
         yield f"log-mels of the spectral head x {weights.mel:g}"
     if weights.distillation:
-        yield f"distance to the features and latents of `{config.teacher}` x {weights.distillation:g}"
+        yield f"distance to the features and latents of {_model(config.teacher)} x {weights.distillation:g}"
     if weights.spectral:
         yield f"log magnitudes, log-mels and spectral convergence at five resolutions x {weights.spectral:g}"
     if weights.stft_l1:
@@ -71,7 +73,12 @@ def _of_phase(config: TrainingConfig, weights: LossWeights) -> Iterator[str]:
 
 def _encoder(config: TrainingConfig) -> str:
     window = "the crop alone" if config.perceptual_seconds is None else f"a window of {config.perceptual_seconds:g} s"
-    return f"the frozen speech encoder `{config.perceptual_encoder}` (a Whisper sees {window})"
+    return f"the frozen speech encoder {_model(config.perceptual_encoder)} (a Whisper sees {window})"
+
+
+def _model(name: str | None) -> str:
+    """A model as the card names it: of directories, only the last part."""
+    return markdown_code(public_name(str(name)))
 
 
 def _clamp(most: float) -> str:
@@ -94,7 +101,7 @@ def _discriminator(config: TrainingConfig) -> str:
 
 def _measured(scores: Mapping[str, float]) -> str:
     """Section with the held-out scores, or a sentence saying that nothing was held out."""
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if name != "score")
+    rows = "\n".join(table_row([name, f"{value:.3f}"]) for name, value in scores.items() if name != "score")
     if not rows:
         return "Nothing was held out of training, so nothing was measured."
     return f"""## Measured on the held-out clips
@@ -123,9 +130,10 @@ def model_card(
         sources: Markdown table of the training audio, from `source_table`.
     """
     changes = ", ".join(f"{name} = {value}" for name, value in config.model.items())
-    start = f"from `{config.init_from}`, as far as its tensors fit" if config.init_from else "from random weights"
+    start = f"from {_model(config.init_from)}, as far as its tensors fit" if config.init_from else "from random weights"
     if config.stage == "decode":
-        start = f"from `{config.init_from}`, whose encoder it kept: the ids are the same, only the decoder was trained"
+        kept = "whose encoder it kept: the ids are the same, only the decoder was trained"
+        start = f"from {_model(config.init_from)}, {kept}"
     return f"""---
 library_name: l3ac_tokenizer
 license: other
@@ -181,5 +189,5 @@ def source_table(clips: Sequence[TrainingClip], corpus: Corpus, manifest: str | 
     rows = []
     for (source, terms), of_clips in sorted(minutes.items()):
         total = "not measured" if None in of_clips else f"{sum(filter(None, of_clips)):.1f}"
-        rows.append(f"| {source} | {terms} | {len(of_clips)} | {total} |")
+        rows.append(table_row([source, terms, str(len(of_clips)), total]))
     return "\n".join(["| source | license | clips | minutes |", "|---|---|---:|---:|", *rows])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate.state import AcceleratorState
 
+from ..logs import get_logger
 from .config import ConfigError, TrainingConfig, load_config, read_values
 from .loop import Run
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class ChainStage(NamedTuple):

@@ -224,6 +224,8 @@ class TrainingConfig:
     """Fraction of unreadable files above which a run stops."""
     allow_truncated: bool = False
     """Train on what is there of truncated files, each logged; otherwise they are unreadable."""
+    allow_outside: bool = False
+    """Also train on what manifests, tables and links of a dataset name outside of it; otherwise that is left out."""
     augment: Augment = field(default_factory=Augment)
     manifest: str | None = None
     """CSV with columns `path`, `source` and `licence` for the model card's table of training audio."""

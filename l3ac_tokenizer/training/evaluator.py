@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from ..asr import FasterWhisper
+from ..logs import get_logger
 from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
@@ -22,7 +22,7 @@ from .stages import MEL_STAGES
 from .tracking import RunLog
 from .validation import Candidate, HeldOut, decoded, validate
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STATISTICS_CLIPS = 64
 """Training clips from which the statistics of averaged weights are computed; half of them for time normalization."""

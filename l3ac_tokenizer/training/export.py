@@ -64,8 +64,8 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: Sp
         (new / "README.md").write_text(card, encoding="utf-8")
         if head is not None:
             save_file(head.state_dict(), new / HEAD_FILE)
-        for file in new.iterdir():
-            file.chmod(0o644)
+        for file in new.iterdir():  # safetensors creates files for the user alone
+            file.chmod((new / "README.md").stat().st_mode)
         if folder.exists():
             os.replace(folder, workplace / "old")
         os.replace(new, folder)

@@ -14,7 +14,6 @@ of the first process.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import signal
 import time
@@ -32,6 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..listing.errors import DataError
+from ..logs import get_logger
 from .card import source_table
 from .config import ConfigError, TrainingConfig
 from .data.loader import BatchLoader
@@ -49,7 +49,7 @@ from .stages import MEL_STAGES
 from .state import Counters, load_state, remove_unfinished, save_state, saved_states
 from .tracking import Figures, RunLog, keep_settings, plain_settings
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOST_SKIPPED = 50
 """Successive updates that may be skipped for overflows in float16; each halves the loss scale, which starts at 2^16."""

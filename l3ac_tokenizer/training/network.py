@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from ..families import preset_config
+from ..logs import get_logger
 from ..modeling import CodecModel, L3ACModel
 from ..modeling.l3ac.spectral import MEL_BANDS, SpectralAnalysis
 from ..modeling.span import WholeSpan
@@ -19,7 +19,7 @@ from .config import ConfigError, TrainingConfig, network_fields
 from .stages import FIXED_LATENTS, MEL_STAGES, STAGES
 from .whitening import Whitened
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HEAD_FILE = "head.safetensors"
 """The spectral head in a checkpoint directory, from which later stages continue."""

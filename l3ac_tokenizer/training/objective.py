@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ..configuration import L3ACConfig
 from ..families import preset_config
+from ..logs import get_logger
 from ..modeling import CodecModel
 from ..modeling.l3ac.spectral import LogMels
 from ..modeling.span import WholeSpan
@@ -38,7 +38,7 @@ from .perceptual import (
 )
 from .stages import MEL_STAGES
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Objective(nn.Module):

@@ -6,7 +6,6 @@ The published code uses the encoder of Whisper tiny.en. Any speech encoder of tr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -24,10 +23,11 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ..causes import with_causes
+from ..logs import get_logger
 from .ctranslate2_reader import whisper_encoder
 from .losses import hann_window, relative_distance
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WHISPER_TINY_EN = "openai/whisper-tiny.en"
 """Default speech encoder; the folder `model` of `PACKAGE`, from the extra `eval-offline`, holds it too."""
@@ -78,7 +78,7 @@ def speech_features(source: str, window_seconds: float | None = None) -> nn.Modu
 def _pretrained(source: str, window_seconds: float | None) -> nn.Module:
     """The encoder of a directory or of the hub, by transformers."""
     _require_in_reach(source)
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type == "whisper":
         return WhisperFeatures(_whisper_encoder(source, config), window_seconds)
     return WaveformFeatures(_whole(AutoModel, source), _normalizes(source))
@@ -114,7 +114,8 @@ def _whisper_encoder(source: str, config: PreTrainedConfig) -> WhisperEncoder:
 
 def _whole(kind: Any, source: str) -> Any:
     """Load a pretrained model in float32 and refuse one with missing tensors."""
-    model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    options = {"dtype": torch.float32, "output_loading_info": True, "trust_remote_code": False}
+    model, report = kind.from_pretrained(source, **options)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
     return model
@@ -122,7 +123,7 @@ def _whole(kind: Any, source: str) -> Any:
 
 def _normalizes(source: str) -> bool:
     """Whether the encoder expects waveforms of mean 0 and variance 1."""
-    extractor = AutoFeatureExtractor.from_pretrained(source)
+    extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False)
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(f"it takes audio at {extractor.sampling_rate} Hz, not {SAMPLING_RATE}")
     return bool(getattr(extractor, "do_normalize", False))

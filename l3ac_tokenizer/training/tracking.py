@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..codebook_usage import usage
-from ..files import atomic_write
+from ..files import atomic_write, open_own
+from ..names import without_folders
 from ..plots import spectrogram_image
 from ..quantization import ids_to_digits
 from .network import Prediction
@@ -50,13 +51,16 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
 
 
 def plain_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Settings in the form that trackers accept: dotted keys; numbers, booleans and strings as values."""
+    """Settings in the form that trackers accept: dotted keys; numbers, booleans and strings as values.
+
+    Of paths only the last part stays, since trackers publish them; `keep_settings` keeps them whole.
+    """
     plain: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
             plain |= plain_settings(value, f"{prefix}{name}.")
         else:
-            plain[prefix + name] = value if isinstance(value, bool | int | float) else str(value)
+            plain[prefix + name] = value if isinstance(value, bool | int | float) else without_folders(str(value))
     return plain
 
 
@@ -119,8 +123,8 @@ class RunLog:
         self.accelerator.log(record, step=step)
         if self.accelerator.is_main_process:
             rounded = {key: float(f"{value:.6g}") for key, value in record.items()}
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **rounded}) + "\n")
+            with open_own(self.path, "ab") as file:
+                file.write(f"{json.dumps({'step': step, **rounded})}\n".encode())
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that an interrupted session wrote after the state that is resumed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from ..asr import FasterWhisper, normalized_words, word_errors
 from ..audio import AudioError
 from ..id_stability import changed_ids
 from ..listing.layouts import librispeech_transcripts
+from ..logs import get_logger
 from ..metrics import MetricError
 from ..modeling import CodecModel, L3ACModel
 from ..modeling.l3ac.spectral import LogMels
@@ -31,7 +31,7 @@ from .data.corpus import Corpus, TrainingClip
 from .network import SpectralHead
 from .perceptual import WHISPER_BANDS, whisper_mel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_SECONDS = 6.0
 MAX_TRANSCRIBED = 40
@@ -102,7 +102,7 @@ def _transcript(clip: TrainingClip) -> str | None:
 
 @functools.cache
 def _chapter(folder: Path) -> dict[str, str]:
-    return librispeech_transcripts(folder)
+    return librispeech_transcripts(folder, folder)
 
 
 def decoded(model: nn.Module, clip: HeldOut) -> tuple[np.ndarray, set[int]]:

@@ -51,7 +51,7 @@ def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
 
 
 def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
-    recognizer = TokenRecognizer(asr_run["output"])
+    recognizer = TokenRecognizer(asr_run["output"], trust=True)
     store = IdStore(asr_run["cache"] / "ids", "l3ac-1k")
     rows = read_manifest(asr_run["cache"] / "test.csv")
     right = 0
@@ -64,14 +64,14 @@ def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
 
 def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"hyperparams\.yaml does not exist: give the output_folder"):
-        TokenRecognizer(tmp_path)
+        TokenRecognizer(tmp_path, trust=True)
     shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
-        TokenRecognizer(tmp_path)
+        TokenRecognizer(tmp_path, trust=True)
     settings = tmp_path / "hyperparams.yaml"
     settings.write_text(settings.read_text().replace("inputs: ids", "inputs: log_mel"))
     with pytest.raises(ValueError, match="reads log_mel instead of ids"):
-        TokenRecognizer(tmp_path)
+        TokenRecognizer(tmp_path, trust=True)
 
 
 def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
@@ -166,7 +166,7 @@ def test_an_anchor_takes_the_place_of_the_ids(asr_run, tmp_path):
 
 def test_the_voice_speaks_the_made_language(tts_run, asr_run):
     arguments = tts_arguments(*tts_run.values())
-    said = run(TTS, "evaluate.py", *arguments, f"--recognizer=tokens:{asr_run['output']}")
+    said = run(TTS, "evaluate.py", *arguments, f"--recognizer=tokens:{asr_run['output']}", "--trust=True")
     folder = tts_run["output"] / "eval_test"
     results = json.loads((folder / "results.json").read_text())
     assert results["recognizer"] == "token ASR (run)"

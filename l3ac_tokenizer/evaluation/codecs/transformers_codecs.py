@@ -127,15 +127,16 @@ class TransformersCodec(Codec):
         """
         from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioTokenization
 
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         _number(setting, ADAPTERS.get(config.model_type, GENERAL).setting)  # before the weights are fetched
         auto = AutoModel if config.model_type in ADAPTERS else AutoModelForAudioTokenization
         model: Any
-        model, report = auto.from_pretrained(name, output_loading_info=True)
+        model, report = auto.from_pretrained(name, output_loading_info=True, trust_remote_code=False)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"its file lacks {missing[0]} and {len(missing) - 1} other tensors")
         title = codec_title(name) + (f"@{setting}" if setting else "")
-        codec = cls(model.to(device).eval(), AutoFeatureExtractor.from_pretrained(name), title, setting)
+        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        codec = cls(model.to(device).eval(), extractor, title, setting)
         codec.digest = getattr(config, "_commit_hash", None)
         return codec
 

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from ...files import atomic_write
+from ...markup import csv_cell
 from ..run import EXAMPLES, Evaluation, audio_path
 from ..summary import flat_row, summarize_evaluation
 from .html import Example, make_page
@@ -94,7 +95,7 @@ def _as_csv(rows: list[dict[str, Any]]) -> bytes:
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...listening_page import audio_data_url, listening_page, player, section
+from ...markup import html_text
 from ..codecs.base import SCORING_RATE
 from .tables import COUNTED, failure_counts, mean_cell, metric_title
 
@@ -51,21 +51,21 @@ def make_page(summary: Mapping[str, Any], examples: Sequence[Example], chart: by
         for name, facts in summary["datasets"].items()
     )
     introduction = (
-        f"{html.escape(clips)}. Means over clips with 95&nbsp;% bootstrap intervals; over several data sets, the mean "
+        f"{html_text(clips)}. Means over clips with 95&nbsp;% bootstrap intervals; over several data sets, the mean "
         "of their means. Everything is compared at 16&nbsp;kHz. Click a column to sort by it; hover over a heading for "
         "its source."
     )
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items() if version)
-    return listening_page("Codecs compared", introduction, sections, html.escape(versions))
+    return listening_page("Codecs compared", introduction, sections, html_text(versions))
 
 
 def _players(examples: Sequence[Example]) -> str:
     titles = list(dict.fromkeys(title for example in examples for title in example.audio))
-    head = "".join(f"<th>{html.escape(example.name)}</th>" for example in examples)
+    head = "".join(f"<th>{html_text(example.name)}</th>" for example in examples)
     rows = []
     for title in titles:
         cells = "".join(f"<td>{_player(example.audio.get(title))}</td>" for example in examples)
-        rows.append(f"<tr><th>{html.escape(title)}</th>{cells}</tr>")
+        rows.append(f"<tr><th>{html_text(title)}</th>{cells}</tr>")
     return f'<div class="scroll"><table class="players"><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -85,7 +85,7 @@ def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
     metrics = [summary["metrics"][name] for name in names]
     head = "".join(f"<th>{title}</th>" for title in ("codec", "kb/s", "clips"))
     head += "".join(
-        f'<th title="{html.escape(metric["source"])}">{html.escape(metric_title(metric))}</th>' for metric in metrics
+        f'<th title="{html_text(metric["source"])}">{html_text(metric_title(metric))}</th>' for metric in metrics
     )
     rows = "".join(_quality_row(summary, codec, domain, names) for codec in summary["codecs"])
     return (
@@ -95,9 +95,9 @@ def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
 
 
 def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: str, names: Sequence[str]) -> str:
-    cells = [f'<td class="name">{html.escape(codec["title"])}</td>']
+    cells = [f'<td class="name">{html_text(codec["title"])}</td>']
     if codec["unavailable"] is not None:
-        reason = html.escape(f"not available: {codec['unavailable']}")
+        reason = html_text(f"not available: {codec['unavailable']}")
         return f'<tr class="missing">{cells[0]}<td class="note" colspan="{len(names) + 3}">{reason}</td></tr>'
     of = codec["domains"][domain]
     rate = of["bits_per_second"]["mean"]
@@ -109,4 +109,4 @@ def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: s
         number = "" if mean["mean"] is None else f' data-value="{mean["mean"]}"'
         cells.append(f"<td{number}>{value}<small>{interval}</small></td>")
     failed = failure_counts(of)
-    return f'<tr>{"".join(cells)}<td class="note">{html.escape(failed)}</td></tr>'
+    return f'<tr>{"".join(cells)}<td class="note">{html_text(failed)}</td></tr>'

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...markup import figure_text
 from ...plots import as_png, draw_spectrogram, open_axis, spectrogram_db
 from ..codecs.base import SCORING_RATE
 from .paper_figures import L3AC_FIGURE_1, PaperResult
@@ -123,7 +124,7 @@ def _draw_measured(axis: Any, codec: Mapping[str, Any], metric: str, color: str,
         zorder=4,
     )
     axis.annotate(
-        codec["title"],
+        figure_text(codec["title"]),
         (rate, value["mean"]),
         xytext=((-1 if name_left else 1) * (_radius(gmacs) + 3), 0),
         textcoords="offset points",
@@ -182,9 +183,9 @@ def draw_spectrograms(rows: Mapping[str, Sequence[np.ndarray | None]], columns: 
                 axis.set_axis_off()
             else:
                 draw_spectrogram(axis, clip[:shown], SCORING_RATE, top)
-        row[0].set_ylabel(f"{title}\nkHz", fontsize=8)
+        row[0].set_ylabel(f"{figure_text(title)}\nkHz", fontsize=8)
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title, fontsize=8)
+        axis.set_title(figure_text(title), fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("seconds", fontsize=8)
     return as_png(figure)

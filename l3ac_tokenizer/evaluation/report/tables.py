@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...markup import Markdown, markdown_text, table_row
 from ..timing import growth_exponent
 
 Summary = Mapping[str, Any]
@@ -23,7 +24,7 @@ def summary_tables(summary: Summary) -> str:
     ]
     for domain in dict.fromkeys(facts["domain"] for facts in summary["datasets"].values()):
         datasets = [name for name, facts in summary["datasets"].items() if facts["domain"] == domain]
-        over = "" if datasets == [domain] else f" ({', '.join(datasets)})"
+        over = "" if datasets == [domain] else f" ({markdown_text(', '.join(datasets))})"
         parts += [f"### {domain.capitalize()}{over}", quality_table(summary, domain)]
         if len(datasets) > 1:
             parts += [quality_table(summary, domain, dataset) for dataset in datasets]
@@ -161,23 +162,23 @@ def cost_table(cost: Mapping[str, Any]) -> str:
     )
 
 
-def mean_cell(mean: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+def mean_cell(mean: Mapping[str, Any], metric: Mapping[str, Any]) -> Markdown:
     """Cell with a mean and its interval."""
     if mean["mean"] is None:
-        return "–"
+        return Markdown("–")
     digits, scale = metric["decimals"], metric["scale"]
     text = f"{scale * mean['mean']:.{digits}f}"
     if mean["interval"] is None:
-        return text
+        return Markdown(text)
     low, high = (f"{scale * bound:.{digits}f}" for bound in mean["interval"])
-    return f"{text} [{low}, {high}]"
+    return Markdown(f"{text} [{low}, {high}]")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as a Markdown table; the first row is the head, columns but the first are right-aligned."""
+    """Rows of cells, text or `Markdown`, as a table; the first row is the head, all columns but one right-aligned."""
     head, *body = rows
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(table_row, lines))
 
 
 def metric_title(metric: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...names import public_name
 from ..codecs.base import SCORING_RATE
 from .base import Metric, Scorer, Trial, Value
 
@@ -38,13 +39,14 @@ class ClassifierScorer(Scorer):
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
         self.task = task
-        self._model: Any = AutoModelForAudioClassification.from_pretrained(name).eval()
+        self._model: Any = AutoModelForAudioClassification.from_pretrained(name, trust_remote_code=False).eval()
         self._model.to(device)
-        self._extractor: Any = AutoFeatureExtractor.from_pretrained(name)
+        self._extractor: Any = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        label = public_name(name)
         self._originals: dict[str, str] = {}
         self.metrics = {
-            f"{task}_accuracy": Metric(f"{task} accuracy, %", 1, True, f"Codec-SUPERB; {name}", 100),
-            f"{task}_agreement": Metric(f"{task} agreement, %", 1, True, f"ours; {name}", 100),
+            f"{task}_accuracy": Metric(f"{task} accuracy, %", 1, True, f"Codec-SUPERB; {label}", 100),
+            f"{task}_agreement": Metric(f"{task} agreement, %", 1, True, f"ours; {label}", 100),
         }
 
     def score(self, trial: Trial) -> Mapping[str, Value]:

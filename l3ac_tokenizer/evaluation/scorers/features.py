@@ -31,14 +31,15 @@ class FeatureDistanceScorer(Scorer):
         from transformers import AutoConfig, AutoFeatureExtractor, WhisperModel
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        encoder_only = getattr(AutoConfig.from_pretrained(name), "architectures", None) == ["WhisperEncoder"]
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        encoder_only = getattr(config, "architectures", None) == ["WhisperEncoder"]
         encoder: Any = (
             WhisperEncoder.from_pretrained(name, dtype=torch.float32)
             if encoder_only
             else WhisperModel.from_pretrained(name, dtype=torch.float32).get_encoder()
         )
         self._encoder = encoder.to(device).eval()
-        self._extractor: Any = AutoFeatureExtractor.from_pretrained(name)
+        self._extractor: Any = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
 
     def score(self, trial: Trial) -> Mapping[str, Value]:
         """The relative distance."""

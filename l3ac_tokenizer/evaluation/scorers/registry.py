@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...causes import with_causes
+from ...trust import UntrustedCodeError
 
 if TYPE_CHECKING:
     from .base import Scorer
@@ -63,15 +64,17 @@ SCORERS: Mapping[str, ScorerEntry] = {
 """Option → scorer."""
 
 
-def open_scorer(kind: str, model: str, device: str) -> Scorer:
+def open_scorer(kind: str, model: str, device: str, *, trust: bool = False) -> Scorer:
     """Open a scorer, its model loaded.
 
     Args:
         kind: key of `SCORERS`.
         model: name of the model, see the entry's help.
         device: torch device.
+        trust: run the code that a model of SpeechBrain brings.
 
     Raises:
+        UntrustedCodeError: the model brings code, and `trust` is False.
         ValueError: no scorer is named `kind`, its model cannot be loaded, or a package is missing.
     """
     if kind not in SCORERS:
@@ -79,7 +82,9 @@ def open_scorer(kind: str, model: str, device: str) -> Scorer:
     module, _, name = SCORERS[kind].opener.partition(":")
     opener = getattr(importlib.import_module(f".{module}", __package__), name)
     try:
-        return opener(model, device)
+        return opener(model, device, trust=trust) if kind == "speaker" else opener(model, device)
+    except UntrustedCodeError:
+        raise
     except ModuleNotFoundError as error:
         extra = "pip install 'l3ac-tokenizer[eval-offline]'"
         raise ValueError(f"{model} needs the package {error.name}, which is not installed: {extra}.") from error

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...names import public_name
+from ...trust import require_trust
 from ..codecs.base import SCORING_RATE
 from ..statistics import NO_MEAN, SEED, Mean
 from .base import Metric, Scorer, Trial, Value
@@ -25,15 +27,17 @@ SpeakerEmbedder = Callable[[np.ndarray], np.ndarray]
 """Clip (T,) at 16 kHz → speaker embedding (D,) of unit length."""
 
 
-def open_embedder(name: str, device: str = "cpu") -> SpeakerEmbedder:
+def open_embedder(name: str, device: str = "cpu", *, trust: bool = False) -> SpeakerEmbedder:
     """Open a speaker encoder.
 
     Args:
         name: `resemblyzer` (GE2E, bundled with its package), `speechbrain:SOURCE` (an `EncoderClassifier`), or an
             x-vector model of transformers by hub name or directory.
         device: torch device.
+        trust: run the code that a model of SpeechBrain brings in its `hyperparams.yaml`.
 
     Raises:
+        UntrustedCodeError: the model is one of SpeechBrain, and `trust` is False.
         OSError: the model cannot be found.
         ModuleNotFoundError: a package is missing.
     """
@@ -41,6 +45,7 @@ def open_embedder(name: str, device: str = "cpu") -> SpeakerEmbedder:
     if name == "resemblyzer":
         return _resemblyzer(device)
     if kind == "speechbrain" and source:
+        require_trust(source, trust)
         return _speechbrain(source, device)
     return _transformers(name, device)
 
@@ -69,9 +74,9 @@ def _speechbrain(source: str, device: str) -> SpeakerEmbedder:
 def _transformers(name: str, device: str) -> SpeakerEmbedder:
     from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-    model: Any = AutoModelForAudioXVector.from_pretrained(name).eval()
+    model: Any = AutoModelForAudioXVector.from_pretrained(name, trust_remote_code=False).eval()
     model.to(device)
-    extractor: Any = AutoFeatureExtractor.from_pretrained(name)
+    extractor: Any = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
 
     def embed(audio: np.ndarray) -> np.ndarray:
         inputs = extractor(audio, sampling_rate=SCORING_RATE, return_tensors="pt").to(device)
@@ -108,9 +113,9 @@ class SpeakerSimilarityScorer(Scorer):
         return {"speaker_similarity": float(self._originals[trial.clip.key] @ self.embed(trial.estimate))}
 
 
-def open_speaker_scorer(name: str, device: str) -> SpeakerSimilarityScorer:
+def open_speaker_scorer(name: str, device: str, *, trust: bool = False) -> SpeakerSimilarityScorer:
     """Speaker similarity by the speaker encoder of this name, see `open_embedder`."""
-    return SpeakerSimilarityScorer(open_embedder(name, device), name)
+    return SpeakerSimilarityScorer(open_embedder(name, device, trust=trust), public_name(name))
 
 
 def equal_error_rate(embeddings: Sequence[Sequence[float]], speakers: Sequence[str]) -> Mean:

@@ -15,6 +15,7 @@ from ...audio import AudioSegment
 from ...files import escaped, unescaped
 from ...listing.errors import DataError
 from ...listing.layouts import read_layout
+from ...names import OutsideError, common_folder, file_within, is_within, public_path
 from .base import Record
 
 
@@ -26,14 +27,15 @@ class FileSource:
 
     Args:
         kind: kind of source, in words.
-        root: folder that relative paths begin in.
+        root: folder that relative paths begin in, and that clips are read within.
         rows: of each clip at least `id` and `path`; `size` (bytes) only enters the digest; `start` and `seconds`
             (float) make it a segment of its file.
         types: types of further columns; columns without one are strings.
         remarks: see `Source`.
+        allow_outside: also read files outside `root`; without it they are failures.
 
     Raises:
-        DataError: there are no rows, or two have the same id.
+        DataError: there are no rows, or two have the same id, or no file is in `root`.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class FileSource:
         rows: Sequence[Mapping[str, Any]],
         types: Mapping[str, pa.DataType] | None = None,
         remarks: Sequence[str] = (),
+        *,
+        allow_outside: bool = False,
     ) -> None:
         if not rows:
             reasons = " ".join(remarks)
@@ -55,6 +59,14 @@ class FileSource:
         self.kind = kind
         self.remarks = remarks
         self.root = os.path.abspath(root)
+        self._allow_outside = allow_outside
+        files = (os.path.join(self.root, unescaped(row["path"])) for row in rows)
+        if not allow_outside and not any(is_within(file, self.root) for file in files):
+            raise DataError(
+                f"{rows[0]['path']} lies outside {root}, and so do all clips: give --allow-outside (in Python "
+                "allow_outside=True) if you know where this list comes from."
+            )
+        self._common = common_folder((row["path"] for row in rows), self.root)
         types = {"start": pa.float64(), "seconds": pa.float64(), **(types or {})}
         names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
         self._table = pa.table(
@@ -84,20 +96,28 @@ class FileSource:
         """The clips from `start` up to, not including, `stop`."""
         for row in self._table.slice(start, stop - start).to_pylist():
             name, path = row.pop("id"), row.pop("path")
-            file = os.path.join(self.root, unescaped(path))
+            shown = public_path(path, self.root, self._common)
+            try:
+                file = file_within(unescaped(path), self.root, allow_outside=self._allow_outside)
+            except OutsideError as error:
+                yield Record(name, b"", shown, row, str(error))
+                continue
             begin, seconds = row.get("start") or 0.0, row.get("seconds")
             is_whole = begin == 0 and seconds is None
-            yield Record(name, file if is_whole else AudioSegment(file, begin, seconds), path, row)
+            audio = file if is_whole else AudioSegment(file, begin, seconds)
+            yield Record(name, audio, shown, row, name=f"{os.path.basename(self.root)}/{shown}")
 
 
-def open_audio_folder(root: str, remarks: Sequence[str] = ()) -> FileSource:
+def open_audio_folder(root: str, remarks: Sequence[str] = (), *, allow_outside: bool = False) -> FileSource:
     """The audio below a folder, sorted by path, with text and speaker where its layout is a known one.
+
+    Links to places outside the folder are followed with `allow_outside` only.
 
     Raises:
         DataError: the folder has no audio, or a table or transcript is damaged.
         OSError: a file of transcripts cannot be read.
     """
-    kind, files, own_remarks = read_layout(root)
+    kind, files, own_remarks = read_layout(root, allow_outside=allow_outside)
     rows = [
         {
             "id": file.id,
@@ -109,7 +129,7 @@ def open_audio_folder(root: str, remarks: Sequence[str] = ()) -> FileSource:
         }
         for file in files
     ]
-    return FileSource(kind, root, rows, remarks=[*remarks, *own_remarks])
+    return FileSource(kind, root, rows, remarks=[*remarks, *own_remarks], allow_outside=allow_outside)
 
 
 def _size(path: str) -> int | None:

@@ -27,6 +27,7 @@ class Record:
         path: its origin, as the tokenized corpus states it.
         columns: further values, by the names of `Source.columns`.
         error: why the audio is missing, if the source itself is damaged here.
+        name: of the clip in messages; "": its path.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Record:
     path: str
     columns: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    name: str = ""
 
 
 class Source(Protocol):

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Audio, Dataset, Features, IterableDataset
+from datasets import Audio, Dataset, Features, IterableDataset, config
 
 from ...causes import with_causes
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
+from ...names import is_within, public_path
 from .base import RESERVED, Record
 
 _Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
@@ -48,12 +49,14 @@ class DatasetRows:
         audio_column: of the feature `Audio`, of paths, of file bytes, of {bytes, path} or {array, sampling_rate}, or
             of samples beside a column `sampling_rate`; None: the first of the feature `Audio`, or `audio`.
         name: of the dataset in messages.
+        allow_outside: read any file that a row names; without it only those that `datasets` has downloaded.
 
     Raises:
         DataError: the column does not exist, or samples have no rate.
     """
 
-    def __init__(self, features: Features, audio_column: str | None, name: str) -> None:
+    def __init__(self, features: Features, audio_column: str | None, name: str, *, allow_outside: bool = False) -> None:
+        self._allow_outside = allow_outside
         if audio_column is None:
             audio_column = next((column for column, kind in features.items() if isinstance(kind, Audio)), "audio")
         if audio_column not in features:
@@ -90,7 +93,13 @@ class DatasetRows:
         path = columns.pop("path", None) or inner or f"row {number}"
         missing = audio is None or (isinstance(audio, dict) and not any(value is not None for value in audio.values()))
         error = f"{path} has no audio: it is null." if missing else None
-        return Record(str(number) if name is None else name, audio, path, columns, error)
+        names_file = isinstance(audio, str) or (isinstance(audio, dict) and audio.get("bytes") is None)
+        if error is None and names_file and inner and not self._allow_outside and not _is_downloaded(inner):
+            error = (
+                f"{path} is not a file that the dataset has brought: store the audio in its rows, or allow paths "
+                "(--allow-outside, in Python allow_outside=True) if you know where they come from."
+            )
+        return Record(str(number) if name is None else name, audio, public_path(path, ""), columns, error)
 
     def _value(self, column: str, value: Any) -> Any:
         if self._names[column] not in COLUMN_NAMES or value is None:
@@ -99,12 +108,17 @@ class DatasetRows:
         return feature.int2str(value) if hasattr(feature, "int2str") else str(value)
 
 
+def _is_downloaded(path: str) -> bool:
+    return any(is_within(path, root) for root in (config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH))
+
+
 class HubSource:
     """Rows of a `datasets.Dataset`, whose audio is read by us, not decoded by `datasets`.
 
     Args:
         dataset: with a column of audio, see `DatasetRows`.
         name: of the dataset in messages.
+        allow_outside: see `DatasetRows`.
 
     Raises:
         DataError: it has no column of audio.
@@ -112,9 +126,9 @@ class HubSource:
 
     kind = "hub dataset"
 
-    def __init__(self, dataset: Dataset, name: str) -> None:
+    def __init__(self, dataset: Dataset, name: str, *, allow_outside: bool = False) -> None:
         self._dataset, features = undecoded(dataset)
-        self._rows = DatasetRows(features, None, name)
+        self._rows = DatasetRows(features, None, name, allow_outside=allow_outside)
         column = self._rows.id_column
         counts = Counter() if column is None else Counter(dataset.select_columns(column)[:][column])
         self._repeated = {str(value) for value, count in counts.items() if count > 1}
@@ -144,8 +158,8 @@ class HubSource:
             yield replace(record, id=f"{record.id}:{number}") if record.id in self._repeated else record
 
 
-def open_hub(name: str, config: str | None, split: str) -> HubSource:
-    """A split of a dataset by its name on the hub, downloaded or from the cache.
+def open_hub(name: str, configuration: str | None, split: str, *, allow_outside: bool = False) -> HubSource:
+    """A split of a dataset by its name on the hub, downloaded or from the cache; for `allow_outside` see `DatasetRows`.
 
     Raises:
         DataError: it cannot be loaded, for instance because the download stalled, or it has no audio.
@@ -153,10 +167,10 @@ def open_hub(name: str, config: str | None, split: str) -> HubSource:
     from datasets import load_dataset
 
     try:
-        dataset = load_dataset(name, config, split=split)
+        dataset = load_dataset(name, configuration, split=split)
     except Exception as error:  # hub, network and dataset builder each raise their own
         raise DataError(
             f"no file or folder {name} exists, and no dataset of that name could be loaded ({with_causes(error)}): "
             "check the name, the configuration and the split, and that packages it names are installed."
         ) from error
-    return HubSource(dataset, name)
+    return HubSource(dataset, name, allow_outside=allow_outside)

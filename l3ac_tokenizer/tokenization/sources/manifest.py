@@ -13,15 +13,17 @@ import pyarrow as pa
 from ...listing.columns import COLUMN_NAMES
 from ...listing.errors import DataError
 from ...listing.manifest import ManifestRow, load_manifest
+from ...names import common_folder, public_path
 from .audio_folder import FileSource
 from .base import RESERVED
 
 
-def open_manifest(path: str) -> FileSource:
+def open_manifest(path: str, *, allow_outside: bool = False) -> FileSource:
     """The clips that a manifest lists, in its order.
 
     A clip without an id is named after its path, without suffix unless two paths differ in that alone, and a segment
-    also after its start: `a@1.5`.
+    also after its start: `a@1.5`. Of absolute paths, what follows the folder of the manifest counts, or else the folder
+    that they have in common. Files outside the folder of the manifest are read with `allow_outside` only.
 
     Raises:
         DataError: a line is damaged or names no audio, or two clips have the same id.
@@ -35,23 +37,26 @@ def open_manifest(path: str) -> FileSource:
         for name in manifest.columns
     }
     has_segments = any(row.is_segment for row in manifest.rows)
+    root = os.path.abspath(manifest.root)
+    common = common_folder((row.path for row in manifest.rows), root)
+    shown = {row.path: public_path(row.path, root, common) for row in manifest.rows}
     stems: dict[str, set[str]] = defaultdict(set)
-    for row in manifest.rows:
-        stems[os.path.splitext(row.path)[0]].add(row.path)
+    for name in shown.values():
+        stems[os.path.splitext(name)[0]].add(name)
     rows = []
     for row in manifest.rows:
         values = {
             name: row.path if name == "path" else _value(row.values[name], types[name]) for name in manifest.columns
         }
         given = row.values.get("id")
-        values["id"] = given if isinstance(given, str) and given else values.get("id") or _default_id(row, stems)
+        values["id"] = given if isinstance(given, str) and given else values.get("id") or _default_id(row, shown, stems)
         rows.append(values | {"start": row.start, "seconds": row.seconds} if has_segments else values)
-    return FileSource("manifest", manifest.root, rows, types)
+    return FileSource("manifest", manifest.root, rows, types, allow_outside=allow_outside)
 
 
-def _default_id(row: ManifestRow, stems: Mapping[str, set[str]]) -> str:
-    stem = os.path.splitext(row.path)[0]
-    name = stem if len(stems[stem]) == 1 else row.path
+def _default_id(row: ManifestRow, shown: Mapping[str, str], stems: Mapping[str, set[str]]) -> str:
+    stem = os.path.splitext(shown[row.path])[0]
+    name = stem if len(stems[stem]) == 1 else shown[row.path]
     return f"{name}@{row.start}" if row.is_segment else name
 
 

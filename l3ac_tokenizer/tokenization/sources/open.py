@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from ...audio import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...files import files_below
 from ...listing.errors import DataError
-from ...listing.folder import not_listed
+from ...listing.folder import links_outside, not_listed
 from ...listing.table import TABLE_SUFFIXES
 from ..errors import CorpusError
 from ..output import read_shard_manifest
@@ -40,6 +40,7 @@ def open_source(
     *,
     kind: str | None = None,
     output: str | os.PathLike[str] | None = None,
+    allow_outside: bool = False,
 ) -> Source:
     """Open audio to tokenize, recognized by its name and the layout of its root.
 
@@ -55,21 +56,24 @@ def open_source(
         hub_split: its split.
         kind: one of `KINDS`; None: recognize it.
         output: folder of the job's own output, which is not read.
+        allow_outside: also read what paths and links in the corpus name outside of it (of a folder, or of the folder of
+            a file; of a dataset on the hub, what `datasets` downloads). Without it, such clips are failures, and such
+            links are left out.
 
     Raises:
         DataError: it is none of these, or holds no audio.
         OSError: it cannot be read.
     """
     if kind == "hub":
-        return open_hub(corpus, hub_config, hub_split)
+        return open_hub(corpus, hub_config, hub_split, allow_outside=allow_outside)
     if os.path.isdir(corpus):
-        return _open_folder(corpus, kind, output)
+        return _open_folder(corpus, kind, output, allow_outside)
     suffix = os.path.splitext(corpus)[1].lower()
     if os.path.exists(corpus):
         if kind == "manifest" or (kind is None and suffix in TABLE_SUFFIXES):
-            return open_manifest(corpus)
+            return open_manifest(corpus, allow_outside=allow_outside)
         if kind == "parquet" or (kind is None and suffix == ".parquet"):
-            return ParquetSource([corpus])
+            return ParquetSource([corpus], allow_outside=allow_outside)
         if kind == "tar" or (kind is None and suffix == ".tar"):
             return open_tars([corpus])
         raise DataError(
@@ -78,17 +82,19 @@ def open_source(
         )
     if not _may_be_on_the_hub(corpus):
         raise FileNotFoundError(f"no file or folder {corpus} exists: check the path.")
-    return open_hub(corpus, hub_config, hub_split)
+    return open_hub(corpus, hub_config, hub_split, allow_outside=allow_outside)
 
 
-def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] | None) -> Source:
+def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] | None, allow_outside: bool) -> Source:
     """Decide what kind of corpus a folder is, and open it."""
     if kind in ("manifest", "hub"):
         raise DataError(f"{folder} is a folder, which is not a corpus of the kind {kind}: name another kind.")
     kinds = {**dict.fromkeys(readable_suffixes(), "folder"), ".parquet": "parquet", ".tar": "tar"}
     found: dict[str, list[str]] = {"folder": [], "parquet": [], "tar": []}
     unreadable: list[OSError] = []
-    for path in sorted(files_below(folder, kinds, unreadable.append)):
+    outside: list[str] = []
+    left_outside = None if allow_outside else outside.append
+    for path in sorted(files_below(folder, kinds, unreadable.append, left_outside)):
         found[kinds[os.path.splitext(path)[1].lower()]].append(path)
     remarks = []
     own = None if output is None else os.path.realpath(output)
@@ -117,11 +123,13 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
                 "reads them."
             )
     if chosen == "folder":  # which says itself what cannot be listed
-        return open_audio_folder(folder, remarks)
+        return open_audio_folder(folder, remarks, allow_outside=allow_outside)
     if not found[chosen]:
         raise DataError(f"{folder} holds no {_NAMES[chosen]}: check the path, or name another kind.")
-    remarks += map(not_listed, unreadable)
-    return ParquetSource(found[chosen], remarks) if chosen == "parquet" else open_tars(found[chosen], remarks)
+    remarks += [*map(not_listed, unreadable), *links_outside(folder, outside)]
+    if chosen == "parquet":
+        return ParquetSource(found[chosen], remarks, folder, allow_outside=allow_outside)
+    return open_tars(found[chosen], remarks)
 
 
 _NAMES = {"folder": "audio", "parquet": "Parquet", "tar": "tar shards"}

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
+from ...names import OutsideError, file_within, public_path
 from .base import RESERVED, Record
 from .ids import file_names, unique_ids
 
@@ -29,15 +30,25 @@ class ParquetSource:
     file to file become one that holds the values of all (integers and floats, a column of nulls and one of text). Ids
     are a column of ids, or else the names of the audio, or else `FILE:ROW`, see `unique_ids`.
 
+    Args:
+        files: paths.
+        remarks: see `Source`.
+        root: folder that audio is read within; None: that of the first file.
+        allow_outside: also read audio outside `root`; without it such rows are failures.
+
     Raises:
         DataError: a file is not Parquet, has no column of audio, or other columns or types than the first.
     """
 
     kind = "Parquet"
 
-    def __init__(self, files: Sequence[str], remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[str], remarks: Sequence[str] = (), root: str | None = None, *, allow_outside: bool = False
+    ) -> None:
         self.files = [os.path.abspath(file) for file in files]
         self._file_names = file_names(self.files)
+        self._root = os.path.dirname(self.files[0]) if root is None else os.path.abspath(root)
+        self._allow_outside = allow_outside
         metadata = [_metadata(file) for file in self.files]
         self._starts = [0, *itertools.accumulate(each.num_rows for each in metadata)]
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
@@ -72,7 +83,9 @@ class ParquetSource:
         """The id of a row from its column of ids, or from the path of its audio where there is none."""
         if value is None:
             return f"{self._file_names[number]}:{place}"
-        return str(value) if "id" in self._names.values() else os.path.splitext(value)[0]
+        if "id" in self._names.values():
+            return str(value)
+        return os.path.splitext(public_path(value, self._root))[0]
 
     def _unique_ids(self) -> tuple[pa.Array | None, list[str]]:
         """The ids of all rows, where their own repeat; None where these are unique, which their hashes tell."""
@@ -140,8 +153,14 @@ class ParquetSource:
                 columns[key] = str(value)
             elif type(value) is int and pa.types.is_floating(self.columns[key]) and int(float(value)) != value:
                 error = f"{path} has {value} in the column {key}, too large beside fractions: store it as text."
-        opened = data if data is not None else os.path.join(os.path.dirname(file), inner or "")
-        return Record(name, opened, path, columns, error)
+        if data is None and error is None:
+            try:
+                data = file_within(
+                    os.path.join(os.path.dirname(file), inner or ""), self._root, allow_outside=self._allow_outside
+                )
+            except OutsideError as outside:
+                error = str(outside)
+        return Record(name, b"" if data is None else data, public_path(path, self._root), columns, error)
 
 
 def read_schema(file: str) -> pa.Schema:

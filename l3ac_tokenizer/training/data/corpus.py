@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,10 @@ from tqdm import tqdm
 from ...audio import AudioError, AudioReader, AudioSegment
 from ...files import atomic_write
 from ...listing.errors import DataError
+from ...logs import get_logger
 from .augment import Samples, level, level_rule, random_crop
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LONGEST_ITEM = 30.0
 """Seconds of a longer file that are read and leveled as one item, from a random position."""

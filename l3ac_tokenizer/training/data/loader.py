@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import count, islice
@@ -10,11 +9,12 @@ from itertools import count, islice
 from accelerate import Accelerator
 
 from ...listing.errors import DataError
+from ...logs import get_logger
 from ..config import TrainingConfig
 from ..state import Counters
 from .sampler import Batch, CropSampler, Request, batches
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FEW_UNUSABLE = 10
 """Number of unusable files that never stops a run."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ...logs import get_logger
 from ..config import TrainingConfig
 from ..validation import HeldOut, held_out_clips
 from .corpus import AudioFiles, Corpus, TrainingClip, decode, split
 from .readers import find_clips
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def prepare_audio(
@@ -33,7 +33,12 @@ def prepare_audio(
     Raises:
         DataError: a source is missing, empty or mostly unusable.
     """
-    find = partial(find_clips, domains=list(config.domains), default_domain=config.default_domain)
+    find = partial(
+        find_clips,
+        domains=list(config.domains),
+        default_domain=config.default_domain,
+        allow_outside=config.allow_outside,
+    )
     train, held = split(find(sources), config.holdout)
     held += find(held_out, training=False)
     real = functools.cache(os.path.realpath)  # many clips may be segments of one file

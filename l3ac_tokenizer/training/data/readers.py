@@ -5,7 +5,7 @@ No audio file is opened here; only the tables of the datasets are.
 
 from __future__ import annotations
 
-import logging
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,11 @@ from ...listing.folder import audio_below
 from ...listing.layouts import common_voice_clips, visible_files
 from ...listing.manifest import load_manifest
 from ...listing.table import TABLE_SUFFIXES, read_table
+from ...logs import get_logger
+from ...names import is_within
 from .corpus import TrainingClip
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 JAMENDO_SECONDS = 25.0
 """Length of the segments into which the published training cuts the tracks of MTG-Jamendo."""
@@ -82,7 +84,7 @@ def fsd50k(root: Path, training: bool) -> list[TrainingClip] | None:
         rows = read_table(table, "fname", "split")
         paths = [audio / f"{row['fname']}.wav" for _, row in rows if row["split"] == wanted]
     elif training:
-        paths = visible_files(audio, "*.wav")
+        paths = visible_files(audio, "*.wav", None)
     else:
         raise DataError(f"{table} is missing, which states the validation part of FSD50K: put it there.")
     return [TrainingClip(path.as_posix(), "fsd50k") for path in paths]
@@ -113,7 +115,12 @@ READERS: tuple[Reader, ...] = (librispeech, common_voice, mtg_jamendo, fsd50k, m
 
 
 def find_clips(
-    sources: Sequence[str | Path], *, domains: Sequence[str], default_domain: str, training: bool = True
+    sources: Sequence[str | Path],
+    *,
+    domains: Sequence[str],
+    default_domain: str,
+    training: bool = True,
+    allow_outside: bool = False,
 ) -> list[TrainingClip]:
     """The clips of all sources, each read by the first of `READERS` that knows its layout.
 
@@ -123,9 +130,11 @@ def find_clips(
             its dataset if that is one of them, else of `default_domain`. If empty, every clip is of its dataset.
         default_domain: See `domains`.
         training: Take the datasets' training parts; False: their validation parts.
+        allow_outside: Also take files outside of a source (of a manifest: its folder) that paths or links in it name;
+            False: they are left out, which is logged.
 
     Raises:
-        DataError: a source is missing or holds no audio.
+        DataError: a source is missing or holds no audio, or all of it lies outside.
     """
     clips: dict[TrainingClip, None] = {}  # in order, each once
     for source in map(Path, sources):
@@ -139,10 +148,26 @@ def find_clips(
         if not found:
             part = "to train on" if training else "to validate with"
             raise DataError(f"{source}, read as {name}, has no audio {part}: name the folder that has it.")
+        if not allow_outside:
+            found = _within(source if source.is_dir() else source.parent, found)
         logger.info("%s: read as %s, %d clips", source, name, len(found))
         for clip in found:
             clips[replace(clip, domain=_domain(clip, domains, default_domain))] = None
     return list(clips)
+
+
+def _within(root: Path, clips: Sequence[TrainingClip]) -> list[TrainingClip]:
+    """The clips whose files are in `root`; the others are logged."""
+    is_inside = functools.cache(lambda path: is_within(path, root))  # many clips may be segments of one file
+    inside = [clip for clip in clips if is_inside(clip.path)]
+    if len(inside) < len(clips):
+        first = next(clip for clip in clips if not is_inside(clip.path))
+        left_out = f"{len(clips) - len(inside)} of {len(clips)} clips lie outside {root}, such as {first.path}"
+        remedy = "allow_outside (--allow-outside true) allows them, if you know where the list comes from"
+        if not inside:
+            raise DataError(f"{left_out}: {remedy}.")
+        logger.warning("%s, and are left out: %s.", left_out, remedy)
+    return inside
 
 
 def _domain(clip: TrainingClip, domains: Sequence[str], default: str) -> str:
@@ -153,7 +178,7 @@ def _domain(clip: TrainingClip, domains: Sequence[str], default: str) -> str:
 
 
 def _below(root: Path, suffixes: Collection[str] | None = None) -> list[Path]:
-    paths, left_out = audio_below(root, suffixes)
+    paths, left_out = audio_below(root, suffixes, allow_outside=True)  # `find_clips` leaves out what lies outside
     for remark in left_out:
         logger.warning(remark)
     return [root / path for path in paths]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...audio import AudioError
+from ...children import safe_start
 from ...listing.errors import DataError
 from ..config import Augment
 from . import augment
@@ -200,7 +201,8 @@ def batches(
         pin_memory=pin,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
-    loaded = iter(loader)
+    with safe_start():
+        loaded = iter(loader)
     # The loader's handler raises wherever this process is when a worker dies, even inside an update or the garbage
     # collector. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None

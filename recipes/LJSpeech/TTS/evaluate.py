@@ -9,7 +9,7 @@ of dWER is the words recognized in the recording, as in DASB.
 """
 
 import json
-import logging
+import os
 import sys
 from pathlib import Path
 
@@ -27,11 +27,14 @@ from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.evaluation.scorers.speaker import open_embedder
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips
+from l3ac_tokenizer.logs import get_logger
+from l3ac_tokenizer.markup import printable
+from l3ac_tokenizer.names import file_within, path_component, public_name
 from l3ac_tokenizer.speechbrain import check_run
 from l3ac_tokenizer.speechbrain.page import SynthesizedClip, write_page, write_picture
 from l3ac_tokenizer.speechbrain.recognition import TokenRecognizer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HEARING_RATE = 16_000
 """Sampling rate of the input of recognizers and speaker embeddings, in Hz."""
@@ -91,10 +94,10 @@ class Scores:
                 metric.write_stats(file)
 
 
-def make_recognizer(name, device):
+def make_recognizer(name, device, trust):
     """Open the recognizer of the recipe for `tokens:RUN`, or another one by name."""
     kind, _, run = name.partition(":")
-    return TokenRecognizer(run, device) if kind == "tokens" else open_recognizer(name, device)
+    return TokenRecognizer(run, device, trust=trust) if kind == "tokens" else open_recognizer(name, device)
 
 
 def main(argv):
@@ -116,8 +119,8 @@ def main(argv):
     numbers = some_of(len(data), hparams["eval_clips"], hparams["seed"])
     speaker_model = hparams["speaker_model"]
     scores = Scores(
-        make_recognizer(hparams["recognizer"], device),
-        open_embedder(speaker_model, device) if speaker_model else None,
+        make_recognizer(hparams["recognizer"], device, hparams["trust"]),
+        open_embedder(speaker_model, device, trust=hparams["trust"]) if speaker_model else None,
     )
     folder = Path(hparams["output_folder"], f"eval_{hparams['eval_split']}")
     (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -128,16 +131,18 @@ def main(argv):
         row = data[number]
         name, text = row["id"], row["wrd"]
         generated, spoken = speak(model, codec, row["characters"], settings, generator)
-        recording, _ = read_audio(row["wav"], rate)
+        file = os.path.abspath(row["wav"])
+        file = file_within(file, hparams["data_folder"], allow_outside=hparams["allow_outside"])
+        recording, _ = read_audio(file, rate)
         waves = {
             "generated": generated,
             "codec": decode_clips(codec, [row["ids"].numpy()], [len(recording)], "clip")[0],
             "recording": recording,
         }
-        audio = {kind: f"clips/{name}_{kind}.flac" for kind in KINDS}
+        audio = {kind: f"clips/{path_component(name)}_{kind}.flac" for kind in KINDS}
         for kind, path in audio.items():
             write_audio(folder / path, waves[kind], rate)
-        picture = f"clips/{name}.png"
+        picture = f"clips/{path_component(name)}.png"
         alignment = spoken.alignment.cpu().numpy()
         drawn = write_picture(folder / picture, generated, rate, alignment, hparams["characters"].known(text))
         finished += spoken.finished
@@ -160,9 +165,9 @@ def main(argv):
     shown = {name: str(value) for name, value in results.items() if name != "scores"}
     for kind, values in results["scores"].items():
         shown[kind] = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    page = write_page(folder, f"Text to speech on {hparams['codec']} ids", shown, clips)
-    print("\n".join(f"{name}: {value}" for name, value in shown.items()))
-    print(f"Listen: {page}")
+    page = write_page(folder, f"Text to speech on {public_name(hparams['codec'])} ids", shown, clips)
+    print("\n".join(printable(f"{name}: {value}") for name, value in shown.items()))
+    print(printable(f"Listen: {page}"))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
         hparams["tokens_folder"],
         hparams["codec"],
         device=run_opts["device"] or infer_device(),
+        allow_outside=hparams["allow_outside"],
     )
 
 

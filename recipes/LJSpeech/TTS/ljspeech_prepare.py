@@ -5,12 +5,13 @@ The layout is `metadata.csv` with lines `ID|text|normalized text` and `wavs/ID` 
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from l3ac_tokenizer.listing.layouts import ljspeech_transcripts
+from l3ac_tokenizer.logs import get_logger
+from l3ac_tokenizer.names import file_within
 from l3ac_tokenizer.speechbrain.manifests import (
     Utterance,
     audio_by_id,
@@ -20,7 +21,7 @@ from l3ac_tokenizer.speechbrain.manifests import (
     write_manifest,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FILES = ("train.csv", "valid.csv", "test.csv")
 
@@ -32,6 +33,7 @@ def prepare_ljspeech(
     split_ratio: Sequence[float],
     seed: int,
     skip_prep: bool = False,
+    allow_outside: bool = False,
 ) -> None:
     """Write `train.csv`, `valid.csv` and `test.csv`.
 
@@ -43,6 +45,7 @@ def prepare_ljspeech(
         split_ratio: Relative sizes of the three files.
         seed: Seed of the split.
         skip_prep: Do nothing.
+        allow_outside: Follow links that lead out of `data_folder`; False: they are left out.
 
     Raises:
         FileNotFoundError: The corpus is missing.
@@ -55,27 +58,30 @@ def prepare_ljspeech(
         "split": split,
         "split_ratio": list(split_ratio),
         "seed": seed,
+        "allow_outside": allow_outside,
     }
     if is_prepared(save_folder, made_of, FILES):
         logger.info("%s is prepared already.", save_folder)
         return
-    rows = list(utterances(read_corpus(data_folder), data_folder, str(data_folder)))
+    rows = list(utterances(read_corpus(data_folder, allow_outside), data_folder, str(data_folder)))
     for file, part in zip(FILES, split_rows(rows, split, split_ratio, seed), strict=True):
         write_manifest(Path(save_folder, file), part)
     note_prepared(save_folder, made_of)
 
 
-def read_corpus(data_folder: str) -> Iterator[tuple[str, Path | None, str, str]]:
+def read_corpus(data_folder: str, allow_outside: bool = False) -> Iterator[tuple[str, Path | None, str, str]]:
     """Yield the name, audio file, speaker and text of each clip.
 
     Raises:
         FileNotFoundError: The corpus is missing.
+        OutsideError: Its table is a link that leads out of it.
     """
-    metadata, wavs = Path(data_folder, "metadata.csv"), Path(data_folder, "wavs")
+    metadata = Path(file_within("metadata.csv", data_folder, allow_outside=allow_outside))
+    wavs = Path(data_folder, "wavs")
     for path in (metadata, wavs):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: give the folder of LJSpeech-1.1 as --data_folder.")
-    audio = audio_by_id(wavs)
+    audio = audio_by_id(wavs, None if allow_outside else data_folder)
     for name, text in ljspeech_transcripts(Path(data_folder)).items():
         yield name, audio.get(name), Path(data_folder).resolve().name, (text or "").strip()
 

@@ -9,7 +9,6 @@ hour of speech. Several processes: `torchrun --nproc_per_node=2 train.py hparams
 `--distributed_backend=gloo`.
 """
 
-import logging
 import os
 import random
 import sys
@@ -25,10 +24,11 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import write_audio
 from l3ac_tokenizer.inference import decode_clips
+from l3ac_tokenizer.logs import get_logger
 from l3ac_tokenizer.speechbrain import IdStore, note_codec
 from l3ac_tokenizer.speechbrain.tts import gate_targets
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class TTS(sb.Brain):

@@ -14,6 +14,7 @@ Means, variances and principal components are computed on the training subset. A
 is for small corpora.
 """
 
+import os
 import sys
 
 import numpy as np
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from l3ac_tokenizer import CodecModel
 from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.names import file_within
 from l3ac_tokenizer.speechbrain import FrameStore, read_manifest
 
 MEL_BANDS = 80
@@ -82,6 +84,7 @@ def main(argv):
     frames = {}
     for row in tqdm(rows.values(), disable=None):
         path = row.wav.replace("$data_root", hparams["data_folder"])
+        path = file_within(os.path.abspath(path), hparams["data_folder"], allow_outside=hparams["allow_outside"])
         frames[row.ID] = frames_of(read_audio(path, codec.config.sampling_rate)[0], codec)
     training_names = [row.ID for row in manifests[0]]
     if kind == "pca_fsq":

@@ -8,7 +8,6 @@ speech. Several processes: `torchrun --nproc_per_node=2 train.py hparams/lstm.ya
 `--distributed_backend=gloo`.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -24,9 +23,10 @@ from speechbrain.decoders.ctc import CTCBeamSearcher
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from l3ac_tokenizer.logs import get_logger
 from l3ac_tokenizer.speechbrain import FrameStore, IdStore, note_codec
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class ASR(sb.Brain):
