@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .limits import TRANSCRIPT_CHARACTERS
+
 ASR_RATE = 16_000
 """Sampling rate in Hz of the audio that recognizers take."""
 
@@ -24,6 +26,9 @@ WHISPER_FRAMES = 3000
 
 BEAM_SIZE, NO_SPEECH, LOW_LOG_PROBABILITY = 5, 0.6, -1.0
 """As faster-whisper's `transcribe` has them: a window is silent where both thresholds are passed."""
+
+
+MOST_OPEN_BRACKETS = 100
 
 
 class Recognizer(Protocol):
@@ -137,10 +142,24 @@ def normalized_words(text: str) -> list[str]:
     """The words of a text after Whisper's English normalization: lower case, no punctuation, numbers as digits.
 
     Radford et al., 2022, appendix C, without its list of British spellings.
+
+    Raises:
+        ValueError: the text is longer than `limits.TRANSCRIPT_CHARACTERS`, or has a number of thousands of digits.
     """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    return EnglishTextNormalizer({})(text).split()
+    TRANSCRIPT_CHARACTERS.check(len(text), f"a transcript has {len(text):,} characters")
+    return EnglishTextNormalizer({})(_without_open_brackets(" ".join(text.split()))).split()
+
+
+def _without_open_brackets(text: str) -> str:
+    """A text without the brackets that are never closed, if it has many; from each, the normalizer would search to the
+    end. It removes them itself, as it does all punctuation."""
+    for opening, closing in (("[<", "]>"), ("(", ")")):
+        last = max(map(text.rfind, closing)) + 1
+        if sum(map(text[last:].count, opening)) > MOST_OPEN_BRACKETS:
+            text = text[:last] + text[last:].translate(dict.fromkeys(map(ord, opening), " "))
+    return text
 
 
 def word_errors(reference: list[str], recognized: list[str]) -> tuple[float, float]:

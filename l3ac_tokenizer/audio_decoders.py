@@ -17,6 +17,7 @@ import soundfile
 import soxr
 
 from .audio_layout import DecodingError, Excerpt, Part, Truncated, parts_of
+from .limits import check_rate
 
 _INEXACT_SEEKS = ("MP3", "OGG")  # formats whose samples depend on where reading begins
 _SLACK = {"MP3": 2 * 1152}  # frames that mpg123 may drop at the beginning, without those that they refer to
@@ -114,7 +115,7 @@ class SoundfileDecoder:
             self._path, self._part = None, replace(part, prefix=part.counted_prefix, frames=None)
             self._file.close()
             self._file = self._open()
-        self.samplerate: int = self._file.samplerate
+        self.samplerate: int = check_rate(self._file.samplerate, "its header")
         self.channels: int = self._file.channels
         self.cut, self.gap = part.cut, part.gap
         self.slack = _SLACK.get(self._file.format, 0)

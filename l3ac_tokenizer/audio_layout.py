@@ -128,7 +128,7 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
             position = part.stop
             find = _finder(_at(file, position, 12)) if position < size else None
         return parts or [Part(origin, size)]
-    except (struct.error, IndexError):  # a header that ends early: the decoder will say so
+    except (struct.error, LookupError, ArithmeticError, AssertionError, ValueError):  # the decoder will say so
         return [Part(origin, size)]
     finally:
         file.seek(origin)
@@ -491,8 +491,10 @@ def _ogg(file: BinaryIO, start: int, end: int, thorough: bool) -> list[Part]:
 
 def _find(file: BinaryIO, mark: bytes, position: int, end: int) -> int:
     """Next position of `mark`, or -1."""
+    size = 1 << 12  # grows, so that many marks close together are found in little time
     while position < end:
-        block = _at(file, position, 1 << 20)
+        block = _at(file, position, size)
+        size = min(2 * size, 1 << 20)
         if (place := block.find(mark)) >= 0:
             return position + place
         position += max(1, len(block) - len(mark) + 1)
@@ -576,7 +578,7 @@ def _before_tags(file: BinaryIO, start: int, end: int) -> int:
             end -= 128
         elif end - 32 > start and (foot := _at(file, end - 32, 32))[:8] == b"APETAGEX":
             size = int.from_bytes(foot[12:16], "little") + (32 if foot[23] & 0x80 else 0)
-            end = max(start, end - size)
+            end = max(start, end - max(size, 32))  # its own 32 bytes count, whatever it states
         elif end - 15 > start and (foot := _at(file, end - 15, 15))[6:] == b"LYRICS200" and foot[:6].isdigit():
             end = max(start, end - 15 - int(foot[:6]))
         else:
@@ -644,15 +646,19 @@ def _mpeg_parts(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
         yield part(end)
 
 
+_HEADER = re.compile(rb"\xff[\xe0-\xff][\x10-\xef]", re.DOTALL)
+"""First bytes of a frame's header, of those that `mpeg_frame` accepts."""
+
+
 def _next_frame(at: Callable[[int, int], bytes], position: int, end: int) -> int:
     """First position at which two frames follow one another, from `position` on; -1 if nowhere."""
     while position < end:
-        block = at(position, min(1 << 16, end - position))
-        place = block.find(b"\xff")
-        if place < 0:
-            position += len(block)
+        block = at(position, min(1 << 12, end - position))
+        header = _HEADER.search(block)
+        if header is None:
+            position += max(1, len(block) - 2)
             continue
-        position += place
+        position += header.start()
         frame = mpeg_frame(at(position, 4))
         if frame is not None and (position + frame.length == end or mpeg_frame(at(position + frame.length, 4))):
             return position

@@ -44,6 +44,8 @@ LAYERS = (
         "files",
         "hub",
         "lazy",
+        "limits",
+        "parsing",
         "presets",
         "quantization",
         "range_coder",

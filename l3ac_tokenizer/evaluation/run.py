@@ -23,7 +23,8 @@ import torch
 from tqdm import tqdm
 
 from ..audio import write_audio
-from ..files import atomic_write
+from ..causes import failure
+from ..files import atomic_write, concerns_all_files
 from .codecs.base import SCORING_RATE, Codec, CodecRates, CodecUnavailable, codec_title
 from .codecs.registry import open_codec, refuse_equal_titles
 from .cost import count_macs
@@ -140,10 +141,15 @@ class _Worker:
             self._codec, self._name = None, task.codec  # two at once may not fit in memory
             self._codec = open_codec(task.codec, self.options.device)
         row, audio = self.scorer(self._codec, task.clip)
-        if audio is not None and task.target is not None:
-            _write(task.target, audio)
-        if audio is not None and task.original is not None and not task.original.exists():
-            _write(task.original, task.clip.read(SCORING_RATE))
+        try:
+            if audio is not None and task.target is not None:
+                _write(task.target, audio)
+            if audio is not None and task.original is not None and not task.original.exists():
+                _write(task.original, task.clip.read(SCORING_RATE))
+        except Exception as error:
+            if concerns_all_files(error):
+                raise
+            row.failures["audio"] = failure(error)
         return row
 
 
