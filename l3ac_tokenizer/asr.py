@@ -11,6 +11,7 @@ Axes: T samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Protocol
 
@@ -28,7 +29,8 @@ BEAM_SIZE, NO_SPEECH, LOW_LOG_PROBABILITY = 5, 0.6, -1.0
 """As faster-whisper's `transcribe` has them: a window is silent where both thresholds are passed."""
 
 
-MOST_OPEN_BRACKETS = 100
+WHOLE_CHARACTERS, PIECE_CHARACTERS = 4_000, 500
+"""Longest text that is normalized as a whole, and the parts of longer ones."""
 
 
 class Recognizer(Protocol):
@@ -149,17 +151,18 @@ def normalized_words(text: str) -> list[str]:
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     TRANSCRIPT_CHARACTERS.check(len(text), f"a transcript has {len(text):,} characters")
-    return EnglishTextNormalizer({})(_without_open_brackets(" ".join(text.split()))).split()
+    normalize = EnglishTextNormalizer({})
+    return [word for piece in _pieces(" ".join(text.split())) for word in normalize(piece).split()]
 
 
-def _without_open_brackets(text: str) -> str:
-    """A text without the brackets that are never closed, if it has many; from each, the normalizer would search to the
-    end. It removes them itself, as it does all punctuation."""
-    for opening, closing in (("[<", "]>"), ("(", ")")):
-        last = max(map(text.rfind, closing)) + 1
-        if sum(map(text[last:].count, opening)) > MOST_OPEN_BRACKETS:
-            text = text[:last] + text[last:].translate(dict.fromkeys(map(ord, opening), " "))
-    return text
+def _pieces(text: str) -> Iterator[str]:
+    """The text, or parts of a long one, cut behind sentences where possible: the normalizer takes quadratic time."""
+    while len(text) > WHOLE_CHARACTERS:
+        end = text.rfind(". ", 1, PIECE_CHARACTERS) + 1 or text.rfind(" ", 1, PIECE_CHARACTERS)
+        end = end if end > 0 else PIECE_CHARACTERS
+        yield text[:end]
+        text = text[end:].lstrip()
+    yield text
 
 
 def word_errors(reference: list[str], recognized: list[str]) -> tuple[float, float]:

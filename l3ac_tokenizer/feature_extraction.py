@@ -99,8 +99,9 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             audio and 0 at padding.
 
         Raises:
-            ValueError: `sampling_rate` differs from the model's, the batch is large and mostly padding, or a waveform is empty, is not mono or not of
-                floating-point numbers, or has samples that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`.
+            ValueError: `sampling_rate` differs from the model's, the batch is large and mostly padding, or a waveform
+                is empty, is not mono or not of floating-point numbers, or has samples that are NaN, infinite or beyond
+                ±`MAX_ABS_SAMPLE`.
         """
         if sampling_rate is None:
             logger.warning_once(

@@ -90,8 +90,10 @@ BATCH_SAMPLES = Limit("BATCH_SAMPLES", 1 << 26)
 
 TEXT_BYTES = Limit("TEXT_BYTES", 1 << 28)
 """Most bytes of a manifest, table or file of transcripts."""
-SETTINGS_BYTES = Limit("SETTINGS_BYTES", 1 << 20)
-"""Most bytes of a YAML file, and of a text or JSON member of a tar shard."""
+MEMBER_BYTES = Limit("MEMBER_BYTES", 1 << 20)
+"""Most bytes of a text or JSON member of a tar shard."""
+YAML_BYTES = Limit("YAML_BYTES", 1 << 18)
+"""Most bytes of a YAML file."""
 YAML_VALUES = Limit("YAML_VALUES", 100_000)
 """Most values of a YAML file, its aliases written out."""
 YAML_DEPTH = 100

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from typing import Any
 
 from .causes import shortened
-from .limits import SETTINGS_BYTES, YAML_DEPTH, YAML_VALUES
+from .limits import YAML_BYTES, YAML_DEPTH, YAML_VALUES
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -30,12 +32,17 @@ def parse_yaml(text: str, where: str, error: type[ValueError] = ValueError) -> A
     """
     import yaml
 
-    SETTINGS_BYTES.check(len(text), f"{where} has {len(text):,} characters", error)
+    YAML_BYTES.check(len(text), f"{where} has {len(text):,} characters", error)
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        count = 0 if node is None else _count(node, {})
+        if _brackets(text) > 10 * YAML_DEPTH:  # on which the scanner spends quadratic time
+            raise RecursionError
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        count = _count(node, {})
         YAML_VALUES.check(count, f"{where} has {count:,} values with its aliases", error)
-        return yaml.safe_load(text)
+        return loader.construct_document(node)
     except error:
         raise
     except RecursionError:
@@ -45,6 +52,12 @@ def parse_yaml(text: str, where: str, error: type[ValueError] = ValueError) -> A
         line = f" in line {mark.line + 1}" if mark else ""
         problem = shortened(str(getattr(cause, "problem", None) or cause), 200)
         raise error(f"{where} is not YAML ({problem}{line}).") from None
+
+
+def _brackets(text: str) -> int:
+    """Depth to which brackets of a text are open at most, those in strings among them."""
+    steps = (1 if each in "[{" else -1 for each in re.findall(r"[][{}]", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _count(node: Any, known: dict[int, int], depth: int = 0) -> int:

@@ -86,6 +86,7 @@ class CodecModel(CodecPreTrainedModel):
         config = arguments.get("config")
         if not isinstance(config, CodecConfig):
             known = {name: value for name, value in arguments.items() if name in CONFIG_BOUNDS}
+            assert cls.config_class is not None
             config = cls.config_class.from_pretrained(folder, **known)
         with torch.device("meta"):
             network = cls(config)

@@ -99,9 +99,9 @@ class CorpusMetadata:
 
     def _check(self) -> None:
         """Refuse values that no codec has, of metadata that came from outside."""
-        for value in (self.model, self.weights_digest, self.version):
-            if not isinstance(value, str):
-                raise ValueError(f"{value!r} is not text")
+        for text in (self.model, self.weights_digest, self.version):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is not text")
         check_rate(self.sampling_rate, "it")
         for name, value, most in (
             ("hop_length", self.hop_length, HOP_SAMPLES),

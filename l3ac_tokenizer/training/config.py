@@ -25,7 +25,7 @@ from ..causes import InputError
 from ..configuration import CodecConfig
 from ..families import preset_config
 from ..files import read_regular
-from ..limits import SETTINGS_BYTES, YAML_DEPTH
+from ..limits import YAML_BYTES, YAML_DEPTH
 from ..parsing import parse_yaml
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
@@ -345,7 +345,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        text = read_regular(path, SETTINGS_BYTES).decode("utf-8")
+        text = read_regular(path, YAML_BYTES).decode("utf-8")
     except ValueError as error:  # too large, or another encoding
         raise ConfigError(f"{path} is not YAML in UTF-8 ({error}).") from None
     return _yaml(text, str(path))

@@ -83,7 +83,7 @@ def silent_flac(path: Path, hours: float, rate: int = 1_000) -> Path:
     return path
 
 
-def broken_ogg(path: Path, marks: int = 60_000) -> Path:
+def broken_ogg(path: Path, marks: int = 30_000) -> Path:
     """An Ogg page after which page headers of no length follow one another."""
     page = b"OggS" + bytes(22) + b"\0"
     return write(path, page + (page + b"xxxx") * marks)

@@ -81,12 +81,10 @@ def test_a_normalizer_takes_linear_time(limited):
 
     for text in ("[" * 100_000, "(" * 100_000, " " * 100_000 + "x", "one " * 25_000, "<a" * 50_000, "1 " * 50_000):
         assert not limited(lambda text=text: len(normalized_words(text))).signal, text[:10]
-    assert normalized_words("He said [noise] (well) it's twenty one (pounds") == [
-        "he",
-        "said",
-        "it",
-        "is",
-        "21",
-        "pounds",
-    ]
+    for text in ("um " * 40_000, "[x] " * 30_000):
+        assert not limited(lambda text=text: len(normalized_words(text))).signal, text[:10]
+    spoken = "He said [noise] (well) it's twenty one (dogs"
+    assert normalized_words(spoken) == ["he", "said", "it", "is", "21", "dogs"]
+    long = "It is twenty one. " * 2_000
+    assert normalized_words(long) == ["it", "is", "21"] * 2_000
     assert limited(lambda: normalized_words("x" * 200_000)).is_refusal

@@ -7,9 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from l3ac_tokenizer.asr import normalized_words
 from l3ac_tokenizer.audio import AudioReader
 from l3ac_tokenizer.cli.main import main
-from l3ac_tokenizer.evaluation.codecs.base import Codec
+from l3ac_tokenizer.evaluation import scoring
+from l3ac_tokenizer.evaluation.codecs.base import Codec, CompressedClip
+from l3ac_tokenizer.evaluation.dataset import EvaluationClip
 from l3ac_tokenizer.inference import each_or_failure, encode_audio
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.arrow import encode_records
@@ -18,12 +21,6 @@ from l3ac_tokenizer.tokenization.sources.base import Record, safe_records
 from l3ac_tokenizer.training.data.corpus import TrainingClip, decode
 
 GOOD = hostile.flac_bytes()
-
-
-def rows(*bad: dict) -> pa.Table:
-    """A good row, bad ones, and a good row."""
-    audio = {"array": [0.1] * 200, "sampling_rate": 16_000}
-    return [{"audio": audio}, *({"audio": each} for each in bad), {"audio": audio}]
 
 
 def failures(network, records, columns=None) -> list[str | None]:
@@ -42,9 +39,20 @@ def test_a_row_with_a_strange_rate(rate, network, limited):
 
 @pytest.mark.parametrize(
     "audio",
-    [{"array": [[0.1], [0.2, 0.3]], "sampling_rate": 16_000}, {"array": ["a"], "sampling_rate": 16_000}]
-    + [{"array": {"a": 1}, "sampling_rate": 16_000}, {"bytes": 3}, {"path": 3}, {"path": "a\0b"}, {}, b"", "a\0b.wav"]
-    + [{"array": [], "sampling_rate": 16_000}, {"array": [float("nan")], "sampling_rate": 16_000}, "x" * 5_000],
+    [
+        {"array": [[0.1], [0.2, 0.3]], "sampling_rate": 16_000},
+        {"array": ["a"], "sampling_rate": 16_000},
+        {"array": {"a": 1}, "sampling_rate": 16_000},
+        {"array": [], "sampling_rate": 16_000},
+        {"array": [float("nan")], "sampling_rate": 16_000},
+        {"bytes": 3},
+        {"path": 3},
+        {"path": "a\0b"},
+        {},
+        b"",
+        "a\0b.wav",
+        "x" * 5_000,
+    ],
     ids=str,
 )
 def test_a_row_with_strange_audio(audio, network, limited):
@@ -134,9 +142,11 @@ def test_files_of_any_kind_end_no_preparation(limited, tmp_path):
     assert [clip.path for clip in corpus] == [str(good)]
 
 
-def test_a_clip_with_a_strange_transcript_or_name_ends_no_evaluation(limited, tmp_path):
-    from l3ac_tokenizer.evaluation.dataset import EvaluationClip
-    from l3ac_tokenizer.evaluation.scoring import ClipScorer
+def test_a_clip_with_a_strange_transcript_or_name_ends_no_evaluation(limited, tmp_path, monkeypatch):
+    def fail(*audio):
+        raise IndexError("of a library")
+
+    monkeypatch.setattr(scoring, "SIGNAL_METRICS", {"broken": (None, fail)})
 
     class Same(Codec):
         name = title = "same"
@@ -147,8 +157,6 @@ def test_a_clip_with_a_strange_transcript_or_name_ends_no_evaluation(limited, tm
             pass
 
         def encode(self, audio):
-            from l3ac_tokenizer.evaluation.codecs.base import CompressedClip
-
             return CompressedClip(audio, 1.0)
 
         def decode(self, encoded, length=None):
@@ -158,14 +166,12 @@ def test_a_clip_with_a_strange_transcript_or_name_ends_no_evaluation(limited, tm
         metrics = {}  # noqa: RUF012
 
         def score(self, trial):
-            from l3ac_tokenizer.asr import normalized_words
-
             return {"words": float(len(normalized_words(trial.clip.labels["text"])))}
 
     path = hostile.write(tmp_path / "a.flac", hostile.flac_bytes(16_000))
     clip = EvaluationClip("x", "n" * 400, "audio", str(path), {"text": "9" * 5_000})
-    row = limited(lambda: ClipScorer({"wer": Words()}, consistency=False)(Same(), clip)[0]).value
-    assert "wer" in row.failures and "codec" not in row.failures
+    row = limited(lambda: scoring.ClipScorer({"wer": Words()}, consistency=False)(Same(), clip)[0]).value
+    assert row.failures.keys() == {"wer", "broken"}
 
 
 def test_detokenize_leaves_out_rows_that_it_cannot_decode(network, checkpoint, limited, tmp_path, capsys):

@@ -3,7 +3,9 @@ ten seconds. A new entrance is tested by being listed in `ENTRANCES`, a new atta
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,10 +72,16 @@ ENTRANCES: dict[str, Callable[[Path], Any]] = {
 
 
 def repeated_value(folder: Path, compression: bool = True) -> Path:
-    """One value of 1 MiB that stands in 20,000 rows, as a dictionary has it."""
-    indices = pa.array(np.zeros(20_000, np.int32))
+    """One value of 1 MiB that stands in 2,000 rows, as a dictionary has it."""
+    indices = pa.array(np.zeros(2_000, np.int32))
     values = pa.DictionaryArray.from_arrays(indices, pa.array([b"\0" * (1 << 20)]))
     return hostile.parquet(folder / "x.parquet", pa.table({"audio": values}), dictionary_pagesize_limit=1 << 30)
+
+
+def billion_laughs() -> str:
+    """YAML of a few lines that each name the line before eight times."""
+    lines = [f"b{n}: &a{n + 1} [{','.join([f'*a{n}'] * 8)}]" for n in range(9)]
+    return "\n".join(["a: &a0 [x,x,x,x,x,x,x,x]", *lines])
 
 
 def jamendo(folder: Path) -> Path:
@@ -102,7 +110,6 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[Path], Path]]] = {
     "a rate of 1 Hz": (AUDIO, lambda f: hostile.wav(f / "x.wav", rate=1)),
     "a rate of 2 GHz": (AUDIO, lambda f: hostile.wav(f / "x.wav", rate=2_000_000_000)),
     "FLAC that claims 2^36 samples": (AUDIO, lambda f: hostile.flac_claiming(f / "x.flac", 2**36 - 1)),
-    "25 h of silence": (("audio",), lambda f: hostile.silent_flac(f / "x.flac", 25)),
     "3 h of silence as a whole": (AUDIO, lambda f: hostile.silent_flac(f / "x.flac", 3)),
     "a tar member of 6 GiB": (
         ("source",),
@@ -120,7 +127,7 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[Path], Path]]] = {
         ("source",),
         lambda f: hostile.parquet(f / "x.parquet", pa.table({"audio": [b"\0" * (1 << 26)]})),
     ),
-    "one value in 20,000 rows": (("source",), repeated_value),
+    "one value in 2,000 rows": (("source",), repeated_value),
     "a name of 64 KiB": (
         ("source",),
         lambda f: hostile.parquet(f / "x.parquet", pa.table({"audio": [hostile.flac_bytes()], "id": ["n" * 65_536]})),
@@ -159,21 +166,15 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[Path], Path]]] = {
     ),
     "JSON that is deep": (("manifest",), lambda f: hostile.write(f / "x.jsonl", '{"path": ' + "[" * 10**6)),
     "a track of 10^30 s": (("tables of datasets",), jamendo),
-    "aliases that multiply": (
-        ("YAML",),
-        lambda f: hostile.write(
-            f / "x.yaml",
-            "a: &a0 [x,x,x,x,x,x,x,x]\n" + "".join(f"b{n}: &a{n + 1} [{','.join([f'*a{n}'] * 8)}]\n" for n in range(9)),
-        ),
-    ),
+    "aliases that multiply": (("YAML",), lambda f: hostile.write(f / "x.yaml", billion_laughs())),
     "a list within itself": (("YAML",), lambda f: hostile.write(f / "x.yaml", "preset: &a [*a]\n")),
     "an unknown key with a large value": (
         ("YAML",),
-        lambda f: hostile.write(f / "x.yaml", "? " + "k" * 900_000 + "\n: 1\n"),
+        lambda f: hostile.write(f / "x.yaml", "? " + "k" * 200_000 + "\n: 1\n"),
     ),
-    "a value of 900 KB of the wrong type": (
+    "a value of 200 KB of the wrong type": (
         ("YAML",),
-        lambda f: hostile.write(f / "x.yaml", "max_steps: " + "k" * 900_000 + "\n"),
+        lambda f: hostile.write(f / "x.yaml", "max_steps: " + "k" * 200_000 + "\n"),
     ),
     "YAML that is deep": (("YAML",), lambda f: hostile.write(f / "x.yaml", "a: " + "[" * 50_000)),
     "a number of 5,000 digits": (("YAML",), lambda f: hostile.write(f / "x.yaml", "seed: " + "1" * 5_000)),
@@ -194,8 +195,6 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[Path], Path]]] = {
 
 
 def tarfile_long() -> bytes:
-    import tarfile
-
     return tarfile.GNUTYPE_LONGNAME
 
 
@@ -244,11 +243,9 @@ def test_a_configuration_of_more_weights_than_its_files_hold_is_refused(limited,
 
 
 def test_silence_in_entropy_coding_still_reads_back():
-    for value in (0, 58_824, 117_648):
-        ids = np.full(300_000, value)
+    for value in (0, 58_824):
+        ids = np.full(20_000, value)
         header = Header("x", "0" * 64, (7,) * 6, 16_000, 270, 270 * len(ids), "entropy")
-        import io
-
         assert (read_l3ac(io.BytesIO(dump_l3ac(header, ids)))[1] == ids).all()
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...causes import shortened
 from ...files import escaped, is_visible, open_regular
-from ...limits import CLIP_BYTES, NAME_CHARACTERS, SETTINGS_BYTES, TAR_HEADER_BYTES, Limit
+from ...limits import CLIP_BYTES, MEMBER_BYTES, NAME_CHARACTERS, TAR_HEADER_BYTES, Limit
 from ...listing.columns import renamed
 from ...listing.errors import DataError
 from ...listing.text import decode_text
@@ -85,9 +85,9 @@ class TarSource:
         columns: dict[str, Any] = {}
         try:
             if row["json"] is not None:
-                columns = _known_of_json(_bytes(file, row["json"], SETTINGS_BYTES))
+                columns = _known_of_json(_bytes(file, row["json"], MEMBER_BYTES))
             if row["text"] is not None:
-                columns["text"] = decode_text(_bytes(file, row["text"], SETTINGS_BYTES), row["text"]["name"]).strip()
+                columns["text"] = decode_text(_bytes(file, row["text"], MEMBER_BYTES), row["text"]["name"]).strip()
         except ValueError as error:
             reason = f"{path} has a text or JSON member that cannot be read ({str(error).rstrip('.')}): repair it."
             return Record(row["key"], b"", path, error=reason)
@@ -223,7 +223,17 @@ class _Headers:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.name = file.name
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+        self.tell, self.close = file.tell, file.close
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file.
+
+        Raises:
+            tarfile.ReadError: a header states an offset before the file's start.
+        """
+        if offset < 0:
+            raise tarfile.ReadError("a header states a size below 0")
+        return self._file.seek(offset, whence)
 
     def read(self, count: int = -1) -> bytes:
         """As of any file.

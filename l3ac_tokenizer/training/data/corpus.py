@@ -263,6 +263,7 @@ def _fingerprint(clips: Sequence[TrainingClip], sampling_rate: int, lufs: float 
     digest = hashlib.sha256(" ".join(settings).encode())
     for clip in clips:
         path = Path(clip.path)
-        version = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+        # `Path.is_file` raises for names that are too long
+        version = (path.stat().st_size, path.stat().st_mtime_ns) if os.path.isfile(path) else None
         digest.update(f"{astuple(clip)} {version}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
