@@ -11,11 +11,13 @@ Axes: T samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Protocol
 
 import numpy as np
 
+from .limits import TRANSCRIPT_CHARACTERS
 from .names import public_name
 
 ASR_RATE = 16_000
@@ -26,6 +28,10 @@ WHISPER_FRAMES = 3000
 
 BEAM_SIZE, NO_SPEECH, LOW_LOG_PROBABILITY = 5, 0.6, -1.0
 """As faster-whisper's `transcribe` has them: a window is silent where both thresholds are passed."""
+
+
+WHOLE_CHARACTERS, PIECE_CHARACTERS = 4_000, 500
+"""Longest text that is normalized as a whole, and the parts of longer ones."""
 
 
 class Recognizer(Protocol):
@@ -141,10 +147,25 @@ def normalized_words(text: str) -> list[str]:
     """The words of a text after Whisper's English normalization: lower case, no punctuation, numbers as digits.
 
     Radford et al., 2022, appendix C, without its list of British spellings.
+
+    Raises:
+        ValueError: the text is longer than `limits.TRANSCRIPT_CHARACTERS`, or has a number of thousands of digits.
     """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    return EnglishTextNormalizer({})(text).split()
+    TRANSCRIPT_CHARACTERS.check(len(text), f"a transcript has {len(text):,} characters")
+    normalize = EnglishTextNormalizer({})
+    return [word for piece in _pieces(" ".join(text.split())) for word in normalize(piece).split()]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text, or parts of a long one, cut behind sentences where possible: the normalizer takes quadratic time."""
+    while len(text) > WHOLE_CHARACTERS:
+        end = text.rfind(". ", 1, PIECE_CHARACTERS) + 1 or text.rfind(" ", 1, PIECE_CHARACTERS)
+        end = end if end > 0 else PIECE_CHARACTERS
+        yield text[:end]
+        text = text[end:].lstrip()
+    yield text
 
 
 def word_errors(reference: list[str], recognized: list[str]) -> tuple[float, float]:

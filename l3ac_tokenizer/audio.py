@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import shutil
 import sys
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,10 @@ import soxr
 
 from .audio_formats.decoders import Decoder, has_ffmpeg, open_decoder
 from .audio_formats.parts import DecodingError, Mismatch, Truncated
+from .causes import InputError
 from .feature_extraction import MAX_ABS_SAMPLE
-from .files import atomic_write, explained
+from .files import atomic_write, open_regular
+from .limits import CLIP_BYTES, CLIP_EXPANSION, CLIP_SAMPLES, CLIP_SECONDS, LimitError, check_rate
 
 AUDIO_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph"}
@@ -48,6 +52,9 @@ WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 """soundfile's name of the format for each suffix that `write_audio` accepts."""
 
 _FRAMES = 1 << 18  # read at a time: 16 s at 16 kHz
+_VALUES = 8 * _FRAMES  # of all channels together
+_FREE_SECONDS = 600
+"""Length of audio that a file may have however small it is, see `limits.CLIP_EXPANSION`."""
 _SPOOL_BYTES = 1 << 26  # longer input that cannot seek goes to a temporary file
 _LEAD = 0.5
 """Seconds decoded before a position and discarded, as MP3 is silent for a while after a jump (0.16 s were measured)."""
@@ -56,7 +63,7 @@ _LEAD = 0.5
 _NOTHING_LEFT = "{} is truncated (nothing of it can be read): get the whole file."
 
 
-class AudioError(ValueError):
+class AudioError(InputError):
     """A file that is not audio, or audio that cannot be encoded."""
 
 
@@ -79,9 +86,14 @@ def segment_frames(start: float, seconds: float | None, rate: int, total: int) -
     """Frames of a segment in a file of `total` frames at `rate` Hz, its own rate.
 
     They are round(start · rate) up to, not including, round((start + seconds) · rate), as far as the file goes.
+
+    Raises:
+        AudioError: a number is not finite or is negative.
     """
-    stop = total if seconds is None else min(total, round((start + seconds) * rate))
-    return range(round(start * rate), stop)
+    if not (0 <= start < math.inf and (seconds is None or 0 <= seconds < math.inf)):
+        raise AudioError(f"a segment begins at {start} s and is {seconds} s long: give numbers of at least 0.")
+    stop = total if seconds is None else round(min(total, (start + seconds) * rate))
+    return range(round(min(sys.maxsize, start * rate)), stop)
 
 
 class AudioReader:
@@ -104,15 +116,16 @@ class AudioReader:
         sampling_rate: wanted rate in Hz.
         allow_truncated: use what is there of a truncated clip; False: it is an error. A segment is truncated only
             where it reaches beyond what is there.
-        max_seconds: a longer clip is an error; None: no limit.
+        max_seconds: a longer clip is an error; None: one beyond `limits.CLIP_SECONDS`, or beyond
+            `limits.CLIP_EXPANSION` for the size of its file.
         exact: segments of formats whose samples depend on where reading begins are decoded from the file's start;
             False: from shortly before them.
         name: of the clip in messages; None: its path.
 
     Raises:
         OSError: the source is missing, a directory, or not readable.
-        AudioError: it is not audio that can be read, it is empty, truncated or too long, or the segment begins after
-            its end.
+        AudioError: it is not audio that can be read, it is empty, truncated or too long, its sampling rate is not
+            plausible, or the segment begins after its end.
     """
 
     def __init__(
@@ -130,6 +143,7 @@ class AudioReader:
         self.truncated: str | None = None
         self._allow_truncated = allow_truncated
         self._max_seconds = max_seconds
+        self._bytes: int | None = None
         self._exact = exact
         segment = source if isinstance(source, AudioSegment) else None
         self._closing = contextlib.ExitStack()
@@ -195,7 +209,13 @@ class AudioReader:
         self.truncated = f"{self.name} is truncated ({missing}): only what is there is used."
 
     def _check_length(self, seconds: float) -> None:
-        if self._max_seconds is not None and seconds > self._max_seconds:
+        if self._max_seconds is None:
+            what = f"{self.name} is {seconds:,.0f} s long"
+            CLIP_SECONDS.check(seconds, what, AudioError)
+            if seconds > _FREE_SECONDS and self._bytes:
+                each = (seconds - _FREE_SECONDS) / self._bytes
+                CLIP_EXPANSION.check(each, f"{what}, {each:.2g} s for each of its {self._bytes} bytes", AudioError)
+        elif seconds > self._max_seconds:
             raise AudioError(
                 f"{self.name} is {seconds:.1f} s long, more than the {self._max_seconds:g} s allowed: cut it."
             )
@@ -210,8 +230,7 @@ class AudioReader:
             self.name = shown.encode("utf-8", "backslashreplace").decode()  # a name need not be UTF-8, a message must
             if os.path.isdir(path):
                 raise IsADirectoryError(f"cannot read {self.name}: it is a directory; name an audio file.")
-            with explained(f"cannot read {self.name}", "check the path"):
-                opened: Any = self._closing.enter_context(open(path, "rb"))  # noqa: SIM115
+            opened: Any = self._closing.enter_context(open_regular(path))
         else:
             is_stdin = source is sys.stdin.buffer
             self.name = "standard input" if is_stdin else getattr(source, "name", "the audio")
@@ -221,6 +240,9 @@ class AudioReader:
             opened = self._closing.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
             shutil.copyfileobj(stream, opened)
             opened.seek(0)
+        begin = opened.tell()
+        self._bytes = opened.seek(0, 2) - begin
+        opened.seek(begin)
         try:
             decoder = open_decoder(opened, path, thorough=self._allow_truncated)
         except Truncated as error:
@@ -229,6 +251,8 @@ class AudioReader:
             raise AudioError(f"{self.name} is joined from files that differ ({error}): split it.") from error
         except DecodingError as error:
             raise AudioError(f"{self.name} is not audio that can be read ({error}): {_what_to_give()}.") from error
+        except LimitError as error:
+            raise AudioError(f"{self.name}: {error}") from error
         self._closing.callback(decoder.close)
         return decoder
 
@@ -255,9 +279,19 @@ class AudioReader:
         """The whole clip (T,) float32.
 
         Raises:
-            AudioError: see `blocks`.
+            AudioError: see `blocks`, or it has more samples than `limits.CLIP_SAMPLES`.
         """
-        return np.concatenate(list(self._resampled()))
+        if self.duration is not None:
+            self._check_samples(self.duration * self.sampling_rate)
+        clip = array("f")  # one block that grows: parts and their sum would take twice the memory
+        for samples in self._resampled():
+            clip.frombytes(samples.astype(np.float32, copy=False).tobytes())
+            self._check_samples(len(clip))
+        return np.frombuffer(clip, np.float32)
+
+    def _check_samples(self, count: float) -> None:
+        what = f"{self.name} has {count:,.0f} samples at {self.sampling_rate} Hz, too many to hold as a whole"
+        CLIP_SAMPLES.check(count, what, AudioError)
 
     def _resampled(self) -> Iterator[np.ndarray]:
         """Mono at the wanted rate, in chunks of any size."""
@@ -283,7 +317,7 @@ class AudioReader:
         first = position = self._decoder.seek(max(0, start - lead), exact=self._exact)
         while position < stop:
             try:
-                frames = self._decoder.read(min(_FRAMES, stop - position))
+                frames = self._decoder.read(min(_FRAMES, max(1, _VALUES // self.channels), stop - position))
             except Truncated as error:
                 self._is_truncated(position if error.frames is None else error.frames)
                 break
@@ -357,7 +391,7 @@ def open_clip(
         allow_truncated, max_seconds: see `AudioReader`.
 
     Raises:
-        AudioError: an array of more than one axis, or see `AudioReader`.
+        AudioError: an array of more than one axis or without a plausible rate, or see `AudioReader`.
         OSError: see `AudioReader`.
         TypeError: the clip has none of these forms.
     """
@@ -371,6 +405,7 @@ class _NamedBytes(io.BytesIO):
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
         self.name = name
+        CLIP_BYTES.check(len(data), f"{name} has {len(data):,} bytes", AudioError)
 
 
 def _as_file(clip: Any, name: str) -> str | AudioSegment | _NamedBytes:
@@ -381,21 +416,34 @@ def _as_file(clip: Any, name: str) -> str | AudioSegment | _NamedBytes:
     if isinstance(clip, (bytes, bytearray, memoryview)):
         return _NamedBytes(bytes(clip), name)
     if isinstance(clip, dict):
-        if clip.get("array") is not None and clip.get("sampling_rate"):
+        if clip.get("array") is not None and clip.get("sampling_rate") is not None:
+            rate = check_rate(clip["sampling_rate"], name, AudioError)
             wave = np.asarray(clip["array"], dtype=np.float32)
             if wave.ndim != 1:
                 raise AudioError(f"{name} has the shape {wave.shape}: give one channel, (num_samples,).")
             file = io.BytesIO()  # unchanged samples, in a file like the others
-            soundfile.write(file, wave, int(clip["sampling_rate"]), "FLOAT", format="WAV")
+            soundfile.write(file, wave, rate, "FLOAT", format="WAV")
             return _NamedBytes(file.getvalue(), name)
         if clip.get("bytes") is not None:
             return _NamedBytes(clip["bytes"], name)
         if clip.get("path"):
             return os.fspath(clip["path"])
-    raise TypeError(
-        f"{name} is {type(clip).__name__}; audio is a path, the bytes of a file, or a dictionary of `array` and "
-        "`sampling_rate` or of `bytes` and `path`."
-    )
+        raise AudioError(f"{name} has no audio: give `array` and `sampling_rate`, `bytes`, or `path`.")
+    check_form(clip, name)
+    raise AssertionError("every form is handled")
+
+
+def check_form(clip: Any, name: str) -> None:
+    """Check that a clip is of a class that `open_clip` takes, whatever it holds.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(clip, (AudioSegment, str, os.PathLike, bytes, bytearray, memoryview, dict)):
+        raise TypeError(
+            f"{name} is {type(clip).__name__}; audio is a path, the bytes of a file, or a dictionary of `array` and "
+            "`sampling_rate` or of `bytes` and `path`."
+        )
 
 
 def write_audio(

@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .hub import takes_bundled_names
+from .limits import CONFIG_BOUNDS, CONFIG_ENTRIES, CONFIG_IDS_OF, HOP_SAMPLES, WINDOW_SAMPLES
 from .presets import FAMILIES
 
 QUANTIZERS = ("super_fsq", "fsq")
@@ -51,6 +52,18 @@ class CodecConfig(PreTrainedConfig):
     noise_probability: float = 0.5
     ids_of: list[str] | tuple[str, ...] = ()
     encoder_digest: str | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Refuse lists of very many entries before each of these is validated.
+
+        Raises:
+            ValueError: A list is too long.
+        """
+        for field, value in kwargs.items():
+            most = CONFIG_IDS_OF if field == "ids_of" else CONFIG_ENTRIES
+            if (field in CONFIG_BOUNDS or field == "ids_of") and isinstance(value, (list, tuple)) and len(value) > most:
+                raise ValueError(f"`{field}` has {len(value)} entries; it must have at most {most}.")
+        return super().__new__(cls)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Any:
@@ -126,12 +139,28 @@ class CodecConfig(PreTrainedConfig):
             if getattr(self, field) < 1:
                 raise ValueError(f"`{field}` is {getattr(self, field)}; it must be at least 1.")
 
+    def _check_bounds(self) -> None:
+        """Refuse values beyond `limits.CONFIG_BOUNDS`, before anything is computed from them."""
+        for field, most in CONFIG_BOUNDS.items():
+            value = getattr(self, field, None)
+            entries = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
+            if entries and max(entries) > most:
+                raise ValueError(f"`{field}` is {value}; it must be at most {most}.")
+
+    def _check_hop(self) -> None:
+        if self.hop_length > HOP_SAMPLES or self.hop_length * self.attention_span > WINDOW_SAMPLES:
+            raise ValueError(
+                f"A frame has {self.hop_length} samples and an attention window {self.attention_span} frames; they "
+                f"must have at most {HOP_SAMPLES} and, together, {WINDOW_SAMPLES} samples: check the rates."
+            )
+
     def validate_architecture(self) -> None:
         """Check all values; called whenever a configuration is created.
 
         Raises:
             ValueError: A value is invalid; the message names the field and what it must be.
         """
+        self._check_bounds()
         self._check_at_least_one("sampling_rate", "num_quantizers")
         lowest = 2 if self.num_quantizers == 1 else 3
         if not self.levels or min(self.levels) < lowest:
@@ -265,6 +294,7 @@ class L3ACConfig(CodecConfig):
                 f"The product of `decoder_rates` is {math.prod(self.decoder_rates)}; it must be that of "
                 f"`encoder_rates`, {math.prod(self.encoder_rates)}."
             )
+        self._check_hop()
         if self.feature_dim % 4:
             raise ValueError(f"`feature_dim` is {self.feature_dim}; it must be a multiple of 4.")
         for field, values in (

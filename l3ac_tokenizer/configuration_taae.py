@@ -74,6 +74,7 @@ class TAAEConfig(CodecConfig):
             raise ValueError(
                 f"`attention_window` is {list(self.attention_window)}; give time steps before (1 or more) and after."
             )
+        self._check_hop()
         if self.causal and self.attention_window[1]:
             raise ValueError(
                 f"`attention_window` is {list(self.attention_window)}; a causal network needs a window like [63, 0]."

@@ -8,6 +8,7 @@ byte can change, go missing, move or be added unnoticed. Everything up to the fi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -20,8 +21,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .files import atomic_write, explained
-from .id_metadata import IdMetadata
+from .causes import InputError
+from .files import atomic_write, explained, open_regular
+from .id_metadata import IdMetadata, checked_levels
+from .limits import ENTROPY_CELLS, HOP_SAMPLES, L3AC_EXPANSION, L3AC_IDS, check_rate
 from .range_coder import AdaptiveDigitCoder
 
 MAGIC = b"L3AC"
@@ -29,14 +32,18 @@ VERSION = 1
 BLOCK_IDS = 1024
 CODINGS = ("packed", "entropy")
 """Codings of ids as bytes; the index of a coding is its number in the file."""
+FREE_IDS = 8192
+"""Ids that a file may hold however few bytes it has, see `limits.L3AC_EXPANSION`."""
 
 _PREFIX = struct.Struct("<4sBBBB32sIIQQ")
 # magic, version, coding, bytes of the model name, number of levels, weights digest,
 # sampling rate, hop length, number of samples, number of ids; then the levels and the name
 _UINT32 = struct.Struct("<I")
+_IDS_PER_BYTE = int(L3AC_EXPANSION.default)
+_MOST_OF_REST = 1 << 20
 
 
-class ContainerError(ValueError):
+class ContainerError(InputError):
     """A file that is not `.l3ac` or is damaged, or values that the format cannot hold."""
 
 
@@ -66,20 +73,24 @@ class Header:
     coding: str = "packed"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
         if not 1 <= len(self.model_name.encode()) <= 255:
             raise ContainerError(f"model_name must be 1 to 255 bytes of UTF-8, not {self.model_name!r}.")
         if not re.fullmatch("[0-9a-f]{64}", self.weights_digest):
             raise ContainerError(f"weights_digest must be 64 hex digits, not {self.weights_digest!r}.")
-        if not 1 <= len(self.levels) <= 255 or not all(2 <= level < 2**16 for level in self.levels):
-            raise ContainerError(f"levels must be 1 to 255 numbers from 2 to 65535, not {self.levels}.")
-        if self.codebook_size > 2**63:
-            raise ContainerError(f"levels {self.levels} make ids that do not fit into 64 bits.")
+        try:
+            object.__setattr__(self, "levels", checked_levels(self.levels))
+        except ValueError as error:
+            raise ContainerError(str(error)) from error
         for name, limit in (("sampling_rate", 2**32), ("hop_length", 2**32), ("num_samples", 2**63)):
             if not 1 <= getattr(self, name) < limit:
                 raise ContainerError(f"{name} must be in [1, {limit}), not {getattr(self, name)}.")
         if self.coding not in CODINGS:
             raise ContainerError(f"coding must be one of {', '.join(CODINGS)}, not {self.coding!r}.")
+        if self.coding == "entropy":
+            cells = sum(level**2 for level in self.levels)
+            ENTROPY_CELLS.check(
+                cells, f"entropy coding of levels {self.levels} needs {cells:,} counters", ContainerError
+            )
 
     @property
     def made_by(self) -> IdMetadata:
@@ -145,23 +156,31 @@ def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.
         ContainerError: the header itself is damaged or is not that of a `.l3ac` file.
         OSError: the file cannot be read.
     """
-    name, data = _contents(source)
-    header, checksum, offset = _parse_header(data, name)
+    with _opened(source) as (name, file):
+        return _salvage(file, name)
+
+
+def _salvage(file: BinaryIO, name: str) -> tuple[Header, np.ndarray, str | None]:
+    header, checksum, offset = _read_header(file, name)
     decode = _block_decoder(header)
+    largest = _largest_payload(header)
     blocks: list[np.ndarray] = []
     reason = None
     num_blocks = -(-header.num_ids // BLOCK_IDS)
     for number in range(num_blocks):
         count = min(BLOCK_IDS, header.num_ids - number * BLOCK_IDS)
         try:
-            payload, checksum, offset = _parse_block(data, offset, checksum)
+            payload, checksum, offset = _read_block(file, offset, checksum, largest)
+            known = number * BLOCK_IDS + count
+            if known > FREE_IDS + L3AC_EXPANSION.value * offset:
+                raise ContainerError(f"makes {known} ids of {offset} bytes ({L3AC_EXPANSION.remedy})")
             blocks.append(decode(payload, count))
         except ContainerError as error:
             reason = f"block {number + 1} of {num_blocks} {error}"
             break
     else:
-        if offset != len(data):
-            reason = f"{len(data) - offset} bytes follow its end"
+        if rest := len(_take(file, _MOST_OF_REST)):
+            reason = f"{rest}{' or more' if rest == _MOST_OF_REST else ''} bytes follow its end"
     ids = np.concatenate([np.empty(0, dtype=np.int64), *blocks])
     if reason is not None:
         good = min(header.num_samples, len(ids) * header.hop_length) / header.sampling_rate
@@ -187,6 +206,8 @@ def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     parts.append(_UINT32.pack(checksum))
     for start in range(0, len(ids), BLOCK_IDS):
         payload = encode(ids[start : start + BLOCK_IDS])
+        if header.coding == "entropy":  # zeros that the decoder reads anyway, so that silence stays in proportion
+            payload = payload.ljust(len(ids[start : start + BLOCK_IDS]) // _IDS_PER_BYTE, b"\0")
         block = _UINT32.pack(len(payload)) + payload
         checksum = zlib.crc32(block, checksum)
         parts += [block, _UINT32.pack(checksum)]
@@ -235,8 +256,9 @@ def _dump_header(header: Header) -> bytes:
     return prefix + struct.pack(f"<{len(header.levels)}H", *header.levels) + name
 
 
-def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
+def _read_header(file: BinaryIO, name: str) -> tuple[Header, int, int]:
     """The header, its checksum and the offset of its end; the inverse of `_dump_header`."""
+    data = _take(file, _PREFIX.size)
     if data[:4] != MAGIC:
         raise ContainerError(f"{name} is not a .l3ac file: it does not begin with {MAGIC.decode()}.")
     damaged = f"{name} has a damaged header, so none of its ids can be read: copy or encode it again."
@@ -245,6 +267,7 @@ def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
     fields = _PREFIX.unpack_from(data)
     _, version, coding, name_size, num_levels, digest, rate, hop, num_samples, num_ids = fields
     end = _PREFIX.size + 2 * num_levels + name_size
+    data += _take(file, end + _UINT32.size - len(data))
     if len(data) < end + _UINT32.size or zlib.crc32(data[:end]) != _UINT32.unpack_from(data, end)[0]:
         # Later versions may have another header, but with their number in this place.
         if version > VERSION:
@@ -269,24 +292,47 @@ def _parse_header(data: bytes, name: str) -> tuple[Header, int, int]:
         raise ContainerError(
             f"{name} was written with errors: version {version}, {num_samples} samples, hop {hop}, {num_ids} ids."
         )
+    check_rate(rate, name, ContainerError)
+    if hop > HOP_SAMPLES:
+        raise ContainerError(f"{name} states {hop} samples an id, and at most {HOP_SAMPLES} are plausible.")
+    L3AC_IDS.check(num_ids, f"{name} states {num_ids:,} ids", ContainerError)
     return header, zlib.crc32(data[:end]), end + _UINT32.size
 
 
 # --- blocks -------------------------------------------------------------------------------------------------
 
 
-def _parse_block(data: bytes, offset: int, checksum: int) -> tuple[bytes, int, int]:
-    """The payload of the block at `offset`, its checksum and the offset of its end."""
-    if offset + _UINT32.size > len(data):
+def _read_block(file: BinaryIO, offset: int, checksum: int, largest: int) -> tuple[bytes, int, int]:
+    """The payload of the block at `offset`, at most `largest` bytes, its checksum and the offset of its end."""
+    head = _take(file, _UINT32.size)
+    if len(head) < _UINT32.size:
         raise ContainerError("is missing")
-    (size,) = _UINT32.unpack_from(data, offset)
-    end = offset + _UINT32.size + size
-    if end + _UINT32.size > len(data):
+    (size,) = _UINT32.unpack(head)
+    data = _take(file, size + _UINT32.size) if size <= largest else b""
+    if len(data) < size + _UINT32.size:
         raise ContainerError("is cut off or has a wrong length")
-    checksum = zlib.crc32(data[offset:end], checksum)
-    if checksum != _UINT32.unpack_from(data, end)[0]:
-        raise ContainerError(f"fails its checksum (bytes {offset} to {end + _UINT32.size - 1})")
-    return data[offset + _UINT32.size : end], checksum, end + _UINT32.size
+    payload = data[:size]
+    checksum = zlib.crc32(payload, zlib.crc32(head, checksum))
+    end = offset + 2 * _UINT32.size + size
+    if checksum != _UINT32.unpack_from(data, size)[0]:
+        raise ContainerError(f"fails its checksum (bytes {offset} to {end - 1})")
+    return payload, checksum, end
+
+
+def _largest_payload(header: Header) -> int:
+    """Bytes beyond which a payload cannot be one: packed ids have a fixed size, the range coder 21 bits a digit."""
+    if header.coding == "packed":
+        return packed_size(min(BLOCK_IDS, header.num_ids), header.codebook_size)
+    return 16 + 3 * len(header.levels) * BLOCK_IDS
+
+
+def _take(file: BinaryIO, size: int) -> bytes:
+    """The next `size` bytes, fewer only at the file's end."""
+    parts = []
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _block_encoder(header: Header) -> Callable[[np.ndarray], bytes]:
@@ -355,11 +401,13 @@ def _split(number: int, count: int, base: int) -> Iterator[int]:
         yield identity
 
 
-def _contents(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
-    """Name of the source in messages, and all its bytes."""
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    """Name of the source in messages, and the file."""
     if not isinstance(source, (str, os.PathLike)):
-        return getattr(source, "name", None) or "the file", source.read()
+        yield getattr(source, "name", None) or "the file", source
+        return
     if os.path.isdir(source):
         raise IsADirectoryError(f"cannot read {source}: it is a directory; name a .l3ac file.")
-    with explained(f"cannot read {source}", "check the path"), open(source, "rb") as file:
-        return os.fspath(source), file.read()
+    with open_regular(source) as file, explained(f"cannot read {source}", "check the path"):
+        yield os.fspath(source), file

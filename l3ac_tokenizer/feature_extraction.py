@@ -15,6 +15,7 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 from .checks import MAX_ABS_SAMPLE, as_clip
 from .configuration import LOADING_ARGUMENTS
 from .hub import takes_bundled_names
+from .limits import BATCH_SAMPLES, check_rate
 
 logger = logging.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"`feature_size` is {feature_size}; it must be 1, because the codecs are mono.")
         if unknown := sorted(name for name in kwargs.keys() - STORED_ARGUMENTS if not name.startswith("_")):
             raise TypeError(f"{type(self).__name__} does not take `{unknown[0]}`: leave it out.")
+        sampling_rate = check_rate(sampling_rate, f"`sampling_rate` of {type(self).__name__}")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 
     @classmethod
@@ -97,8 +99,9 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             audio and 0 at padding.
 
         Raises:
-            ValueError: `sampling_rate` differs from the model's, or a waveform is empty, is not mono or not of
-                floating-point numbers, or has samples that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`.
+            ValueError: `sampling_rate` differs from the model's, the batch is large and mostly padding, or a waveform
+                is empty, is not mono or not of floating-point numbers, or has samples that are NaN, infinite or beyond
+                ±`MAX_ABS_SAMPLE`.
         """
         if sampling_rate is None:
             logger.warning_once(
@@ -171,6 +174,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         self, rows: dict[str, list[Any]], return_tensors: str | TensorType | None, *args: Any, **kwargs: Any
     ) -> BatchFeature:
         """Waveforms (T,), and their masks if there are any, padded → (1, T) each, or (B, 1, T) as tensors."""
+        _check_padding(rows["input_values"], kwargs)
         waves: dict[str, Any] = {name: rows.pop(name) for name in ("input_values", "attention_mask") if name in rows}
         batch = super().pad(BatchFeature(waves), *args, **{**kwargs, "return_attention_mask": True})
         values, masks = batch.pop("input_values"), batch.pop("attention_mask")
@@ -182,6 +186,22 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             },
             tensor_type=return_tensors,
         )
+
+
+def _check_padding(waves: Sequence[Any], padding: dict[str, Any]) -> None:
+    """Refuse a batch that is large and mostly padding.
+
+    Raises:
+        ValueError: it has more samples than `limits.BATCH_SAMPLES`, and more than three quarters are padding.
+    """
+    longest = max(map(len, waves), default=0)
+    if padding.get("max_length") is not None and padding.get("padding") in ("max_length", PaddingStrategy.MAX_LENGTH):
+        longest = padding["max_length"]
+    if padding.get("padding") in (False, "do_not_pad", PaddingStrategy.DO_NOT_PAD):
+        return
+    total = len(waves) * longest
+    if total > 4 * sum(map(len, waves)):
+        BATCH_SAMPLES.check(total, f"{len(waves)} waveforms padded to {longest:,} samples make {total:,}")
 
 
 def _waveform(audio: Any, name: str) -> np.ndarray:

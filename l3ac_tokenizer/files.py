@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+from .limits import Limit
 from .names import is_within
 
 
@@ -106,6 +107,43 @@ def explained(action: str, remedy: str) -> Iterator[None]:
         sentence = type(error)(f"{action}: {reason}; {remedy}.")
         sentence.errno = error.errno
         raise sentence from error
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; pipes and devices, which may never end, are refused without being opened.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    name = os.fspath(path).encode("utf-8", "backslashreplace").decode()  # a name need not be UTF-8, a message must
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"cannot read {name}: it is a directory; name a file in it.")
+    irregular = f"cannot read {name}: it is not a regular file; name one, or give a pipe as standard input."
+    with explained(f"cannot read {name}", "check the path"):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(irregular)
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - returned
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # replaced in between
+            file.close()
+            raise OSError(irregular)
+    return cast(BinaryIO, file)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_regular(path: str | os.PathLike[str], most: Limit) -> bytes:
+    """The bytes of a regular file, at most `most`.
+
+    Raises:
+        LimitError: it has more.
+        OSError: see `open_regular`.
+    """
+    with open_regular(path) as file, explained(f"cannot read {path}", "check its permissions"):
+        size = os.fstat(file.fileno()).st_size
+        most.check(size, f"{path} has {size:,} bytes")
+        return file.read(size or 1 << 20)  # some files of the system state no size
 
 
 def concerns_all_files(error: BaseException) -> bool:

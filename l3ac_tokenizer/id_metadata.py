@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
+import numbers
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from .parsing import parse_json
+
 if TYPE_CHECKING:
     from .modeling import CodecModel
+
+
+def checked_levels(levels: Sequence[int]) -> tuple[int, ...]:
+    """Levels of FSQ dimensions, checked before anything is made of their product.
+
+    Raises:
+        ValueError: they are not 1 to 255 whole numbers from 2 to 65535, or make ids of more than 64 bits.
+    """
+    if not 1 <= len(levels) <= 255 or not all(
+        isinstance(level, numbers.Integral) and 2 <= level < 2**16 for level in levels
+    ):
+        raise ValueError(f"levels must be 1 to 255 numbers from 2 to 65535, not {reprlib.repr(levels)}.")
+    if math.prod(map(int, levels)) > 2**63:
+        raise ValueError(f"levels {tuple(levels)} make ids that do not fit into 64 bits.")
+    return tuple(map(int, levels))
 
 
 class ModelMismatchError(ValueError):
@@ -35,8 +55,8 @@ class IdMetadata:
     @classmethod
     def from_json(cls, text: str) -> IdMetadata:
         """The inverse of `to_json`."""
-        values = json.loads(text)
-        return cls(values["weights_digest"], tuple(values["levels"]))
+        values = parse_json(text)
+        return cls(values["weights_digest"], checked_levels(values["levels"]))
 
     def to_json(self) -> str:
         """The metadata as a JSON object."""

@@ -7,6 +7,7 @@ where residual quantizers give it several codebooks. Axes: T samples, N ids.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,17 +18,25 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from .audio import AudioReader
+from .causes import failure, shortened
 from .checks import as_ids
 from .feature_extraction import CodecFeatureExtractor
+from .limits import BATCH_CLIPS
 from .quantization import check_ids
 from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
+    from .configuration import CodecConfig
     from .modeling import CodecModel
     from .modeling.span import TimeNormMode
 
 MAX_OPEN_FILES = 64
 """Clips that `encode_audio` keeps open at once, among which it finds those of similar length."""
+
+BATCH_SECONDS = 30.0
+"""Seconds, padding included, of clips that are always in one batch where they are given together."""
+MOST_PADDING = 4
+"""Largest padded length of a longer batch, in lengths of its audio."""
 
 
 class EncodedClip(NamedTuple):
@@ -48,7 +57,8 @@ class EncodedClip(NamedTuple):
     @classmethod
     def failed(cls, error: BaseException | str) -> EncodedClip:
         """The result of a clip that cannot be encoded."""
-        return cls(np.empty(0, dtype=np.int64), 0, " ".join(str(error).split()) or type(error).__name__)
+        sentence = failure(error) if isinstance(error, BaseException) else shortened(" ".join(error.split()))
+        return cls(np.empty(0, dtype=np.int64), 0, sentence)
 
 
 def encode_audio(
@@ -57,13 +67,13 @@ def encode_audio(
     chunk_seconds: float,
     progress: Callable[[float], object] | None = None,
 ) -> Iterator[tuple[int, EncodedClip]]:
-    """Encode clips of any length, each opened once; a clip that cannot be read gives an error, the others continue.
+    """Encode clips of any length, each opened once; a clip that fails in any way gives an error, the others continue.
 
     Memory depends on `chunk_seconds`, not on the clips.
 
     Args:
         model: the codec, in evaluation mode.
-        clips: a function for each that opens it; it may raise ValueError or OSError.
+        clips: a function for each that opens it; it may raise any error.
         chunk_seconds: seconds of audio in the network at once.
         progress: called with the seconds of audio that have been encoded since the last call.
 
@@ -76,12 +86,12 @@ def encode_audio(
             for position in range(first, min(first + MAX_OPEN_FILES, len(clips))):
                 try:
                     readers[position] = opened.enter_context(clips[position]())
-                except (ValueError, OSError) as error:
+                except Exception as error:
                     yield position, EncodedClip.failed(error)
             positions = list(readers)
             # A clip of unknown length may be long.
             seconds = [math.inf if reader.duration is None else reader.duration for reader in readers.values()]
-            for group in group_by_length(seconds, chunk_seconds):
+            for group in group_by_length(seconds, chunk_seconds, least_seconds(model.config)):
                 members = {positions[place]: readers[positions[place]] for place in group}
                 (position, reader), *_ = members.items()
                 if seconds[group[0]] > chunk_seconds:
@@ -97,13 +107,29 @@ def _encode_batch(
     for position, reader in readers.items():
         try:
             waves[position] = reader.read()
-        except (ValueError, OSError) as error:
+        except Exception as error:
             yield position, EncodedClip.failed(error)
-    if waves:
-        for (position, wave), ids in zip(waves.items(), encode_clips(model, list(waves.values())), strict=True):
-            if progress is not None:
-                progress(len(wave) / model.config.sampling_rate)
+    together = functools.partial(encode_clips, model)
+    results = each_or_failure(together, list(waves.values()))
+    for (position, wave), ids in zip(waves.items(), results, strict=True):
+        if progress is not None:
+            progress(len(wave) / model.config.sampling_rate)
+        if isinstance(ids, Exception):
+            yield position, EncodedClip.failed(ids)
+        else:
             yield position, EncodedClip(ids, len(wave), truncated=readers[position].truncated)
+
+
+def each_or_failure(function: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
+    """Results of a function of several items, in their order; if it fails, of each alone, or its error instead."""
+    if not items:
+        return []
+    try:
+        return function(items)
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+    return [each_or_failure(function, [item])[0] for item in items]
 
 
 def _encode_long(
@@ -122,32 +148,58 @@ def _encode_long(
 
     try:
         ids = encode_chunks(model, chunks())
-    except (ValueError, OSError) as error:
+    except Exception as error:
         return EncodedClip.failed(error)
     return EncodedClip(ids, num_samples, truncated=reader.truncated)
 
 
-def group_by_length(seconds: Sequence[float], budget: float) -> list[list[int]]:
+def least_seconds(config: CodecConfig) -> float:
+    """Seconds that the shortest clip occupies in a batch: a frame, or an attention window where clips are padded to
+    whole ones."""
+    frames = config.attention_span if getattr(config, "pad_to_window", False) else 1
+    return frames * config.hop_length / config.sampling_rate
+
+
+def group_by_length(seconds: Sequence[float], budget: float, least: float = 0.0) -> list[list[int]]:
     """Positions of clips in groups of similar length, the shortest clips first.
 
-    A group's padded length, clips times longest clip, is at most `budget` seconds; a clip longer than that is
-    a group of its own.
+    A group's padded length, clips times longest clip, each at least `least` seconds, is at most `budget` seconds, and
+    it has at most `limits.BATCH_CLIPS` clips; a clip longer than the budget is a group of its own.
     """
     groups: list[list[int]] = []
     for position in sorted(range(len(seconds)), key=seconds.__getitem__):
-        if groups and (len(groups[-1]) + 1) * seconds[position] <= budget:
+        count = len(groups[-1]) + 1 if groups else 1
+        if 1 < count <= BATCH_CLIPS and count * max(least, seconds[position]) <= budget:
             groups[-1].append(position)
         else:
             groups.append([position])
     return groups
 
 
+def _groups(config: CodecConfig, seconds: Sequence[float]) -> list[list[int]]:
+    """Positions of clips that are given together: one group, unless it has too many clips or far more padding."""
+    least = least_seconds(config)
+    each = [max(least, length) for length in seconds]
+    if len(each) <= BATCH_CLIPS and len(each) * max(each) <= max(MOST_PADDING * sum(each), BATCH_SECONDS):
+        return [list(range(len(each)))]
+    return group_by_length(seconds, max(BATCH_SECONDS, *each), least)
+
+
+def _by_groups(groups: Sequence[list[int]], function: Callable[[list[int]], list[np.ndarray]]) -> list[np.ndarray]:
+    """Results of the items of all groups, in the order of the items."""
+    found = {place: each for group in groups for place, each in zip(group, function(group), strict=True)}
+    return [found[place] for place in range(len(found))]
+
+
 @torch.inference_mode()
 def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The ids (N,) int64 of each clip (T,) float32, all in one batch."""
+    """The ids (N,) int64 of each clip (T,) float32, in one batch, or in several if padding would outweigh the audio."""
     if not len(clips):
         return []
     rate = model.config.sampling_rate
+    groups = _groups(model.config, [len(clip) / rate for clip in clips])
+    if len(groups) > 1:
+        return _by_groups(groups, lambda group: encode_clips(model, [clips[place] for place in group]))
     inputs = CodecFeatureExtractor(sampling_rate=rate)(list(clips), sampling_rate=rate, return_tensors="pt")
     output: Any = model.encode(**inputs.to(model.device))
     rows = zip(model.quantizer.codebooks_to_ids(output.audio_codes), output.audio_codes_mask[:, 0], strict=True)
@@ -169,7 +221,8 @@ def encode_chunks(model: CodecModel, chunks: Iterable[np.ndarray]) -> np.ndarray
 def decode_clips(
     model: CodecModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
 ) -> list[np.ndarray]:
-    """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples, all in one batch."""
+    """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples; batches as in
+    `encode_clips`."""
     if not len(all_ids):
         return []
     rows = [as_ids(ids, f"`all_ids[{number}]`") for number, ids in enumerate(all_ids)]
@@ -177,6 +230,15 @@ def decode_clips(
         if row.ndim != 1:
             raise ValueError(f"`all_ids[{number}]` has shape {tuple(row.shape)}; give the ids (N,) of one clip.")
         check_ids(row, math.prod(model.config.frame_levels), f"`all_ids[{number}]`")
+    groups = _groups(model.config, [len(row) / model.config.frame_rate for row in rows])
+    if len(groups) > 1:
+        lengths = list(num_samples)
+        return _by_groups(
+            groups,
+            lambda group: decode_clips(
+                model, [rows[place].numpy() for place in group], [lengths[place] for place in group], time_norm
+            ),
+        )
     audio_codes = model.quantizer.ids_to_codebooks(pad_sequence(rows, batch_first=True))
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)[:, None]
     output: Any = model.decode(

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from ..limits import check_rate
 from .layout import parts_of
 from .parts import EMPTY_ID3, DecodingError, Excerpt, Part, Truncated
 
@@ -117,7 +118,7 @@ class SoundfileDecoder:
             self._path, self._part = None, replace(part, prefix=part.counted_prefix, frames=None)
             self._file.close()
             self._file = self._open()
-        self.samplerate: int = self._file.samplerate
+        self.samplerate: int = check_rate(self._file.samplerate, "its header")
         self.channels: int = self._file.channels
         self.cut, self.gap = part.cut, part.gap
         self.slack = _SLACK.get(self._file.format, 0)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
+from ..limits import LimitError, check_rate
 from .parts import DecodingError, Excerpt, Part, Truncated
 
 _FORMATS = (
@@ -78,7 +79,7 @@ class FFmpegDecoder:
                 if packet.is_corrupt and packet.size:
                     raise Truncated("its last packet is incomplete")
                 for frame in packet.decode():
-                    now = frame.sample_rate, frame.layout.name
+                    now = check_rate(frame.sample_rate, "its header"), frame.layout.name
                     if wanted is None:
                         wanted, self._rate = now, frame.sample_rate
                     if now != changed:
@@ -88,6 +89,8 @@ class FFmpegDecoder:
                         yield block.to_ndarray().T
             for block in resampler.resample(None) if resampler is not None else ():
                 yield block.to_ndarray().T
+        except LimitError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             raise (DecodingError if _goes_on(packets) else Truncated)(_reason(error)) from error
 

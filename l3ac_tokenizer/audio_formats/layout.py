@@ -16,7 +16,7 @@ from . import chunks
 from .flac import flac_part
 from .mpeg import mpeg_frame, mpeg_parts
 from .ogg import ogg_parts
-from .parts import Finder, Part, after_id3, bytes_at
+from .parts import Finder, Mismatch, Part, after_id3, bytes_at
 
 
 def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
@@ -41,7 +41,9 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
                 break
             parts.append(part)
             position = _after_tags(file, part.stop, size)
-    except (struct.error, IndexError):  # a header that ends early: the decoder will say so
+    except Mismatch:
+        raise
+    except (struct.error, LookupError, ArithmeticError, AssertionError, ValueError):  # the decoder will say so
         parts = [*parts, Part(position, size, cut=True)] if parts else []
     finally:
         file.seek(origin)

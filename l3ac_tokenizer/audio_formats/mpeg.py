@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
@@ -84,7 +85,7 @@ def _before_tags(file: BinaryIO, start: int, end: int) -> int:
             end = before
         elif end - 32 > start and (foot := bytes_at(file, end - 32, 32))[:8] == b"APETAGEX":
             size = int.from_bytes(foot[12:16], "little") + (32 if foot[23] & 0x80 else 0)
-            end = max(start, end - size)
+            end = max(start, end - max(size, 32))  # its own 32 bytes count, whatever it states
         elif end - 15 > start and (foot := bytes_at(file, end - 15, 15))[6:] == b"LYRICS200" and foot[:6].isdigit():
             end = max(start, end - 15 - int(foot[:6]))
         else:
@@ -152,15 +153,19 @@ def _walked(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
         yield part(end)
 
 
+_HEADER = re.compile(rb"\xff[\xe0-\xff][\x10-\xef]", re.DOTALL)
+"""First bytes of a frame's header, of those that `mpeg_frame` accepts."""
+
+
 def _next_frame(at: Callable[[int, int], bytes], position: int, end: int) -> int:
     """First position at which two frames follow one another, from `position` on; -1 if nowhere."""
     while position < end:
-        block = at(position, min(1 << 16, end - position))
-        place = block.find(b"\xff")
-        if place < 0:
-            position += len(block)
+        block = at(position, min(1 << 12, end - position))
+        header = _HEADER.search(block)
+        if header is None:
+            position += max(1, len(block) - 2)
             continue
-        position += place
+        position += header.start()
         frame = mpeg_frame(at(position, 4))
         if frame is not None and (position + frame.length == end or mpeg_frame(at(position + frame.length, 4))):
             return position

@@ -112,8 +112,10 @@ def bytes_at(file: BinaryIO, position: int, count: int) -> bytes:
 
 def find(file: BinaryIO, mark: bytes, position: int, end: int) -> int:
     """Next position of `mark` that ends by `end`, or -1."""
+    size = 1 << 12  # grows, so that many marks close together are found in little time
     while position + len(mark) <= end:
-        block = bytes_at(file, position, min(_BLOCK, end - position))
+        block = bytes_at(file, position, min(size, end - position))
+        size = min(2 * size, _BLOCK)
         values = np.frombuffer(block, np.uint8)
         for place in np.flatnonzero(
             (values[:-1] == mark[0]) & (values[1:] == mark[1])

@@ -153,10 +153,11 @@ class Decoding:
 
     def decode(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:
         """Decode files of one model: short ones in batches, long ones in chunks."""
-        from ..inference import group_by_length
+        from ..inference import group_by_length, least_seconds
 
         jobs = list(clips)
-        for group in group_by_length([clip.seconds for clip in clips.values()], self.options.chunk_seconds):
+        seconds = [clip.seconds for clip in clips.values()]
+        for group in group_by_length(seconds, self.options.chunk_seconds, least_seconds(model.config)):
             together = {jobs[position]: clips[jobs[position]] for position in group}
             (job, clip), *_ = together.items()
             if clip.seconds > self.options.chunk_seconds:
@@ -166,16 +167,17 @@ class Decoding:
 
     def _decode_together(self, model: CodecModel, clips: dict[FileJob, EncodedFile], bar: tqdm) -> None:
         """Decode short files in one batch."""
-        from ..inference import decode_clips
+        from ..inference import decode_clips, each_or_failure
 
-        decoded = decode_clips(
-            model,
-            [clip.ids for clip in clips.values()],
-            [clip.num_samples for clip in clips.values()],
-            self.options.time_norm,
-        )
-        for (job, clip), samples in zip(clips.items(), decoded, strict=True):
+        def together(some: list[EncodedFile]) -> list[np.ndarray]:
+            return decode_clips(
+                model, [clip.ids for clip in some], [clip.num_samples for clip in some], self.options.time_norm
+            )
+
+        for (job, clip), samples in zip(clips.items(), each_or_failure(together, list(clips.values())), strict=True):
             with self.failures.of(job.source):
+                if isinstance(samples, Exception):
+                    raise samples
                 self._write(job, clip, samples)
             bar.update(clip.seconds)
 

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     decoding = Decoding(options)
     model = decoding.load(options.model or corpus.metadata.model, options.corpus)
     check_same_model(options.corpus, _header(corpus.metadata, 1), model, model.id_digests())
-    seconds = sum(sum(table["num_samples"].to_pylist()) for table in corpus.tables(["num_samples"]))
+    seconds = sum(sum(filter(None, table["num_samples"].to_pylist())) for table in corpus.tables(["num_samples"]))
     with progress(seconds / corpus.metadata.sampling_rate, "decoding") as bar:
         for batch in _batches(corpus, decoding, options):
             decoding.decode(model, batch, bar)
@@ -67,9 +67,12 @@ def _batches(
     targets: set[str] = set()
     for table in corpus.tables(["id", "ids", "num_samples"]):
         clips: dict[FileJob, EncodedFile] = {}
-        rows = zip(table["id"].to_pylist(), corpus.whole_ids(table), table["num_samples"].to_pylist(), strict=True)
-        for name, ids, num_samples in rows:
-            with decoding.failures.of(name):
+        rows = zip(table["id"].to_pylist(), corpus.stored_ids(table), table["num_samples"].to_pylist(), strict=True)
+        for number, (name, stored, num_samples) in enumerate(rows):
+            with decoding.failures.of(f"row {number}" if name is None else name):
+                if name is None or num_samples is None:
+                    raise ValueError(f"row {number} has no id or no num_samples: it is left out.")
+                ids = corpus.joined(stored)
                 target = target_below(options.output, f"{name}.{options.audio_format}")
                 if target in targets:
                     raise ValueError(f"{name} is the id of two clips: the second one is left out.")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..causes import failure, shortened
 from ..files import concerns_all_files
 from ..markup import printable
 
@@ -30,10 +31,10 @@ class Failures:
         """Record and print an error inside the `with` block, and continue after it, unless the disk is full."""
         try:
             yield
-        except (ValueError, OSError) as error:
+        except Exception as error:
             if concerns_all_files(error):
                 raise
-            self.add(source, one_sentence(error))
+            self.add(source, failure(error))
 
     def add(self, source: str, reason: str) -> None:
         """Record and print why a file failed."""
@@ -58,7 +59,7 @@ def say_truncated(count: int, example: str | None) -> None:
 
 def one_sentence(error: BaseException) -> str:
     """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextlib.contextmanager

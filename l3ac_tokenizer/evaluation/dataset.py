@@ -138,6 +138,7 @@ def open_data(
 
 def _clips(corpus: str, taken: set[str], allow_outside: bool) -> tuple[list[EvaluationClip], Sequence[str]]:
     from ..tokenization import open_source
+    from ..tokenization.sources.base import safe_records
 
     kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
     source = open_source(path, allow_outside=allow_outside)
@@ -145,7 +146,7 @@ def _clips(corpus: str, taken: set[str], allow_outside: bool) -> tuple[list[Eval
     if name in taken:
         raise ValueError(f"two corpora are called {name}: rename one.")
     clips = []
-    for record in source.records(0, len(source)):
+    for record in safe_records(source, 0, len(source)):
         dataset = str(record.columns.get("dataset") or name)
         domain = str(record.columns.get("domain") or kind or _domain_of(dataset))
         if domain not in DOMAINS:

@@ -21,8 +21,9 @@ import torch
 from tqdm import tqdm
 
 from ..audio import write_audio
+from ..causes import failure
 from ..children import spawn_context
-from ..files import atomic_write, open_own
+from ..files import atomic_write, concerns_all_files, open_own
 from ..names import path_component, without_folders
 from .codecs.base import SCORING_RATE, Codec, CodecRates, CodecUnavailable, codec_title
 from .codecs.registry import open_codec, refuse_equal_titles
@@ -144,10 +145,15 @@ class _Worker:
             self._codec, self._name = None, task.codec  # two at once may not fit in memory
             self._codec = open_codec(task.codec, self.options.device)
         row, audio = self.scorer(self._codec, task.clip)
-        if audio is not None and task.target is not None:
-            _write(task.target, audio)
-        if audio is not None and task.original is not None and not task.original.exists():
-            _write(task.original, task.clip.read(SCORING_RATE))
+        try:
+            if audio is not None and task.target is not None:
+                _write(task.target, audio)
+            if audio is not None and task.original is not None and not task.original.exists():
+                _write(task.original, task.clip.read(SCORING_RATE))
+        except Exception as error:
+            if concerns_all_files(error):
+                raise
+            row.failures["audio"] = failure(error)
         return row
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import MetricError
+from ..causes import failure, shortened
 from ..names import without_folders
-from .codecs.base import SCORING_RATE, Codec, reconstruct
+from .codecs.base import SCORING_RATE, Codec, CompressedClip, reconstruct
 from .dataset import EvaluationClip
 from .scorers.base import Metric, Scorer, Trial, Value
 from .scorers.signal import SIGNAL_METRICS, SPEECH_ONLY
@@ -97,8 +97,8 @@ class ClipScorer:
                 reference = reader.read()
             row.truncated = reader.truncated
             audio = clip.read(codec.sampling_rate)
-        except (OSError, ValueError) as error:
-            row.failures["read"] = _sentence(error)
+        except Exception as error:
+            row.failures["read"] = failure(error)
             return row, None
         row.seconds = reference.size / SCORING_RATE
         if not reference.any():
@@ -110,6 +110,23 @@ class ClipScorer:
         except Exception as error:  # codecs come from any library; the others continue
             row.failures["codec"] = f"{type(error).__name__}: {_sentence(error)}"
             return row, None
+        try:
+            self._measure(codec, clip, audio, reference, encoded, estimate, row)
+        except Exception as error:
+            row.failures["codec"] = failure(error)
+            return row, None
+        return row, estimate
+
+    def _measure(
+        self,
+        codec: Codec,
+        clip: EvaluationClip,
+        audio: np.ndarray,
+        reference: np.ndarray,
+        encoded: CompressedClip,
+        estimate: np.ndarray,
+        row: ResultRow,
+    ) -> None:
         row.bits = encoded.bits
         if encoded.ids is not None and codec.rates is not None:
             row.ids = encoded.ids.tolist()
@@ -117,20 +134,19 @@ class ClipScorer:
             if self.consistency:
                 row.values |= consistency(codec, audio, encoded.ids)
         self._score(Trial(clip, reference, estimate), row)
-        return row, estimate
 
     def _score(self, trial: Trial, row: ResultRow) -> None:
         for name, (_, function) in SIGNAL_METRICS.items():
             if trial.clip.domain == "speech" or name not in SPEECH_ONLY:
                 try:
                     row.values[name] = function(trial.reference, trial.estimate, SCORING_RATE)
-                except MetricError as error:
-                    row.failures[name] = _sentence(error)
+                except Exception as error:
+                    row.failures[name] = failure(error)
         for name, scorer in self.scorers.items():
             try:
                 row.values |= scorer.score(trial)
-            except MetricError as error:
-                row.failures[name] = _sentence(error)
+            except Exception as error:  # of any library, for instance about a strange transcript
+                row.failures[name] = failure(error)
         if self.embed is not None and "speaker" in trial.clip.labels:
             row.embedding = self.embed(trial.estimate).tolist()
 
@@ -146,4 +162,4 @@ def failure_titles(metrics_shown: Mapping[str, Metric], failures: Sequence[str])
 
 
 def _sentence(error: BaseException) -> str:
-    return without_folders(" ".join(str(error).split())) or type(error).__name__
+    return shortened(without_folders(" ".join(str(error).split()))) or type(error).__name__

@@ -118,7 +118,7 @@ def segment_of(row: Mapping[str, Any], where: str) -> tuple[float, float | None,
     try:
         start = 0.0 if start_name is None else float(row[start_name])
         seconds = None if length_name is None else float(row[length_name])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: start and seconds must be numbers ({error}).") from error
     if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise DataError(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..parsing import parse_json
 from .errors import DataError
 from .text import read_text
 
@@ -100,13 +101,15 @@ def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}, line {number}, is not JSON ({error}): repair or remove it.") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}, is not a JSON object: write one object a line.")
         try:
             json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except RecursionError as error:
+            raise DataError(f"{path}, line {number}, is nested too deeply: repair or remove it.") from error
         except UnicodeEncodeError as error:
             raise DataError(f"{path}, line {number}, has half of a UTF-16 character: repair or remove it.") from error
         yield number, row

@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from pathlib import Path
 
-from ..files import explained
+from ..files import read_regular
+from ..limits import TEXT_BYTES, LimitError
 from .errors import DataError
 
 _MARKS = (
@@ -24,11 +24,13 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """A text file, decoded as `decode_text` does; line ends are kept.
 
     Raises:
-        DataError: see `decode_text`.
-        OSError: it cannot be read.
+        DataError: see `decode_text`, or it has more bytes than `limits.TEXT_BYTES`.
+        OSError: it cannot be read, or is not a regular file.
     """
-    with explained(f"cannot read {path}", "check its permissions"):
-        data = Path(path).read_bytes()
+    try:
+        data = read_regular(path, TEXT_BYTES)
+    except LimitError as error:
+        raise DataError(str(error)) from error
     return decode_text(data, os.fspath(path))
 
 

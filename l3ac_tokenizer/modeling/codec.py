@@ -7,7 +7,9 @@ dimensions.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from typing_extensions import Unpack
 
 from ..checks import check_samples
 from ..configuration import CodecConfig
+from ..limits import CONFIG_BOUNDS, EXTRA_WEIGHTS
 from ..quantization import FSQ, residual_levels
 from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper, padded_chunks
 from .inputs import (
@@ -57,6 +60,7 @@ class CodecModel(CodecPreTrainedModel):
             OSError: The checkpoint does not exist.
         """
         if cls is not CodecModel:
+            cls._check_weights_are_there(pretrained_model_name_or_path, kwargs)
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         from transformers import AutoModel
 
@@ -67,6 +71,32 @@ class CodecModel(CodecPreTrainedModel):
                 f"{pretrained_model_name_or_path} holds a {type(model).__name__}; give a codec of this package."
             )
         return model
+
+    @classmethod
+    def _check_weights_are_there(cls, folder: Any, arguments: dict[str, Any]) -> None:
+        """Refuse a checkpoint directory whose configuration states far more weights than its files hold.
+
+        Raises:
+            ValueError: it does; nothing has been allocated.
+        """
+        if not isinstance(folder, (str, os.PathLike)) or arguments.get("subfolder"):
+            return
+        held = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))  # a byte a weight at least
+        if not held or not (Path(folder) / "config.json").is_file():
+            return
+        config = arguments.get("config")
+        if not isinstance(config, CodecConfig):
+            known = {name: value for name, value in arguments.items() if name in CONFIG_BOUNDS}
+            assert cls.config_class is not None
+            config = cls.config_class.from_pretrained(folder, **known)
+        with torch.device("meta"):
+            network = cls(config)
+            stated = sum(weight.numel() for weight in network.parameters())
+        if stated > held + EXTRA_WEIGHTS:
+            raise ValueError(
+                f"{folder} has a configuration of {stated:,} weights and files of {held:,} bytes: give the files that "
+                "belong together."
+            )
 
     @property
     def encoder_lookahead(self) -> int:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..audio import AudioError, AudioReader, readable_suffixes
+from ..audio import AudioReader, readable_suffixes
+from ..causes import failure
 from ..files import atomic_write
 from ..listing.errors import DataError
 from ..listing.layouts import visible_files
@@ -97,9 +98,9 @@ def utterances(
         else:
             try:
                 duration = _seconds(path)
-            except (AudioError, OSError) as error:
+            except Exception as error:
                 reason = "of audio that cannot be read"
-                first = first or str(error)
+                first = first or failure(error)
         if reason is None and path is not None:
             yield Utterance(name, round(duration, 4), f"{DATA_ROOT}/{_below(path, data_folder)}", speaker, text)
         else:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..causes import failure
 from ..inference import EncodedClip
 from ..names import without_folders
 from .encoding import ClipEncoder
@@ -44,6 +46,7 @@ def encode_records(
     records: Sequence[Record], columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
 ) -> pa.Table:
     """A table with one row for each record: our columns, those carried along, `error` and `truncated`."""
+    records, stored = _with_storable_columns(records, columns)
     sound = [record for record in records if record.error is None]
     encoded = iter(encoder([record.audio for record in sound], [record.name or record.path for record in sound], rank))
     clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
@@ -55,14 +58,34 @@ def encode_records(
             "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
             "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
             "path": pa.array([_storable(record.path) for record in records], type=pa.string()),
-            **{
-                name: pa.array([_storable(record.columns.get(name)) for record in records], type=kind)
-                for name, kind in columns.items()
-            },
+            **stored,
             "error": pa.array([_note(clip.error) for clip in clips], type=pa.string()),
             "truncated": pa.array([_note(clip.truncated) for clip in clips], type=pa.string()),
         }
     )
+
+
+def _with_storable_columns(
+    records: Sequence[Record], columns: Mapping[str, pa.DataType]
+) -> tuple[Sequence[Record], dict[str, pa.Array]]:
+    """The further columns of records as arrays; a record with a value that Arrow cannot hold becomes a failure."""
+
+    def array(name: str, some: Sequence[Record]) -> pa.Array:
+        return pa.array([_storable(record.columns.get(name)) for record in some], type=columns[name])
+
+    try:
+        return records, {name: array(name, records) for name in columns}
+    except Exception:  # each record alone shows which one
+        checked = []
+        for record in records:
+            try:
+                for name in columns:
+                    array(name, [record])
+                checked.append(record)
+            except Exception as error:
+                reason = f"{record.path} has a value in the column {name} that cannot be stored ({failure(error)})."
+                checked.append(replace(record, columns={}, error=record.error or reason))
+        return checked, {name: array(name, checked) for name in columns}
 
 
 def _storable(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..audio import AudioReader, open_clip
+from ..audio import AudioReader, check_form, open_clip
 from ..inference import EncodedClip, encode_audio
 from ..quantization import split_ids, split_sizes
 
@@ -69,6 +69,8 @@ class ClipEncoder:
         Raises:
             TypeError: a clip has none of the forms.
         """
+        for clip, name in zip(clips, names, strict=True):
+            check_form(clip, name)
         self._place(rank)
         openers = [functools.partial(self._open, clip, name) for clip, name in zip(clips, names, strict=True)]
         results = dict(encode_audio(self.model, openers, self.chunk_seconds))

@@ -13,16 +13,17 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
 from ..children import spawn_context
+from ..limits import WINDOW_BYTES
 from .arrow import encode_records
 from .encoding import ClipEncoder
 from .errors import CorpusError
-from .sources.base import Source
+from .sources.base import Record, Source, safe_records
 
 Window = tuple[int, int]
 
@@ -36,9 +37,28 @@ class WindowEncoder:
 
     def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
         """The table of the records from `start` up to, not including, `stop`; see `arrow.encode_records`."""
-        records = list(self.source.records(start, stop))
-        table = encode_records(records, self.source.columns, self.encoder, rank)
+        records = safe_records(self.source, start, stop)
+        parts = [
+            encode_records(part, self.source.columns, self.encoder, rank)
+            for part in _by_bytes(records, WINDOW_BYTES.value)
+        ]
+        table = pa.concat_tables(parts)
         return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
+
+
+def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
+    """Records in groups whose audio takes at most `most` bytes of memory together, or of one record."""
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        audio = record.audio.get("bytes") if isinstance(record.audio, dict) else record.audio
+        own = len(audio) if isinstance(audio, (bytes, bytearray)) else 0
+        if group and size + own > most:
+            yield group
+            group, size = [], 0
+        group.append(record)
+        size += own
+    yield group
 
 
 class Engine(Protocol):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,8 @@ def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.Path
         jobs[job.shard_index] = part, job, entries
     if first is None:
         raise CorpusError("there is nothing to merge: give the output folders of all jobs.")
-    missing = [index for index in range(first.num_shards) if index not in jobs]
-    if missing:
-        raise CorpusError(f"of {first.num_shards} jobs, number {_listed(missing)} is missing: give its folder too.")
+    if missing := _missing(range(first.num_shards), jobs):
+        raise CorpusError(f"of {first.num_shards} jobs, number {missing} is missing: give its folder too.")
     for part, job, entries in jobs.values():
         _verify(part, job, entries)
     with locked(output):
@@ -61,9 +61,8 @@ def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.Path
 
 def _verify(part: Path, job: Job, entries: dict[int, ShardEntry]) -> None:
     """Refuse a part that is not finished, or whose files have changed."""
-    missing = [shard for shard in job.shards() if shard not in entries]
-    if missing:
-        raise CorpusError(f"{part} is not finished and lacks shard {_listed(missing)}: run its command again.")
+    if missing := _missing(job.shards(), entries):
+        raise CorpusError(f"{part} is not finished and lacks shard {missing}: run its command again.")
     for shard in job.shards():
         file, entry = part / shard_name(shard), entries[shard]
         if not file.exists():
@@ -76,6 +75,8 @@ def _verify(part: Path, job: Job, entries: dict[int, ShardEntry]) -> None:
             raise CorpusError(f"{file} has {entry.rows} rows where others are expected: tokenize {part} again.")
 
 
-def _listed(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:10]))
-    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"
+def _missing(numbers: Sequence[int], there: Container[int]) -> str:
+    """Some of the numbers that are not there, as text; the numbers are stated by others, and may be very many."""
+    some = list(itertools.islice((number for number in numbers if number not in there), 11))
+    shown = ", ".join(map(str, some[:10]))
+    return shown if len(some) <= 10 else f"{shown} and more"

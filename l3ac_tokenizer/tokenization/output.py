@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..files import atomic_write, explained, make_folder, open_own
+from ..parsing import parse_json
 from .arrow import shard_schema
 from .errors import CorpusError
 from .spec import Job, shard_name
@@ -98,7 +99,7 @@ def read_shard_manifest(folder: str | os.PathLike[str]) -> tuple[Job | None, dic
     entries: dict[int, ShardEntry] = {}
     for number, line in enumerate(lines, 2):
         try:
-            entry = ShardEntry(**json.loads(line))
+            entry = ShardEntry(**parse_json(line))
         except (ValueError, TypeError) as error:
             raise CorpusError(f"{path} is damaged in line {number} ({error}): remove that line.") from error
         entries[entry.shard] = entry

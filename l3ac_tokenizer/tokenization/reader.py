@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..quantization import join_ids
 from .arrow import ids_of
 from .errors import CorpusError
+from .parquet_files import open_parquet
 from .spec import METADATA_KEY, CorpusMetadata
 
 ROWS_AT_ONCE = 1024
@@ -52,12 +52,16 @@ class TokenizedCorpus:
 
     def __len__(self) -> int:
         """Number of clips."""
-        return sum(pq.read_metadata(file).num_rows for file in self.files)
+        rows = 0
+        for path in self.files:
+            with open_parquet(path) as file:
+                rows += file.metadata.num_rows
+        return rows
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Tables of consecutive rows; `columns` None: all columns."""
         for file in self.files:
-            with pq.ParquetFile(file) as parquet:
+            with open_parquet(file) as parquet:
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
                     yield pa.Table.from_batches([batch])
 
@@ -71,16 +75,21 @@ class TokenizedCorpus:
         Raises:
             ValueError: an id is out of range.
         """
+        return [self.joined(ids) for ids in self.stored_ids(table)]
+
+    def joined(self, stored: np.ndarray) -> np.ndarray:
+        """The ids (N,) int64 of one clip from those of `stored_ids`.
+
+        Raises:
+            ValueError: an id is out of range.
+        """
         levels, split = self.metadata.levels, self.metadata.split
-        stored = self.stored_ids(table)
-        return [join_ids(ids if split > 1 else ids[:, None], levels, split) for ids in stored]
+        return join_ids(stored if split > 1 else stored[:, None], levels, split)
 
 
 def _metadata_of(file: Path) -> CorpusMetadata:
-    try:
-        metadata = pq.read_schema(file).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise CorpusError(f"{file} is not a complete Parquet file ({error}): copy or make it again.") from error
+    with open_parquet(file) as parquet:
+        metadata = parquet.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise CorpusError(
             f"{file} has no `l3ac` metadata, without which its ids have no meaning: tokenize the audio again."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..id_metadata import IdMetadata
+from ..id_metadata import IdMetadata, checked_levels
+from ..limits import CORPUS_ROWS, HIGHEST_RATE, HOP_SAMPLES
 from ..names import without_folders
+from ..parsing import parse_json
 from ..version import __version__
 from .errors import CorpusError
 
@@ -96,6 +98,19 @@ class CorpusMetadata:
             options={"split": split, "max_seconds": max_seconds, "allow_truncated": allow_truncated},
         )
 
+    def _check(self) -> None:
+        """Refuse values that no codec has, of metadata that came from outside."""
+        for text in (self.model, self.weights_digest, self.version):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is not text")
+        for name, value, most in (
+            ("sampling_rate", self.sampling_rate, HIGHEST_RATE.value),
+            ("hop_length", self.hop_length, HOP_SAMPLES),
+            ("split", self.options["split"], len(self.levels)),
+        ):
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"`{name}` is {value!r}, not a number from 1 to {most}")
+
     @property
     def split(self) -> int:
         """Groups of digits that an id is written as."""
@@ -118,9 +133,11 @@ class CorpusMetadata:
             CorpusError: the text is something else.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             options = {"allow_truncated": False, **values["options"]}  # not in older corpora
-            return cls(**{**values, "levels": tuple(values["levels"]), "options": options})
+            metadata = cls(**{**values, "levels": checked_levels(values["levels"]), "options": options})
+            metadata._check()
+            return metadata
         except (ValueError, TypeError, KeyError) as error:
             raise CorpusError(f"{where} has `l3ac` metadata of another kind ({error}): make it again.") from error
 
@@ -161,9 +178,9 @@ class Job:
             remarks=tuple(map(without_folders, source.remarks)),
         )
 
-    def shards(self) -> list[int]:
+    def shards(self) -> Sequence[int]:
         """Numbers of this job's shards; shard k holds rows from k · shard_rows on, and is of job k mod num_shards."""
-        return list(range(self.shard_index, -(-self.source_rows // self.shard_rows), self.num_shards))
+        return range(self.shard_index, -(-self.source_rows // self.shard_rows), self.num_shards)
 
     def rows_of(self, shard: int) -> range:
         """Records of the source that a shard holds."""
@@ -187,10 +204,15 @@ class Job:
             CorpusError: the text is something else.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             if values.pop("l3ac_manifest") != 1:
                 raise ValueError("another version")
             metadata = CorpusMetadata.from_json(json.dumps(values.pop("facts")), where)
+            for name in ("source_rows", "shard_rows", "num_shards", "shard_index"):
+                if type(values[name]) is not int or not 0 <= values[name] <= CORPUS_ROWS:
+                    raise ValueError(f"`{name}` is {values[name]!r}, not a number up to {CORPUS_ROWS}")
+            if not values["shard_index"] < values["num_shards"] or not values["shard_rows"]:
+                raise ValueError("its numbers of shards do not fit together")
             return cls(metadata=metadata, remarks=tuple(values.pop("remarks", ())), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorpusError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..codebook_usage import huffman_bits, usage_of_counts
+from ..limits import CODEBOOK_SIZE
 from ..quantization import ids_to_digits, split_ids, split_sizes
 from .errors import CorpusError
 from .reader import TokenizedCorpus
@@ -42,6 +43,7 @@ def count_ids(corpus: TokenizedCorpus) -> Counts:
         CorpusError: it has no ids, or one outside the codebook.
     """
     size = math.prod(corpus.metadata.levels)
+    CODEBOOK_SIZE.check(size, f"the codebook of levels {corpus.metadata.levels} has {size:,} ids", CorpusError)
     counts = np.zeros(size, dtype=np.int64)
     clips = num_samples = 0
     for table in corpus.tables(["ids", "num_samples"]):
@@ -70,8 +72,9 @@ def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]
     """
     levels = corpus.metadata.levels
     size = len(counts.ids)
-    every = torch.arange(size)
-    digits = ids_to_digits(every, levels).numpy()  # (K, L)
+    used = np.flatnonzero(counts.ids)
+    occurrences = counts.ids[used]
+    digits = ids_to_digits(torch.from_numpy(used), levels).numpy()  # (U, L) of the U ids in use
     ids = usage_of_counts(counts.ids)
     seconds = counts.num_samples / corpus.metadata.sampling_rate
     rate = ids.count / seconds
@@ -85,13 +88,13 @@ def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]
         "ids_per_second": rate,
         "ids": asdict(ids),
         "levels": [
-            asdict(usage_of_counts(_sums(digits[:, digit], counts.ids, level))) for digit, level in enumerate(levels)
+            asdict(usage_of_counts(_sums(digits[:, digit], occurrences, level))) for digit, level in enumerate(levels)
         ],
         "splits": {
             number: [
-                asdict(usage_of_counts(_sums(symbols, counts.ids, group_size)))
+                asdict(usage_of_counts(_sums(symbols, occurrences, group_size)))
                 for symbols, group_size in zip(
-                    split_ids(every.numpy(), levels, number).T, split_sizes(levels, number), strict=True
+                    split_ids(used, levels, number).T, split_sizes(levels, number), strict=True
                 )
             ]
             for number in groups
@@ -108,7 +111,7 @@ def corpus_statistics(corpus: TokenizedCorpus, counts: Counts) -> dict[str, Any]
 
 
 def _sums(symbols: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """Occurrences (size,) of each symbol, of which id k has `symbols[k]`."""
+    """Occurrences (size,) of each symbol, of which id k, in use `counts[k]` times, has `symbols[k]`."""
     sums = np.zeros(size, dtype=np.int64)
     np.add.at(sums, symbols, counts)
     return sums

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import reprlib
 import types
 import typing
 from collections.abc import Collection, Iterable
@@ -16,19 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from ..causes import InputError
 from ..configuration import CodecConfig
 from ..families import preset_config
+from ..files import read_regular
+from ..limits import YAML_BYTES, YAML_DEPTH
+from ..parsing import parse_yaml
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
 from .stages import STAGES
 from .stft_discriminator import CHANNELS, FFT_SIZES
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """Invalid configuration; the message names the key and the remedy."""
 
 
@@ -318,23 +323,38 @@ def read_values(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file does not exist or is not a mapping.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"No configuration file {path}.")
-    values = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a mapping of keys to values.")
-    base = values.pop("base", None)
-    return values if base is None else _merge(read_values(path.parent / base), values)
+    files: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    following: Path | None = Path(path)
+    while following is not None:
+        seen.append(following)
+        if not following.is_file():
+            raise ConfigError(f"No configuration file {following}.")
+        if following.resolve() in {each.resolve() for each in seen[:-1]}:
+            raise ConfigError(f"{seen[-2]} names {following} under `base:`, which leads to itself: remove one `base:`.")
+        if len(seen) > YAML_DEPTH:
+            raise ConfigError(f"{path} leads to more than {YAML_DEPTH} files by `base:`: join them.")
+        values = _read_yaml(following) or {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{following} is not a mapping of keys to values.")
+        base = values.pop("base", None)
+        if not (base is None or isinstance(base, str)):
+            raise ConfigError(f"{following} has {reprlib.repr(base)} under `base:`; name a file.")
+        files.append(values)
+        following = None if base is None else following.parent / base
+    return functools.reduce(_merge, reversed(files))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = read_regular(path, YAML_BYTES).decode("utf-8")
+    except ValueError as error:  # too large, or another encoding
+        raise ConfigError(f"{path} is not YAML in UTF-8 ({error}).") from None
+    return _yaml(text, str(path))
 
 
 def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where} is not YAML ({getattr(error, 'problem', None) or error}{line}).") from None
+    return parse_yaml(text, where, ConfigError)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -361,6 +381,8 @@ def _with_whole_weights(values: dict[str, Any]) -> dict[str, Any]:
 
 def _require_known(names: Iterable[str], known: Collection[str], prefix: str) -> None:
     for name in names:
+        if not isinstance(name, str) or len(name) > 200:
+            raise ConfigError(f"Unknown key {prefix}{reprlib.repr(name)}.")
         if name not in known:
             nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
             raise ConfigError(f"Unknown key {prefix}{name}; the nearest is {prefix}{nearest}.")
@@ -393,10 +415,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if hint is float:  # YAML 1.1 reads 1e-4 as a string
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     elif hint is str and value is False:  # YAML 1.1 reads `no` as false
         return "no"
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ConfigError(f"{key} is {value!r}; expected {getattr(hint, '__name__', hint)}.")
+    raise ConfigError(f"{key} is {reprlib.repr(value)}; expected {getattr(hint, '__name__', hint)}.")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import metrics
 from ..asr import FasterWhisper, normalized_words, word_errors
-from ..audio import AudioError
+from ..causes import failure
 from ..id_stability import changed_ids
 from ..listing.layouts import librispeech_transcripts
 from ..logs import get_logger
@@ -85,8 +85,8 @@ def held_out_clips(corpus: Corpus, clips: Sequence[TrainingClip], most: int) -> 
             held.append(
                 HeldOut(clip.domain, corpus.beginning(clip, MAX_SECONDS if text is None else TRANSCRIBED_SECONDS), text)
             )
-        except (AudioError, OSError) as error:
-            logger.warning("not scored: %s", error)
+        except Exception as error:
+            logger.warning("not scored: %s", failure(error))
     return held
 
 
@@ -165,7 +165,12 @@ def validate(
         unscored += bool(answer.missing)
         reasons.update(answer.missing)
         if clip.text is not None and asr is not None and answer.heard is not None:
-            of_clip = word_errors(normalized_words(clip.text), normalized_words(answer.heard(asr)))
+            try:
+                of_clip = word_errors(normalized_words(clip.text), normalized_words(answer.heard(asr)))
+            except Exception as error:
+                unscored += 1
+                reasons[f"no word errors: {failure(error)}"] += 1
+                continue
             errors, words = errors + of_clip[0], words + of_clip[1]
     for reason, times in reasons.items():
         logger.warning("%d held-out clips: %s", times, reason)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...causes import failure
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -36,6 +38,23 @@ class Record:
     columns: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     name: str = ""
+
+
+def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
+    """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`."""
+    position = start
+    while position < stop:
+        try:
+            for record in source.records(position, stop):
+                yield record
+                position += 1
+            return
+        except GeneratorExit:
+            raise
+        except Exception as error:  # of any library; the other records continue
+            place = f"row {position}"
+            yield Record(place, b"", place, error=f"{place} cannot be read: {failure(error)}")
+            position += 1
 
 
 class Source(Protocol):

@@ -14,11 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...limits import NAME_CHARACTERS
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from ...names import OutsideError, file_within, public_path
+from ..parquet_files import column_values, open_parquet
 from .base import RESERVED, Record
 from .ids import file_names, unique_ids
+
+_ROWS_AT_ONCE = 16
 
 _AUDIO_NAMES = ("audio", "bytes", "wav", "flac", "speech")
 
@@ -51,6 +55,9 @@ class ParquetSource:
         self._allow_outside = allow_outside
         metadata = [_metadata(file) for file in self.files]
         self._starts = [0, *itertools.accumulate(each.num_rows for each in metadata)]
+        self._group_rows = [
+            [each.row_group(group).num_rows for group in range(each.num_row_groups)] for each in metadata
+        ]
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
         audio = audio_column(self._schema)
         if audio is None:
@@ -64,7 +71,7 @@ class ParquetSource:
         }
         self._ids, renames = self._unique_ids()
         self.remarks = [*remarks, *renames]
-        self._group: tuple[tuple[int, int], pa.Table] | None = None
+        self._read: _GroupReader | None = None
 
     def _own_ids(self) -> Iterator[tuple[str, str]]:
         """File and own id of every row; of the files, only what ids are made of is read."""
@@ -75,13 +82,15 @@ class ParquetSource:
         elif column is None and _is_text(audio):
             column = self._audio
         for number, (start, stop) in enumerate(itertools.pairwise(self._starts)):
-            values = [None] * (stop - start) if column is None else _values(self.files[number], column)
+            values = (
+                itertools.repeat(None, stop - start) if column is None else column_values(self.files[number], column)
+            )
             for place, value in enumerate(values):
                 yield self._file_names[number], self._own_id(number, place, value)
 
     def _own_id(self, number: int, place: int, value: Any) -> str:
         """The id of a row from its column of ids, or from the path of its audio where there is none."""
-        if value is None:
+        if value is None or len(str(value)) > NAME_CHARACTERS.value:
             return f"{self._file_names[number]}:{place}"
         if "id" in self._names.values():
             return str(value)
@@ -100,7 +109,7 @@ class ParquetSource:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_group": None}
+        return {**self.__dict__, "_read": None}
 
     def digest(self) -> str:
         """SHA-256 over the names, sizes and numbers of rows of the files."""
@@ -121,19 +130,17 @@ class ParquetSource:
             start = first + within
 
     def _rows(self, number: int, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Rows `start` to `stop` of one file; the last row group is kept in memory for the range that follows."""
-        with pq.ParquetFile(self.files[number]) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                low, high = max(start - first, 0), min(stop - first, rows)
-                if low < high:
-                    if self._group is None or self._group[0] != (number, group):
-                        self._group = None  # freed before the next one is read
-                        self._group = (number, group), file.read_row_group(group, [self._audio, *self._names])
-                    for place, row in enumerate(self._group[1].slice(low, high - low).to_pylist(), low):
-                        yield first + place, row
-                first += rows
+        """Rows `start` to `stop` of one file; what is read of a row group is continued by the range that follows."""
+        first = 0
+        for group, rows in enumerate(self._group_rows[number]):
+            low, high = max(start - first, 0), min(stop - first, rows)
+            if low < high:
+                if self._read is None or self._read.place != (number, group) or self._read.row > low:
+                    self._read = None  # closed before the next one is opened
+                    self._read = _GroupReader(self.files[number], (number, group), [self._audio, *self._names])
+                for place, row in enumerate(self._read.rows(low, high), low):
+                    yield first + place, row
+            first += rows
 
     def _record(self, number: int, place: int, row: dict[str, Any]) -> Record:
         file = self.files[number]
@@ -148,6 +155,8 @@ class ParquetSource:
         else:
             name = self._own_id(number, place, given if "id" in self._names.values() else inner)
         error = None if data or inner else f"{path} has no audio in its row: it is null."
+        for label in filter(None, (given, inner)):
+            NAME_CHARACTERS.check(len(str(label)), f"{name} has a name of {len(str(label)):,} characters", DataError)
         for key, value in columns.items():
             if value is not None and key in COLUMN_NAMES:
                 columns[key] = str(value)
@@ -161,6 +170,35 @@ class ParquetSource:
             except OutsideError as outside:
                 error = str(outside)
         return Record(name, b"" if data is None else data, public_path(path, self._root), columns, error)
+
+
+class _GroupReader:
+    """Rows of one row group, decoded a few at a time: one value may stand in many rows, and take memory in each.
+
+    Attributes:
+        place: numbers of the file and the row group.
+        row: the next row.
+    """
+
+    def __init__(self, path: str, place: tuple[int, int], columns: Sequence[str]) -> None:
+        self.place = place
+        self.row = 0
+        self._file = open_parquet(path)
+        self._batches = self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[place[1]], columns=list(columns))
+        self._batch: pa.RecordBatch | None = None
+        self._first = 0
+
+    def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """The rows from `start`, not before `row`, up to `stop`; those between are passed over."""
+        for row in range(start, stop):
+            while self._batch is None or row >= self._first + self._batch.num_rows:
+                self._first += 0 if self._batch is None else self._batch.num_rows
+                self._batch = None
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    raise DataError(f"its row group {self.place[1]} ends at row {row}: make the file again.")
+            self.row = row
+            yield self._batch.slice(row - self._first, 1).to_pylist()[0]
 
 
 def read_schema(file: str) -> pa.Schema:
@@ -184,17 +222,15 @@ def unlisted(schemas: Mapping[str, pa.Schema], paths: Sequence[str]) -> list[str
         os.path.realpath(os.path.join(os.path.dirname(file), path))
         for file, schema in schemas.items()
         if (column := audio_column(schema)) and lists_paths(schema)
-        for path in _values(file, column)
+        for path in column_values(file, column)
         if path is not None
     }
     return [path for path in paths if os.path.realpath(path) not in listed]
 
 
 def _metadata(file: str) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(file)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file} is not a complete Parquet file ({error}): copy or make it again.") from error
+    with open_parquet(file) as parquet:
+        return parquet.metadata
 
 
 def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
@@ -229,15 +265,6 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 def _listed(schema: pa.Schema) -> str:
     return ", ".join(schema.names)
-
-
-def _values(file: str, column: str) -> list[Any]:
-    """The values of one column of a file; a dot leads to a field of a struct."""
-    values = pq.read_table(file, columns=[column], partitioning=None).column(0)
-    if not pa.types.is_struct(values.type):
-        return values.to_pylist()
-    field = column.rpartition(".")[2]
-    return [None if value is None else value[field] for value in values.to_pylist()]
 
 
 def _is_text(kind: pa.DataType) -> bool:

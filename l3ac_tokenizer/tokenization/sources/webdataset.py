@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
-from ...files import escaped, is_visible
+from ...causes import shortened
+from ...files import escaped, is_visible, open_regular
+from ...limits import CLIP_BYTES, MEMBER_BYTES, NAME_CHARACTERS, TAR_HEADER_BYTES, Limit
 from ...listing.columns import renamed
 from ...listing.errors import DataError
 from ...listing.text import decode_text
+from ...parsing import parse_json
 from .base import Record
 from .ids import file_names, unique_ids
 
@@ -80,13 +84,13 @@ class TarSource:
         columns: dict[str, Any] = {}
         try:
             if row["json"] is not None:
-                columns = _known_of_json(_bytes(file, row["json"]))
+                columns = _known_of_json(_bytes(file, row["json"], MEMBER_BYTES))
             if row["text"] is not None:
-                columns["text"] = decode_text(_bytes(file, row["text"]), row["text"]["name"]).strip()
-        except (ValueError, RecursionError) as error:
+                columns["text"] = decode_text(_bytes(file, row["text"], MEMBER_BYTES), row["text"]["name"]).strip()
+        except ValueError as error:
             reason = f"{path} has a text or JSON member that cannot be read ({str(error).rstrip('.')}): repair it."
             return Record(row["key"], b"", path, error=reason)
-        return Record(row["key"], _bytes(file, row["audio"]), path, columns)
+        return Record(row["key"], _bytes(file, row["audio"], CLIP_BYTES), path, columns)
 
 
 def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
@@ -133,10 +137,16 @@ def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, 
     samples: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     last: str | None = None
     damage = None
+    size = os.path.getsize(path)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore
+            position = -1
             for info in tar:
+                if not position < info.offset_data <= info.offset_data + info.size <= size:
+                    raise tarfile.ReadError("a member states a size that the file does not have")
+                position = info.offset_data
                 name = escaped(info.name)
+                NAME_CHARACTERS.check(len(name), f"a member has a name of {len(name):,} characters")
                 folder, file_name = os.path.split(name)
                 if info.isdir() or not is_visible(file_name):
                     continue
@@ -149,8 +159,10 @@ def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, 
                 samples.setdefault(key, []).append((os.path.splitext(name)[0], member))
             if not _ends_well(path, tar.offset):
                 damage = "it ends there without an end mark, or is overwritten"
-    except tarfile.TarError as error:
-        damage = str(error)
+    except OSError:
+        raise
+    except Exception as error:  # besides TarError, whatever tarfile's parsers of numbers and lists raise
+        damage = shortened(str(error).rstrip(".") or type(error).__name__, 200)
     for key, members in samples.items():
         yield from ({"file": number, **clip} for clip in _clips_of(key, members, path, ignored))
     if damage is not None:
@@ -199,13 +211,47 @@ def _ends_well(path: str, offset: int) -> bool:
     return len(block) == tarfile.BLOCKSIZE and not any(block)
 
 
-def _bytes(file: BinaryIO, member: dict[str, Any]) -> bytes:
+class _Headers:
+    """File object for tarfile, which reads headers through it and no contents: never more than they may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.name = file.name
+        self.tell, self.close = file.tell, file.close
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file.
+
+        Raises:
+            tarfile.ReadError: a header states an offset before the file's start.
+        """
+        if offset < 0:
+            raise tarfile.ReadError("a header states a size below 0")
+        return self._file.seek(offset, whence)
+
+    def read(self, count: int = -1) -> bytes:
+        """As of any file.
+
+        Raises:
+            tarfile.ReadError: a header states a size that it cannot have, or its numbers have hundreds of digits,
+                on which tarfile spends quadratic time.
+        """
+        if not 0 <= count <= TAR_HEADER_BYTES:
+            raise tarfile.ReadError("a header states a size that it cannot have")
+        data = self._file.read(count)
+        if count > tarfile.BLOCKSIZE and re.search(rb"\d{200}", data):
+            raise tarfile.ReadError("a header states a number of hundreds of digits")
+        return data
+
+
+def _bytes(file: BinaryIO, member: dict[str, Any], most: Limit) -> bytes:
+    most.check(member["size"], f"{member['name']} has {member['size']:,} bytes", DataError)
     file.seek(member["offset"])
     return file.read(member["size"])
 
 
 def _known_of_json(data: bytes) -> dict[str, Any]:
-    fields = json.loads(data)
+    fields = parse_json(data)
     if not isinstance(fields, dict):
         return {}
     return {

@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from ...audio import AudioError, AudioReader, AudioSegment
+from ...audio import AudioReader, AudioSegment
+from ...causes import failure
 from ...files import atomic_write
 from ...listing.errors import DataError
 from ...logs import get_logger
@@ -244,10 +245,12 @@ def _decoded(
     """Samples (T,) int16 with their level divisor, or the reason why the clip cannot be used."""
     try:
         audio = read_clip(clip, sampling_rate, allow_truncated=allow_truncated)
-    except (AudioError, OSError) as error:
-        return str(error).rstrip(". ")
-    samples = np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
-    return samples, divisor(_to_float(samples))
+        audio = audio * np.float32(32768)
+        samples = np.clip(np.rint(audio, out=audio), -32768, 32767, out=audio).astype(np.int16)
+        del audio
+        return samples, divisor(_to_float(samples))
+    except Exception as error:  # one file, whatever is wrong with it, does not end the run
+        return failure(error).rstrip(". ")
 
 
 def _to_float(samples: np.ndarray) -> Samples:
@@ -260,6 +263,7 @@ def _fingerprint(clips: Sequence[TrainingClip], sampling_rate: int, lufs: float 
     digest = hashlib.sha256(" ".join(settings).encode())
     for clip in clips:
         path = Path(clip.path)
-        version = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+        # `Path.is_file` raises for names that are too long
+        version = (path.stat().st_size, path.stat().st_mtime_ns) if os.path.isfile(path) else None
         digest.update(f"{astuple(clip)} {version}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -60,8 +60,7 @@ def _gigabytes_within(clips: Sequence[TrainingClip], most: float) -> bool:
     """Whether the clips' files have at most `most` gigabytes; stops looking at files when they have more."""
     left = most * 1e9
     for path in {clip.path for clip in clips}:
-        file = Path(path)
-        left -= file.stat().st_size if file.is_file() else 0
+        left -= os.path.getsize(path) if os.path.isfile(path) else 0
         if left < 0:
             return False
     return True

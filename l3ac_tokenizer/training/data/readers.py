@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...limits import CLIP_SECONDS
 from ...listing.errors import DataError
 from ...listing.folder import audio_below
 from ...listing.layouts import common_voice_clips, visible_files
@@ -66,7 +67,12 @@ def mtg_jamendo(root: Path, training: bool) -> list[TrainingClip] | None:
     for _, row in read_table(home / names[training], "PATH", "DURATION", open_ended=True):
         track = places[0] / row["PATH"]
         path = (track.with_suffix(".low.mp3") if low else track).as_posix()
-        starts = range(max(1, int(-(-float(row["DURATION"]) // JAMENDO_SECONDS))))
+        try:
+            seconds = float(row["DURATION"])
+        except ValueError as error:
+            raise DataError(f"{home / names[training]} has the duration {row['DURATION']!r}: give seconds.") from error
+        CLIP_SECONDS.check(seconds, f"{home / names[training]} has a track of {seconds:g} s", DataError)
+        starts = range(max(1, int(-(-seconds // JAMENDO_SECONDS))))
         clips += [TrainingClip(path, "mtg_jamendo", start * JAMENDO_SECONDS, JAMENDO_SECONDS) for start in starts]
     return clips
 

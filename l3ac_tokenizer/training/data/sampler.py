@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ...audio import AudioError
+from ...causes import failure
 from ...children import safe_start
 from ...listing.errors import DataError
 from ..config import Augment
@@ -146,8 +146,8 @@ class CropSampler:
         for _ in range(1 + ATTEMPTS):
             try:
                 audio = self.corpus.crop(clip, int(np.ceil(length * speed)), rng, leveled=self.options.leveled)
-            except (AudioError, OSError) as error:
-                unusable.append(str(error).rstrip(". "))
+            except Exception as error:  # one file, whatever is wrong with it
+                unusable.append(failure(error).rstrip(". "))
                 clip = others[rng.integers(len(others))]
                 continue
             if speed != 1.0:
@@ -206,23 +206,23 @@ def batches(
     # The loader's handler raises wherever this process is when a worker dies, even inside an update or the garbage
     # collector. Without it the death is noticed when batches run out.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
-    failure: DataError | None = None
+    failed: DataError | None = None
     try:
         yield from loaded
     except DataError as error:
-        failure = error.with_traceback(None)
+        failed = error.with_traceback(None)
     except (ConnectionError, EOFError, RuntimeError) as error:
         # The first two: a worker died while it handed over a batch, and does not yet count as dead.
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         reason = str(error).strip().rstrip(".") or type(error).__name__
-        failure = WorkerDied(f"A process that reads audio died ({reason})")
+        failed = WorkerDied(f"A process that reads audio died ({reason})")
     finally:
         del loaded  # ends the workers, which must happen before the handler is restored
         if hasattr(signal, "SIGCHLD"):  # Windows has none
             signal.signal(signal.SIGCHLD, handler)
-    if failure is not None:  # not in the clauses above: the frames of an error keep the workers alive while it is held
-        raise failure
+    if failed is not None:  # not in the clauses above: the frames of an error keep the workers alive while it is held
+        raise failed
 
 
 def _as_it_is(batch: Batch) -> Batch:
