@@ -2,6 +2,7 @@
 # make test               the suite without its slow tests
 # make test-all           the whole suite
 # make test-transformers  the model, configuration and feature-extractor tests of transformers
+# make fuzz               every reader of files from outside on mutated files; ten minutes
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/reports/speed.md; hours, on a quiet machine
 # make latency            look-ahead and latency of every preset, into docs/reports/latency.md; half an hour
@@ -26,7 +27,7 @@ ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers lint bench latency report env help
+.PHONY: demo test test-all test-transformers fuzz lint bench latency report env help
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
@@ -49,6 +50,11 @@ test-transformers: $(VENV)/test.stamp
 		$(BIN)/pip download --quiet --no-deps --no-binary transformers --dest $(VENV) transformers==$$version && \
 		tar --extract --file $(VENV)/$$sources.tar.gz --directory $(VENV) $$sources/tests; \
 	} && TRANSFORMERS_SOURCES=$(abspath $(VENV))/$$sources $(BIN)/pytest -n auto tests/transformers_common
+
+fuzz: export HF_HUB_OFFLINE = 1
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: $(VENV)/test.stamp
+	PYTHONPATH=tests $(BIN)/python tests/strangers/fuzz.py
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check

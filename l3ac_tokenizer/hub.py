@@ -13,12 +13,16 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .causes import shortened
+from .parsing import parse_json
 from .presets import OWN_PRESETS, PRESETS
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 _CONFIGURATIONS = {"AutoProcessor": "processor_config.json", "AutoTokenizer": "tokenizer_config.json"}
 """Auto class → the configuration that it loads from a folder, where it is not that of a model."""
+
+_CHECKED = ("config.json", "preprocessor_config.json", "processor_config.json")
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -64,13 +68,31 @@ def suggest(name: str) -> str | None:
 
 
 def takes_bundled_names(cls: _Class) -> _Class:
-    """Class decorator: `cls.from_pretrained` also accepts bare preset names (see [`resolve`])."""
+    """Class decorator: `cls.from_pretrained` also accepts bare preset names (see [`resolve`]).
+
+    Configurations of a folder that are no JSON objects are a ValueError, whatever transformers makes of them.
+    """
     original = cls.from_pretrained.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(original)
     def from_pretrained(cls: type, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         configuration = _CONFIGURATIONS.get(cls.__name__, "config.json")
-        return original(cls, resolve(pretrained_model_name_or_path, configuration), *args, **kwargs)
+        name = resolve(pretrained_model_name_or_path, configuration)
+        _check_configurations(name)
+        return original(cls, name, *args, **kwargs)
 
     cls.from_pretrained = classmethod(from_pretrained)  # type: ignore[attr-defined]
     return cls
+
+
+def _check_configurations(name: Any) -> None:
+    if not isinstance(name, (str, os.PathLike)):
+        return
+    for path in (Path(name) / configuration for configuration in _CHECKED):
+        if path.is_file():
+            try:
+                wrong = None if isinstance(parse_json(path.read_bytes()), dict) else "it is no JSON object"
+            except ValueError as error:
+                wrong = shortened(str(error), 200).rstrip(".")
+            if wrong:
+                raise ValueError(f"{path} is not a configuration ({wrong}): copy or make it again.")

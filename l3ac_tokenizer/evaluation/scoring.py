@@ -98,7 +98,7 @@ class ClipScorer:
             row.truncated = reader.truncated
             audio = clip.read(codec.sampling_rate)
         except Exception as error:
-            row.failures["read"] = failure(error)
+            row.failures["read"] = _failure(error)
             return row, None
         row.seconds = reference.size / SCORING_RATE
         if not reference.any():
@@ -113,7 +113,7 @@ class ClipScorer:
         try:
             self._measure(codec, clip, audio, reference, encoded, estimate, row)
         except Exception as error:
-            row.failures["codec"] = failure(error)
+            row.failures["codec"] = _failure(error)
             return row, None
         return row, estimate
 
@@ -141,12 +141,12 @@ class ClipScorer:
                 try:
                     row.values[name] = function(trial.reference, trial.estimate, SCORING_RATE)
                 except Exception as error:
-                    row.failures[name] = failure(error)
+                    row.failures[name] = _failure(error)
         for name, scorer in self.scorers.items():
             try:
                 row.values |= scorer.score(trial)
             except Exception as error:  # of any library, for instance about a strange transcript
-                row.failures[name] = failure(error)
+                row.failures[name] = _failure(error)
         if self.embed is not None and "speaker" in trial.clip.labels:
             row.embedding = self.embed(trial.estimate).tolist()
 
@@ -159,6 +159,10 @@ def failure_titles(metrics_shown: Mapping[str, Metric], failures: Sequence[str])
         title = metric.title if metric else WHOLE_CLIP.get(name, name)
         counts[title] = counts.get(title, 0) + 1
     return counts
+
+
+def _failure(error: BaseException) -> str:
+    return without_folders(failure(error))
 
 
 def _sentence(error: BaseException) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils import TransformersKwargs
 from typing_extensions import Unpack
 
+from ..causes import shortened
 from ..checks import check_samples
 from ..configuration import CodecConfig
 from ..limits import CONFIG_BOUNDS, EXTRA_WEIGHTS
@@ -77,11 +79,19 @@ class CodecModel(CodecPreTrainedModel):
         """Refuse a checkpoint directory whose configuration states far more weights than its files hold.
 
         Raises:
-            ValueError: it does; nothing has been allocated.
+            ValueError: it does, or a file is not complete; nothing has been allocated.
         """
         if not isinstance(folder, (str, os.PathLike)) or arguments.get("subfolder"):
             return
-        held = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))  # a byte a weight at least
+        files = list(Path(folder).glob("*.safetensors"))
+        for path in files:
+            try:
+                safe_open(path, "pt")
+            except Exception as error:  # SafetensorError, which derives from Exception alone
+                raise ValueError(
+                    f"{path} is not a complete safetensors file ({shortened(str(error), 200)}): copy or make it again."
+                ) from error
+        held = sum(path.stat().st_size for path in files)  # a byte a weight at least
         if not held or not (Path(folder) / "config.json").is_file():
             return
         config = arguments.get("config")
