@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l3ac_tokenizer.audio import write_audio
 from l3ac_tokenizer.container import Header, write_l3ac
 from l3ac_tokenizer.files import atomic_write, open_own
 from l3ac_tokenizer.tokenization.errors import CorpusError
 from l3ac_tokenizer.tokenization.output import locked
-from l3ac_tokenizer.training.tracking import keep_settings
 
 
 def plain(path: Path) -> None:
@@ -25,9 +23,7 @@ def plain(path: Path) -> None:
 
 WRITERS: list[Callable[[Path], object]] = [
     plain,
-    lambda path: write_audio(path.with_suffix(".wav"), np.zeros(9), 16_000) or path.with_suffix(".wav").rename(path),
     lambda path: write_l3ac(path, Header("m", "0" * 64, (7,), 16_000, 270, 1), np.zeros(1, np.int64)),
-    lambda path: keep_settings(path, {"a": 1}, {}) if not path.is_symlink() and not path.exists() else plain(path),
 ]
 """Functions that write a file."""
 
