@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..id_metadata import IdMetadata, checked_levels
-from ..limits import CORPUS_ROWS, HOP_SAMPLES, check_rate
+from ..limits import CORPUS_ROWS, HIGHEST_RATE, HOP_SAMPLES
 from ..parsing import parse_json
 from ..version import __version__
 from .errors import CorpusError
@@ -102,8 +102,8 @@ class CorpusMetadata:
         for text in (self.model, self.weights_digest, self.version):
             if not isinstance(text, str):
                 raise ValueError(f"{text!r} is not text")
-        check_rate(self.sampling_rate, "it")
         for name, value, most in (
+            ("sampling_rate", self.sampling_rate, HIGHEST_RATE.value),
             ("hop_length", self.hop_length, HOP_SAMPLES),
             ("split", self.options["split"], len(self.levels)),
         ):
