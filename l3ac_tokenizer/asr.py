@@ -149,7 +149,7 @@ def normalized_words(text: str) -> list[str]:
     Radford et al., 2022, appendix C, without its list of British spellings.
 
     Raises:
-        ValueError: the text is longer than `limits.TRANSCRIPT_CHARACTERS`, or has a number of thousands of digits.
+        ValueError: the text is longer than `limits.TRANSCRIPT_CHARACTERS`.
     """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
@@ -159,7 +159,8 @@ def normalized_words(text: str) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text, or parts of a long one, cut behind sentences where possible: the normalizer takes quadratic time."""
+    """The text, or parts of a long one, cut behind sentences where possible: the normalizer takes quadratic
+    time, and none of its numbers may have more digits than Python reads."""
     while len(text) > WHOLE_CHARACTERS:
         end = text.rfind(". ", 1, PIECE_CHARACTERS) + 1 or text.rfind(" ", 1, PIECE_CHARACTERS)
         end = end if end > 0 else PIECE_CHARACTERS

@@ -11,7 +11,6 @@ import contextlib
 import io
 import math
 import os
-import shutil
 import sys
 import tempfile
 from array import array
@@ -29,7 +28,7 @@ from .audio_formats.parts import DecodingError, Mismatch, Truncated
 from .causes import InputError
 from .feature_extraction import MAX_ABS_SAMPLE
 from .files import atomic_write, open_regular
-from .limits import CLIP_BYTES, CLIP_EXPANSION, CLIP_SAMPLES, CLIP_SECONDS, LimitError, check_rate
+from .limits import CLIP_BYTES, CLIP_EXPANSION, CLIP_SAMPLES, CLIP_SECONDS, STREAM_BYTES, LimitError, check_rate
 
 AUDIO_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph"}
@@ -238,7 +237,9 @@ class AudioReader:
         if not opened.seekable():
             stream, path = opened, None
             opened = self._closing.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
-            shutil.copyfileobj(stream, opened)
+            while data := stream.read(1 << 20):
+                opened.write(data)
+                STREAM_BYTES.check(opened.tell(), f"{self.name} goes on after {opened.tell():,} bytes", AudioError)
             opened.seek(0)
         begin = opened.tell()
         self._bytes = opened.seek(0, 2) - begin

@@ -91,7 +91,7 @@ def _check_configurations(name: Any) -> None:
     for path in (Path(name) / configuration for configuration in _CHECKED):
         if path.is_file():
             try:
-                wrong = None if isinstance(parse_json(path.read_bytes()), dict) else "it is no JSON object"
+                wrong = None if isinstance(parse_json(path.read_bytes()), dict) else "it is not a JSON object"
             except ValueError as error:
                 wrong = shortened(str(error), 200).rstrip(".")
             if wrong:

@@ -81,6 +81,8 @@ CLIP_BYTES = Limit("CLIP_BYTES", 1 << 29)
 """Most bytes of an audio file that lies in a tar shard, a Parquet file or a dataset."""
 WINDOW_BYTES = Limit("WINDOW_BYTES", 1 << 28)
 """Most bytes of such audio files that are in memory together, unless one alone has more."""
+STREAM_BYTES = Limit("STREAM_BYTES", 1 << 34)
+"""Most bytes of audio from standard input or another stream, which is copied to disk first."""
 BATCH_CLIPS = 256
 """Most clips in a batch."""
 BATCH_SAMPLES = Limit("BATCH_SAMPLES", 1 << 26)

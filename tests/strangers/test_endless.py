@@ -53,6 +53,21 @@ def test_only_regular_files_are_corpora(name, kind, limited, tmp_path):
     assert outcome.is_refusal, outcome
 
 
+def test_a_stream_without_end_is_not_copied_for_ever(limited, monkeypatch):
+    class Endless:
+        name = "the stream"
+
+        def seekable(self):
+            return False
+
+        def read(self, count=-1):
+            return bytes(count)
+
+    monkeypatch.setenv("L3AC_STREAM_BYTES", str(1 << 24))
+    outcome = limited(lambda: read_audio(Endless(), 16_000))
+    assert outcome.is_refusal and "the stream goes on after" in outcome.message
+
+
 @pytest.mark.parametrize("size", [-512, -1024, -513, -(1 << 40)])
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])
 def test_a_member_of_a_negative_size_ends_the_archive(kind, size, limited, tmp_path):

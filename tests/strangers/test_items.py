@@ -169,9 +169,10 @@ def test_a_clip_with_a_strange_transcript_or_name_ends_no_evaluation(limited, tm
             return {"words": float(len(normalized_words(trial.clip.labels["text"])))}
 
     path = hostile.write(tmp_path / "a.flac", hostile.flac_bytes(16_000))
-    clip = EvaluationClip("x", "n" * 400, "audio", str(path), {"text": "9" * 5_000})
+    clip = EvaluationClip("x", "n" * 400, "audio", str(path), {"text": "9" * 200_000})
     row = limited(lambda: scoring.ClipScorer({"wer": Words()}, consistency=False)(Same(), clip)[0]).value
     assert row.failures.keys() == {"wer", "broken"}
+    assert "".join(normalized_words("9" * 5_000)) == "9" * 5_000
 
 
 def test_detokenize_leaves_out_rows_that_it_cannot_decode(network, checkpoint, limited, tmp_path, capsys):
