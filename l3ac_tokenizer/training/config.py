@@ -111,7 +111,8 @@ class DiscriminatorOptions:
 
     kind: str = "l3ac"
     """`l3ac`: multi-period and multi-band STFT, least squares; `taae`: STFTs in the golden ratio, hinge, only feature
-    matching in the codec's loss; `small`: the network of `taae` with few STFTs and channels, and both losses."""
+    matching in the codec's loss; `small`: the network of `taae` on compressed spectra, with few STFTs and channels, and
+    both losses."""
     every: int = 22
     """Updates of the codec per update of the discriminator."""
     own_batches: bool = False

@@ -21,7 +21,7 @@ from .losses import (
 )
 from .optimizer import Optimizer
 from .schedule import RESOLUTION, CyclePoint, one_cycle
-from .stft_discriminator import STFTDiscriminator
+from .stft_discriminator import COMPRESSED, PUBLISHED, STFTDiscriminator
 
 FEATURE_MATCHING = 2.0
 """Weight of L3AC's feature matching loss in its sum with the adversarial loss."""
@@ -63,15 +63,15 @@ class DiscriminatorTrainer:
     def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
         self.options = options
         torch.manual_seed(seed)
-        if options.kind in ("taae", "small"):
-            network: nn.Module = STFTDiscriminator(options.fft_sizes, options.channels)
-            self.loss, self._generator_loss = (
-                hinge_discriminator_loss,
-                _of_taae if options.kind == "taae" else _of_small,
-            )
-        else:
+        network: nn.Module
+        if options.kind == "l3ac":
             network = Discriminator(options.periods, options.windows)
             self.loss, self._generator_loss = discriminator_loss, _of_l3ac
+        else:
+            published = options.kind == "taae"
+            scaling = PUBLISHED if published else COMPRESSED
+            network = STFTDiscriminator(options.fft_sizes, options.channels, scaling)
+            self.loss, self._generator_loss = hinge_discriminator_loss, _of_taae if published else _of_small
         self.network = network.to(accelerator.device)
         self.optimizer = Optimizer(
             accelerator, self.network, weight_decay=options.weight_decay, clip_norm=options.clip_norm

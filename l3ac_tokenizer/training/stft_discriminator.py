@@ -6,6 +6,7 @@ Axes: B batch, T samples, N frames, F frequency bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,19 +17,31 @@ from .losses import hann_window
 
 FFT_SIZES = (78, 126, 206, 334, 542, 876, 1418, 2296)
 CHANNELS = 256
-POWER = 0.5
-"""Exponent of the magnitudes in Eq. 13, which evens out the influence of loud and quiet bins."""
 SLOPE = 0.2
-MAGNITUDE_FLOOR = 1e-6
+
+
+class Scaling(NamedTuple):
+    """Scaling of the spectrum X by its modulus: X · (|X| + `floor`)^`power`."""
+
+    power: float
+    floor: float
+
+
+PUBLISHED = Scaling(0.5, 1e-6)
+"""Eq. 13: bins enter with the power 1.5 of their modulus, so loud ones count most."""
+COMPRESSED = Scaling(-0.5, 1e-3)
+"""Bins enter with the square root of their modulus. Without it, a small discriminator sees little but the loudest bins
+and tells original and decoded audio apart no better than by chance (hinge loss 1.97 of 2 after 600 updates; so, 1.90
+after 300)."""
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Sub-discriminator on the complex STFT of one length, hop half a window, with power-law magnitudes."""
+    """Sub-discriminator on the complex STFT of one length, hop half a window, scaled by its modulus."""
 
-    def __init__(self, fft_size: int, channels: int, power: float):
+    def __init__(self, fft_size: int, channels: int, scaling: Scaling):
         super().__init__()
         self.fft_size = fft_size
-        self.power = power
+        self.scaling = scaling
         self.convs = nn.ModuleList(
             [
                 normed_conv(2, channels, (3, 9)),
@@ -46,13 +59,16 @@ class SpectrumDiscriminator(nn.Module):
         )
         return torch.view_as_real(spectrum).permute(0, 3, 2, 1) / window.square().sum().sqrt()
 
+    def scaled(self, spectrum: Tensor) -> Tensor:
+        """Real and imaginary part (B, 2, N, F) → the same, scaled by `scaling`."""
+        # The gradient of a complex number's modulus is zero at zero.
+        modulus = torch.complex(spectrum[:, 0], spectrum[:, 1]).abs()[:, None]
+        return spectrum * (modulus + self.scaling.floor) ** self.scaling.power
+
     def forward(self, audio: Tensor) -> FeatureMaps:
         """(B, T) → 5 activations and the output (B, 1, N, F')."""
         with torch.autocast(audio.device.type, enabled=False):  # FFTs need float32
-            x = self.spectrum(audio)
-            # The gradient of a complex number's modulus is zero at zero.
-            modulus = torch.complex(x[:, 0], x[:, 1]).abs()[:, None]
-            x = x * (modulus + MAGNITUDE_FLOOR) ** self.power
+            x = self.scaled(self.spectrum(audio))
         maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), SLOPE)
@@ -63,9 +79,9 @@ class SpectrumDiscriminator(nn.Module):
 class STFTDiscriminator(nn.Module):
     """One sub-discriminator per FFT size; 47 million parameters with the published ones."""
 
-    def __init__(self, fft_sizes: Sequence[int] = FFT_SIZES, channels: int = CHANNELS, power: float = POWER):
+    def __init__(self, fft_sizes: Sequence[int] = FFT_SIZES, channels: int = CHANNELS, scaling: Scaling = PUBLISHED):
         super().__init__()
-        self.discriminators = nn.ModuleList(SpectrumDiscriminator(size, channels, power) for size in fft_sizes)
+        self.discriminators = nn.ModuleList(SpectrumDiscriminator(size, channels, scaling) for size in fft_sizes)
 
     def forward(self, audio: Tensor) -> list[FeatureMaps]:
         """(B, T) → feature maps of every sub-discriminator."""

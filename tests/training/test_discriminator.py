@@ -205,3 +205,15 @@ def test_bands_of_one_bin_are_finite_in_bfloat16(frames):
             halves = discriminator(audio)
         for half, whole in zip(halves, discriminator(audio), strict=True):
             assert (half - whole).abs().max() < 0.05 * whole.abs().max()
+
+
+@pytest.mark.parametrize(("kind", "exponent"), [("small", 0.5), ("taae", 1.5)])
+def test_the_small_one_hears_compressed_spectra_and_the_published_one_expanded_ones(kind, exponent):
+    (first, *_) = small(kind=kind).network.discriminators
+    loud = torch.full((1, 2, 1, 1), 1.0)
+    for quieter in (0.5, 0.1):
+        ratio = first.scaled(quieter * loud) / first.scaled(loud)
+        torch.testing.assert_close(ratio, torch.full_like(loud, quieter**exponent), rtol=0.01, atol=0)
+    zero = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    first.scaled(zero).sum().backward()
+    assert zero.grad.isfinite().all()
