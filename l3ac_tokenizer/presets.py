@@ -47,13 +47,15 @@ def _sqcodec(**difference: Any) -> dict[str, Any]:
     return {**_BASE, **_SQCODEC, **difference}
 
 
-# Light networks: spectral analysis and synthesis, and attention over a sliding window of about two seconds.
+# Light networks: spectral analysis and synthesis, and attention over a sliding window of about two seconds. The layers
+# with one time step per id are cheap, so those with two rates have six of them on each side.
 _LIGHT: dict[str, Any] = {
     "analysis": "spectral",
     "synthesis": "spectral",
     "attention": "sliding",
     "synthesis_lookahead_layers": 8,
 }
+_DEEP: dict[str, Any] = {"encoder_layers": [1, 6], "decoder_layers": [6, 2]}
 
 
 def _light(name: str, **difference: Any) -> dict[str, Any]:
@@ -123,9 +125,11 @@ L3AC_PRESETS: dict[str, dict[str, Any]] = {
 """Networks of arXiv 2504.04949: name, with the nominal bit rate → values of `L3ACConfig`."""
 
 LIGHT_PRESETS: dict[str, dict[str, Any]] = {
-    "l3ac-0k75-light": _light("l3ac-0k75", attention_window=96, analysis_depth=2, synthesis_lookahead_layers=5),
-    "l3ac-1k-light": _light("l3ac-1k", attention_window=128),
-    "l3ac-1k5-light": _light("l3ac-1k5", attention_window=192),
+    "l3ac-0k75-light": _light(
+        "l3ac-0k75", **_DEEP, attention_window=96, analysis_depth=2, synthesis_lookahead_layers=5
+    ),
+    "l3ac-1k-light": _light("l3ac-1k", **_DEEP, attention_window=128),
+    "l3ac-1k5-light": _light("l3ac-1k5", **_DEEP, attention_window=192),
     "l3ac-3k-light": _light("l3ac-3k", attention_window=360),
 }
 """Our light networks, with the token rates of L3AC: name → values of `L3ACConfig`."""
