@@ -33,6 +33,7 @@ from l3ac_tokenizer.evaluation.codecs.checkpoint import CheckpointCodec
 from l3ac_tokenizer.evaluation.report.tables import table
 from l3ac_tokenizer.evaluation.statistics import mean_with_interval
 from l3ac_tokenizer.evaluation.timing import timed
+from l3ac_tokenizer.markup import Markdown
 from l3ac_tokenizer.metrics import MetricError, pesq, stoi
 from l3ac_tokenizer.onnx import quantize_int8
 
@@ -187,11 +188,11 @@ def markdown(result: dict[str, Any]) -> str:
     )
 
 
-def _mean_cell(mean: dict[str, Any]) -> str:
+def _mean_cell(mean: dict[str, Any]) -> Markdown:
     if mean["mean"] is None:
-        return "none"
+        return Markdown("none")
     interval = "" if mean["interval"] is None else " [{:+.3f}, {:+.3f}]".format(*mean["interval"])
-    return f"{mean['mean']:.3f}{interval}"
+    return Markdown(f"{mean['mean']:.3f}{interval}")
 
 
 def main() -> None:

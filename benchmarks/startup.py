@@ -19,6 +19,7 @@ from tqdm import trange
 from benchmarks.codecs import PRESET
 from benchmarks.report import add_output, machine, machine_line, record
 from l3ac_tokenizer.evaluation.report.tables import table
+from l3ac_tokenizer.markup import markdown_code
 
 PROGRAMS = {
     "nothing": "",
@@ -55,7 +56,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The section of the page."""
-    rows = [[f"`{title}`", f"{seconds:.2f} s"] for title, seconds in result["seconds"].items()]
+    rows = [[markdown_code(title), f"{seconds:.2f} s"] for title, seconds in result["seconds"].items()]
     return (
         "## Start-up\n\n"
         f"Made by `python -m benchmarks.startup` on {machine_line(result['machine'])}\n\n"

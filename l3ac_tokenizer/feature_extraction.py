@@ -53,7 +53,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         if feature_size != 1:
             raise ValueError(f"`feature_size` is {feature_size}; it must be 1, because the codecs are mono.")
         if unknown := sorted(name for name in kwargs.keys() - STORED_ARGUMENTS if not name.startswith("_")):
-            raise TypeError(f"{type(self).__name__} does not take `{unknown[0]}`: leave it out.")
+            raise TypeError(f"{type(self).__name__} does not take `{unknown[0][:80]}`: leave it out.")
         sampling_rate = check_rate(sampling_rate, f"`sampling_rate` of {type(self).__name__}")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 

@@ -86,12 +86,19 @@ def takes_bundled_names(cls: _Class) -> _Class:
 
 
 def _check_configurations(name: Any) -> None:
+    import torch
+
     if not isinstance(name, (str, os.PathLike)):
         return
     for path in (Path(name) / configuration for configuration in _CHECKED):
         if path.is_file():
             try:
-                wrong = None if isinstance(parse_json(path.read_bytes()), dict) else "it is not a JSON object"
+                values = parse_json(path.read_bytes())
+                wrong = None if isinstance(values, dict) else "it is not a JSON object"
+                for key in ("dtype", "torch_dtype"):
+                    dtype = values.get(key) if wrong is None else None
+                    if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
+                        wrong = f"its {key} is {shortened(dtype, 80)!r}"
             except ValueError as error:
                 wrong = shortened(str(error), 200).rstrip(".")
             if wrong:

@@ -132,8 +132,8 @@ CORPUS_ROWS = 1 << 40
 
 CONFIG_BOUNDS: Mapping[str, int] = {
     "sampling_rate": 768_000,
-    "levels": 1_024,
-    "training_levels": 1_024,
+    "levels": 65_535,
+    "training_levels": 65_535,
     "num_quantizers": 64,
     "feature_dim": 16_384,
     "hidden_size": 16_384,

@@ -13,7 +13,7 @@ import torch
 
 from ..evaluation.report.tables import mean_cell, table
 from ..evaluation.statistics import Mean, mean_with_interval
-from ..markup import markdown_text
+from ..markup import Markdown, markdown_text
 from ..metrics import MetricError, mel_distance, pesq, si_sdr, stoi
 from ..modeling import CodecModel
 
@@ -90,7 +90,7 @@ def clip_length_section(results: Sequence[ClipLengthResult], title: str) -> str:
     rows = [["clips of", "clips", *(heading for heading, _, _ in CLIP_METRICS.values())]]
     for one in results:
         cells = [
-            mean_cell(vars(one.means[key]), {"decimals": decimals, "scale": 1}) + _missing(one, key)
+            Markdown(mean_cell(vars(one.means[key]), {"decimals": decimals, "scale": 1}) + _missing(one, key))
             for key, (_, _, decimals) in CLIP_METRICS.items()
         ]
         rows.append([f"{one.seconds:g} s", str(one.clips), *cells])

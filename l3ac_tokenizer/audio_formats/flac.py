@@ -40,7 +40,7 @@ def flac_part(file: BinaryIO, start: int, end: int, thorough: bool) -> Part:
     """
     stream = _stream(file, start, end)
     if stream is None:
-        return Part(start, end, cut=end - start < _INFO)
+        return Part(start, end, cut=end - start < _INFO and _may_be_info(bytes_at(file, start + 4, 4)))
     stop, end = _borders(file, stream, end)
     begin = max(stream.begin, stop - stream.reach)
     tail = bytes_at(file, begin, max(0, stop - begin))
@@ -119,14 +119,18 @@ def _borders(file: BinaryIO, stream: _Stream, end: int) -> tuple[int, int]:
 
 def _begins_file(file: BinaryIO, place: int, end: int) -> bool:
     """Whether STREAMINFO and, behind all metadata, the first frame follow the mark, as far as they are there."""
-    head = bytes_at(file, place + 4, min(4, end - place - 4))
-    if head[:1] not in (b"", b"\0", b"\x80") or not b"\0\0\x22".startswith(head[1:]):
+    if not _may_be_info(bytes_at(file, place + 4, min(4, end - place - 4))):
         return False
     stream = _stream(file, place, end)
     if stream is None or stream.begin + _HEADER > end:
         return True
     frame = _frame(bytes_at(file, stream.begin, _HEADER), stream.block)
     return frame is not None and frame.first == 0
+
+
+def _may_be_info(head: bytes) -> bool:
+    """Whether the bytes behind the mark, 4 of them or as many as are there, are those in front of STREAMINFO."""
+    return head[:1] in (b"", b"\0", b"\x80") and b"\0\0\x22".startswith(head[1:])
 
 
 def _before_id3(file: BinaryIO, begin: int, end: int) -> int:

@@ -41,6 +41,21 @@ def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
     return file
 
 
+def batches(path: str | os.PathLike[str], rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Consecutive rows of a file, so many at once; `columns` None: all columns.
+
+    Raises:
+        CorpusError: as `open_parquet`, or a page of the file is damaged.
+        OSError: it cannot be read, or is not a regular file.
+    """
+    with open_parquet(path) as file:
+        try:
+            yield from file.iter_batches(rows, columns=columns)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            reason = shortened(" ".join(str(error).split()), 200)
+            raise CorpusError(f"{path} has damaged pages ({reason}): copy or make it again.") from error
+
+
 def _check(metadata: pq.FileMetaData, size: int, name: str) -> None:
     rows = metadata.num_rows
     if rows < 0:
@@ -63,12 +78,11 @@ def _check(metadata: pq.FileMetaData, size: int, name: str) -> None:
 def column_values(path: str, column: str) -> Iterator[Any]:
     """The values of one column of a file, in order; a dot leads to a field of a struct."""
     field = column.rpartition(".")[2]
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
-            values = batch.column(0)
-            inner = values.field(field) if pa.types.is_struct(values.type) else None
-            missing = values.is_null().to_pylist() if inner is not None else ()
-            if inner is None:
-                yield from values.to_pylist()
-            else:
-                yield from (None if null else value for null, value in zip(missing, inner.to_pylist(), strict=True))
+    for batch in batches(path, ROWS_AT_ONCE, [column]):
+        values = batch.column(0)
+        inner = values.field(field) if pa.types.is_struct(values.type) else None
+        missing = values.is_null().to_pylist() if inner is not None else ()
+        if inner is None:
+            yield from values.to_pylist()
+        else:
+            yield from (None if null else value for null, value in zip(missing, inner.to_pylist(), strict=True))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..quantization import join_ids
 from .arrow import ids_of
 from .errors import CorpusError
-from .parquet_files import open_parquet
+from .parquet_files import batches, open_parquet
 from .spec import METADATA_KEY, CorpusMetadata
 
 ROWS_AT_ONCE = 1024
@@ -61,9 +61,8 @@ class TokenizedCorpus:
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Tables of consecutive rows; `columns` None: all columns."""
         for file in self.files:
-            with open_parquet(file) as parquet:
-                for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
-                    yield pa.Table.from_batches([batch])
+            for batch in batches(file, ROWS_AT_ONCE, columns):
+                yield pa.Table.from_batches([batch])
 
     def stored_ids(self, table: pa.Table) -> list[np.ndarray]:
         """The ids of each clip in a table of `tables` as they are stored, (N,) or (N, split) int32."""

@@ -45,6 +45,7 @@ from test_sizes import ENTRANCES
 
 import l3ac_tokenizer
 from l3ac_tokenizer import CodecFeatureExtractor
+from l3ac_tokenizer.cli.loading import load_model
 from l3ac_tokenizer.container import Header, dump_l3ac
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 
@@ -103,6 +104,9 @@ def extractor(path: Path) -> CodecFeatureExtractor:
         if "does not take" in str(error):
             raise ValueError(str(error)) from error
         raise
+
+
+OTHERS: dict[str, Callable[[Path], Any]] = {"extractor": extractor, "model": lambda folder: load_model(str(folder))}
 
 
 def tables() -> dict[str, bytes]:
@@ -224,10 +228,10 @@ def readers(scratch: Path) -> dict[str, Reader]:
         found[f"{name}, info"] = Reader("l3ac info", {"x.l3ac": l3ac_file(coding)}, (*modules, "cli/info.py"), 1_000)
     networks = ("configuration.py", "modeling/codec.py")
     found["weights"] = Reader(
-        "checkpoint", {"model.safetensors": weights}, networks, 1_500, {"config.json": config}, folder=True
+        "model", {"model.safetensors": weights}, networks, 1_500, {"config.json": config}, folder=True
     )
     found["config of weights"] = Reader(
-        "checkpoint", {"config.json": config}, networks, 1_500, {"model.safetensors": weights}, folder=True
+        "model", {"config.json": config}, networks, 1_500, {"model.safetensors": weights}, folder=True
     )
     found["config"] = Reader("configuration", {"config.json": config}, networks, 3_000, folder=True)
     found["extractor"] = Reader(
@@ -307,7 +311,9 @@ def execute(reader: Reader, name: str, data: bytes, scratch: Path) -> None:
     path = hostile.write(folder / name, data)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        (ENTRANCES | {"extractor": extractor})[reader.entrance](folder if reader.folder else path)
+        (ENTRANCES | {"extractor": extractor, "model": lambda folder: load_model(str(folder))})[reader.entrance](
+            folder if reader.folder else path
+        )
     except Exception as error:
         if not Outcome(None, type(error).__name__, str(error)).is_refusal:
             raise
