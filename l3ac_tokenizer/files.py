@@ -196,7 +196,8 @@ def files_below(
 
 
 def _is_followed(link: str, folder: str | os.PathLike[str], outside: Callable[[str], object] | None) -> bool:
-    if outside is None or is_within(link, folder):
+    dangling = not os.path.exists(link)  # which is the failure of that file, when it is read
+    if outside is None or dangling or is_within(link, folder):
         return True
     outside(link)
     return False

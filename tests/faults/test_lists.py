@@ -403,9 +403,10 @@ def test_a_name_that_is_not_utf8_is_read_and_can_be_found_again(tmp_path, odd_na
     assert (tmp_path / "encoded" / odd_name).with_suffix(".l3ac").is_file()
 
 
-def test_a_link_that_leads_nowhere_is_that_files_failure(tmp_path, l3ac):
+@pytest.mark.parametrize("target", ["nowhere.wav", "/nowhere/nothing.wav", "../nowhere.wav"])
+def test_a_link_that_leads_nowhere_is_that_files_failure(tmp_path, l3ac, target):
     put(tmp_path / "in", "a.wav")
-    (tmp_path / "in" / "gone.wav").symlink_to("nowhere.wav")
+    (tmp_path / "in" / "gone.wav").symlink_to(target)
     status, _, said = l3ac("tokenize", "in", "-o", "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (status, summary["clips"], summary["failures"]) == (0, 1, 1) and "gone.wav" in said
