@@ -37,9 +37,9 @@ import hostile
 import numpy as np
 import soundfile
 import torch
-from conftest import GIBIBYTE, SECONDS, Outcome
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from limited import GIBIBYTE, SECONDS, Outcome
 from networks import tiny
 from test_sizes import ENTRANCES
 
