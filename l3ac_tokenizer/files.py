@@ -85,7 +85,7 @@ def open_own(path: str | os.PathLike[str], mode: Literal["ab", "r+b"]) -> Binary
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
     with explained(f"cannot write {path}", "remove it if it is a link, or choose another output"):
-        return cast(BinaryIO, open(path, mode, buffering=0, opener=opener))
+        return cast(BinaryIO, open(path, mode, buffering=0, encoding=None, opener=opener))
 
 
 _FREE_SPACE = "free some space, or choose another place"
