@@ -22,6 +22,8 @@ TEMPLATES = Path(__file__).parent / "proposal"
 
 # Each file only needs those before it.
 MODEL_FILES = (
+    "limits.py",
+    "causes.py",
     "checks.py",
     "quantization.py",
     "modeling/cpu_kernels.py",
@@ -155,11 +157,12 @@ def propose(checkout: Path) -> list[Path]:
     files = {
         "src/transformers/models/l3ac/configuration_l3ac.py": joined(
             # `strict` reads the annotations of the class, so they must not be postponed.
-            [PACKAGE / "configuration.py"],
+            [PACKAGE / "limits.py", PACKAGE / "configuration.py"],
             postponed_annotations=False,
         ),
         "src/transformers/models/l3ac/feature_extraction_l3ac.py": joined(
-            [PACKAGE / "checks.py", PACKAGE / "feature_extraction.py"], postponed_annotations=True
+            [PACKAGE / "limits.py", PACKAGE / "checks.py", PACKAGE / "feature_extraction.py"],
+            postponed_annotations=True,
         ),
         "src/transformers/models/l3ac/modeling_l3ac.py": joined(
             [PACKAGE / name for name in MODEL_FILES], postponed_annotations=True
