@@ -19,9 +19,13 @@ from .losses import (
     hinge_discriminator_loss,
     relative_feature_matching_loss,
 )
+from .network import load_companion
 from .optimizer import Optimizer
 from .schedule import RESOLUTION, CyclePoint, one_cycle
 from .stft_discriminator import COMPRESSED, PUBLISHED, STFTDiscriminator
+
+DISCRIMINATOR_FILE = "discriminator.safetensors"
+"""The discriminator in a checkpoint directory, from which later runs continue."""
 
 FEATURE_MATCHING = 2.0
 """Weight of L3AC's feature matching loss in its sum with the adversarial loss."""
@@ -58,9 +62,12 @@ class DiscriminatorTrainer:
         options: Size and training of the discriminator.
         accelerator: Places the network and averages gradients over processes.
         seed: Seed of the initial weights.
+        init_from: Bundled name or checkpoint directory; its discriminator is taken instead, if it has one that fits.
     """
 
-    def __init__(self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int):
+    def __init__(
+        self, options: DiscriminatorOptions, accelerator: Accelerator, seed: int, init_from: str | None = None
+    ):
         self.options = options
         torch.manual_seed(seed)
         network: nn.Module
@@ -72,6 +79,8 @@ class DiscriminatorTrainer:
             scaling = PUBLISHED if published else COMPRESSED
             network = STFTDiscriminator(options.fft_sizes, options.channels, scaling)
             self.loss, self._generator_loss = hinge_discriminator_loss, _of_taae if published else _of_small
+        if init_from is not None:
+            load_companion(network, init_from, DISCRIMINATOR_FILE)
         self.network = network.to(accelerator.device)
         self.optimizer = Optimizer(
             accelerator, self.network, weight_decay=options.weight_decay, clip_norm=options.clip_norm

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from ..asr import FasterWhisper
 from ..logs import get_logger
@@ -15,9 +16,10 @@ from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
 from .data.sampler import CropSampler, Request
+from .discriminator_trainer import DISCRIMINATOR_FILE
 from .ema import AveragedWeights
 from .export import export_checkpoint, plain_model
-from .network import TrainableCodec
+from .network import HEAD_FILE, TrainableCodec
 from .stages import MEL_STAGES
 from .tracking import RunLog
 from .validation import Candidate, HeldOut, decoded, validate
@@ -106,8 +108,18 @@ class Evaluator:
                 )
         return scores
 
-    def write(self, folder: Path, candidate: Candidate, scores: dict[str, float], training: str, sources: str) -> None:
+    def write(
+        self,
+        folder: Path,
+        candidate: Candidate,
+        discriminator: nn.Module | None,
+        scores: dict[str, float],
+        training: str,
+        sources: str,
+    ) -> None:
         """Write a checkpoint directory in the main process; `training` and `sources` are parts of its model card."""
         if self.accelerator.is_main_process:
             card = model_card(self.config, candidate.model.config, scores, training, sources)
-            export_checkpoint(candidate.model.cpu(), folder, card, candidate.head)
+            companions = {HEAD_FILE: candidate.head, DISCRIMINATOR_FILE: discriminator}
+            present = {file: network for file, network in companions.items() if network is not None}
+            export_checkpoint(candidate.model.cpu(), folder, card, present)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from ..feature_extraction import CodecFeatureExtractor
 from ..modeling import CodecModel
 from ..modeling.pretrained import ENCODER
 from ..modeling.time_norm import TimeNorm
-from .network import HEAD_FILE, SpectralHead, TrainableCodec
+from .network import TrainableCodec
 
 
 def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor] = ()) -> CodecModel:
@@ -39,11 +40,14 @@ def recover_export(folder: Path) -> None:
         shutil.rmtree(workplace)
 
 
-def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: SpectralHead | None = None) -> None:
+def export_checkpoint(
+    model: CodecModel, folder: str | Path, card: str, companions: Mapping[str, nn.Module] | None = None
+) -> None:
     """Write a checkpoint directory with parameters in float16, replacing `folder` as a whole.
 
     Buffers stay in float32, and so do tensors that float16 would change in an encoder whose ids must stay (`ids_of`).
-    `config.json` says float32. `card` becomes README.md; a spectral head is stored in `HEAD_FILE`.
+    `config.json` says float32. `card` becomes README.md. `companions` are networks that only training needs, by file
+    name, e.g. `head.safetensors`; later runs continue from them.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +66,8 @@ def export_checkpoint(model: CodecModel, folder: str | Path, card: str, head: Sp
         model.save_pretrained(new, state_dict=state)
         CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
         (new / "README.md").write_text(card, encoding="utf-8")
-        if head is not None:
-            save_file(head.state_dict(), new / HEAD_FILE)
+        for name, network in (companions or {}).items():
+            save_file({key: tensor.cpu().contiguous() for key, tensor in network.state_dict().items()}, new / name)
         for file in new.iterdir():  # safetensors creates files for the user alone
             file.chmod((new / "README.md").stat().st_mode)
         if folder.exists():

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, parse_flag_from_env
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..listing.errors import DataError
@@ -108,7 +108,7 @@ class Run:
             muon=config.muon,
         )
         self.discriminator = (
-            DiscriminatorTrainer(config.discriminator, self.accelerator, config.seed)
+            DiscriminatorTrainer(config.discriminator, self.accelerator, config.seed, config.init_from)
             if config.discriminator is not None
             else None
         )
@@ -316,10 +316,18 @@ class Run:
             "averaged weights."
         )
         for name in names:
-            self.evaluator.write(self.folder / name, candidate, scores, training, self.sources)
+            self.evaluator.write(
+                self.folder / name, candidate, self._trained_discriminator, scores, training, self.sources
+            )
         if better:
             counters.best = scores["score"]
             self._save()  # or a resumed run would replace them by worse ones
+
+    @property
+    def _trained_discriminator(self) -> nn.Module | None:
+        """The discriminator's network, if this run has trained it."""
+        discriminator = self.discriminator
+        return discriminator.network if discriminator is not None and discriminator.optimizer.has_stepped else None
 
     def _save(self) -> None:
         self._saved = self.counters.minutes

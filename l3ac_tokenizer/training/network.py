@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from ..families import preset_config
+from ..hub import resolve
 from ..logs import get_logger
 from ..modeling import CodecModel, L3ACModel
 from ..modeling.l3ac.spectral import MEL_BANDS, SpectralAnalysis
@@ -190,16 +191,21 @@ def build_codec(config: TrainingConfig) -> TrainableCodec:
         _initialize(model, config)
     codec = TrainableCodec(model, stage=config.stage, whiten=config.whiten_latents, weight_norm=config.weight_norm)
     if codec.head is not None and config.init_from is not None:
-        load_head(codec.head, config.init_from)
+        load_companion(codec.head, config.init_from, HEAD_FILE)
     return codec
 
 
-def load_head(head: SpectralHead, source: str | Path) -> None:
-    """Load the spectral head of a checkpoint directory, if it has one."""
-    path = Path(source) / HEAD_FILE
-    if path.is_file():
-        head.load_state_dict(load_file(path))
-        logger.info("spectral head taken from %s", path)
+def load_companion(network: nn.Module, source: str | Path, file: str) -> None:
+    """Load a network that only training needs from the file beside the weights `source`, if it is there and fits."""
+    path = Path(resolve(source)) / file
+    if not path.is_file():
+        return
+    given, own = load_file(path), network.state_dict()
+    if {name: tensor.shape for name, tensor in given.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        logger.warning("not taken, keeps its initial values: %s has another size than the configuration's", path)
+        return
+    network.load_state_dict(given)
+    logger.info("taken: %s", path)
 
 
 def _keep_ids(model: CodecModel, source: str) -> None:

@@ -88,6 +88,11 @@ class Optimizer:
         scaler.update()
         self.skipped = self.skipped + 1 if scaler.get_scale() < scale else 0
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether there has been an update, in this session or before a resume."""
+        return any(optimizer.state for optimizer in self._optimizers)
+
     def state_dict(self) -> dict[str, Any]:
         """States of Adam and Muon."""
         return {name: optimizer.state_dict() for name, optimizer in self._named.items()}

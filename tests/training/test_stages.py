@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from l3ac_tokenizer.training.config import (
     TrainingConfig,
 )
 from l3ac_tokenizer.training.data.sampler import Request
+from l3ac_tokenizer.training.discriminator_trainer import DISCRIMINATOR_FILE
 from l3ac_tokenizer.training.loop import Run, TrainingError
 from l3ac_tokenizer.training.network import HEAD_FILE, build_codec
 from l3ac_tokenizer.training.objective import Objective
@@ -184,6 +186,27 @@ def test_the_head_goes_from_stage_to_stage(tokens, corpus_folder, tmp_path):
         assert torch.equal(codec.head.state_dict()[name], tensor)
     assert build_codec(staged("decode", tokens)).head is None
     L3ACModel.from_pretrained(tmp_path / "export")  # the head beside it does not disturb
+
+
+def test_a_trained_discriminator_goes_on_in_the_next_run(tokens, corpus_folder, tmp_path):
+    first = Run(staged("decode", tokens), [corpus_folder], tmp_path / "first")
+    first.train()
+    export = tmp_path / "first" / "export"
+    trained = first.discriminator.network.state_dict()
+    for stage in ("decode", "joint"):
+        begun = Run(staged(stage, export), [corpus_folder], tmp_path / stage).discriminator.network.state_dict()
+        assert all(torch.equal(begun[name], tensor) for name, tensor in trained.items())
+    wider = replace(staged("decode", export), discriminator=replace(SMALL, channels=4))
+    other = Run(wider, [corpus_folder], tmp_path / "wider").discriminator.network.state_dict()
+    assert {name: tensor.shape for name, tensor in other.items()} != {name: t.shape for name, t in trained.items()}
+    assert (export / DISCRIMINATOR_FILE).is_file()
+    L3ACModel.from_pretrained(export)  # the discriminator beside it does not disturb
+
+
+def test_a_discriminator_that_was_never_trained_is_not_exported(tokens, corpus_folder, tmp_path):
+    late = replace(staged("decode", tokens), discriminator=replace(SMALL, start=1.0))
+    Run(late, [corpus_folder], tmp_path).train()
+    assert not (tmp_path / "export" / DISCRIMINATOR_FILE).exists()
 
 
 def test_tokens_from_nothing_have_standardized_log_mels(corpus_folder, tmp_path):
