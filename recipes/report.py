@@ -2,12 +2,13 @@
 
     L3AC_SHARED=… make report
 
-or, with a folder that has `audio/eval` (speech, music, general; `eval/transcripts.csv`) and `audio/manifest.csv`:
+or, with a folder that has `audio/eval` (speech, music, general; `eval/transcripts.csv`), the held-out clips of
+`audio/train` and `audio/train-more`, and `audio/manifest.csv`:
 
     python recipes/report.py "$L3AC_SHARED" -o docs/reports/results.md
 
 Results of all clips are kept in `results/`: an interrupted run resumes, and only changed weights are measured again.
-Signal and id metrics are over all clips, those of applications over the clips of speech with a transcript.
+Signal and id metrics are over all clips of `eval`, those of applications over its speech with a transcript.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ TRANSFORMERS_CODECS = [
 ]
 COMMAND = "make report"
 DATA_SETS = ["speech", "music", "general"]
+HELD_OUT = {
+    "noisy or accented": ("speechocean-70", "picovoice-ww-jarvis_"),
+    "other languages": ("kerstin-de", "yoruba", "asterisk-it", "fillets-cs-v", "artikulate-el"),
+}
+"""How the names of further clips of speech begin that training holds out (`recipes/configs/light/base.yaml`)."""
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = EvaluationOptions(
     consistency=False, scorers=(("asr", "faster-whisper"), ("speaker", "resemblyzer"), ("mos", "distillmos"))
 )
+
+
+HELD_OUT_OPTIONS = EvaluationOptions(consistency=False, scorers=(("mos", "distillmos"),))
 
 
 def main() -> None:
@@ -72,6 +81,7 @@ def main() -> None:
         for name, codecs, settings in (
             ("signal", [*models, *CLASSICAL_CODECS, *TRANSFORMERS_CODECS], EvaluationOptions()),
             ("applications", [*models, *APPLICATION_CODECS], APPLICATIONS),
+            ("held-out", [*models, *APPLICATION_CODECS], HELD_OUT_OPTIONS),
         ):
             data = open_data([str(manifests[name])], options.limit, allow_outside=True)  # our own manifest
             for remark in data.remarks:
@@ -88,11 +98,15 @@ def main() -> None:
 
 
 def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
-    """Write manifests of all clips (`signal`) and of those with a transcript (`applications`); returns their paths."""
+    """Write manifests of all clips (`signal`), of those with a transcript (`applications`) and of `HELD_OUT`.
+
+    Returns their paths.
+    """
     audio = shared.absolute() / "audio"
     with open(audio / "eval" / "transcripts.csv", encoding="utf-8", newline="") as file:
         texts = {row["path"]: row["text"] for row in csv.DictReader(file)}
     entries: list[dict[str, str | None]] = []
+    held_out: list[dict[str, str | None]] = []
     with open(audio / "manifest.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             parts = Path(row["path"]).parts
@@ -101,8 +115,19 @@ def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
                 entry = {"path": str(audio / row["path"]), "id": Path(row["path"]).stem, "dataset": parts[1]}
                 text = texts.get(row["path"])
                 entries.append({**entry, "domain": domain, "speaker": row["speaker"] or None, "text": text})
+            elif parts[0].startswith("train"):
+                held_out += [
+                    {
+                        "path": str(audio / row["path"]),
+                        "id": Path(row["path"]).stem,
+                        "dataset": name,
+                        "domain": "speech",
+                    }
+                    for name, beginnings in HELD_OUT.items()
+                    if parts[-1].startswith(beginnings)
+                ]
     entries.sort(key=lambda entry: DATA_SETS.index(str(entry["dataset"])))
-    chosen = {"signal": entries, "applications": [entry for entry in entries if entry["text"]]}
+    chosen = {"signal": entries, "applications": [entry for entry in entries if entry["text"]], "held-out": held_out}
     paths = {}
     for name, lines in chosen.items():
         paths[name] = folder / f"{name}.jsonl"
