@@ -155,7 +155,9 @@ def _applications(applications: Summary) -> str:
 
 
 def _other_speech(held_out: Summary) -> str:
-    tables = [quality_table(held_out, "speech", dataset, metrics=OTHER_SPEECH) for dataset in held_out["datasets"]]
+    metrics = [name for name in OTHER_SPEECH if name in held_out["metrics"]]
+    datasets = [name for name, facts in held_out["datasets"].items() if facts["domain"] == "speech"]
+    tables = [quality_table(held_out, "speech", dataset, metrics) for dataset in datasets]
     return "\n\n".join(
         [
             "Recordings that training holds out; the tokens that the light weights began from may have seen them. The "
