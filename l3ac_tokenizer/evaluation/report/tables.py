@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,9 @@ def quality_table(
     rows = [[dataset or "", "kb/s", "clips", *titles, COUNTED]]
     for codec in summary["codecs"]:
         if codec["unavailable"] is not None:
-            rows.append([codec["title"], *["–"] * (len(names) + 2), f"not available: {codec['unavailable']}"])
+            # The cause, in parentheses, names hosts and paths; the run has logged it.
+            reason = re.sub(r" \(.*\)", "", codec["unavailable"]).partition(";")[0].rstrip(".")
+            rows.append([codec["title"], *["–"] * (len(names) + 2), f"not available: {reason}."])
             continue
         of = codec[group][key]
         values = [mean_cell(of["values"][name], summary["metrics"][name]) for name in names]
