@@ -9,10 +9,10 @@ from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 
 
 def test_every_broken_clip_is_named_and_every_good_one_is_there_once(tmp_path):
-    good, bad = generate(tmp_path / "in", clips=150, broken=0.3)
+    good, bad = generate(tmp_path / "in", clips=80, broken=0.4)
     assert set(bad.values()) == set(BREAK) and {path.rpartition(".")[2] for path in bad} == {s[1:] for s in FORMATS}
     model = tiny_model(tmp_path / "model")
-    run_with_kills(tmp_path / "in", tmp_path / "out", model, clips=150, kills=1, shard_rows=30)
+    run_with_kills(tmp_path / "in", tmp_path / "out", model, clips=80, kills=1, shard_rows=20)
     assert faults(tmp_path / "out", good, bad) == []
 
 

@@ -74,6 +74,7 @@ def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
         TokenRecognizer(tmp_path, trust=True)
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped(asr_run, tmp_path):
     paths = (asr_run["data"], asr_run["cache"], tmp_path / "run")
     run(ASR, "train.py", *asr_arguments(*paths, number_of_epochs=2, dropout=0))
@@ -116,7 +117,7 @@ def test_a_refused_codec_leaves_no_trace_in_the_run(asr_run, tmp_path):
     assert not (tmp_path / "run" / "save" / "codec.json").exists()
 
 
-@pytest.mark.parametrize("token_type", ["bpe", "unigram"])
+@pytest.mark.parametrize("token_type", ["bpe", pytest.param("unigram", marks=pytest.mark.slow)])
 def test_units_can_be_parts_of_words(asr_run, tmp_path, token_type):
     paths = (asr_run["data"], asr_run["cache"], tmp_path / "run")
     run(ASR, "train.py", *asr_arguments(*paths, token_type=token_type, output_neurons=14, number_of_epochs=1))
@@ -193,6 +194,7 @@ def test_training_writes_samples_and_the_loss_falls(tts_run):
     assert len(samples) == len(read_manifest(tts_run["cache"] / "valid.csv"))
 
 
+@pytest.mark.slow
 def test_a_voice_goes_on_where_it_was_stopped(tts_run, tmp_path):
     still = {name: 0 for name in ("transformer_dropout", "target_dropout", "id_jitter", "id_drop", "samples_interval")}
     paths = (tts_run["data"], tts_run["cache"])
@@ -206,6 +208,7 @@ def test_a_voice_goes_on_where_it_was_stopped(tts_run, tmp_path):
     assert logged(tmp_path / "whole", "train loss") == pytest.approx(losses, rel=0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_voice_together(tts_run, tmp_path):
     arguments = tts_arguments(tts_run["data"], tts_run["cache"], tmp_path / "run", number_of_epochs=1)
     run(TTS, "train.py", *arguments, "--distributed_backend=gloo", "--device=cpu", launcher=TORCHRUN)
