@@ -7,14 +7,14 @@ below the output folder, as WAV.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..hub import model_name
 from ..id_metadata import ModelMismatchError
 from .loading import load_model
-from .options import UsageError, add_compute, add_outside
+from .options import UsageError, add_compute, add_model, add_outside
 from .paths import FileJob, make_folder_of, plan_jobs
 from .report import Failures, one_sentence, progress, say, show_json, show_table
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a .wav or .flac file (16 bit), a folder, or - for WAV to stdout",
     )
-    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the model that the file names")
+    add_model(parser, None, "the bundled model that the file names")
     add_outside(parser)
     parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
     add_time_norm(parser)
@@ -88,7 +88,7 @@ def check_same_model(name: str, header: Header, model: CodecModel, digests: Sequ
         ModelMismatchError: the codebook, the rates or the weights are not those of the ids.
     """
     what, remedy = f"{name} holds ids of {header.model_name} with", "give the model that made it with --model"
-    codec = os.path.basename(model.name_or_path or "")
+    codec = model_name(model.name_or_path or "unnamed")
     header.made_by.require(model, codec, what, remedy, digests)
     ours, others = (header.sampling_rate, header.hop_length), (model.config.sampling_rate, model.config.hop_length)
     if ours != others:

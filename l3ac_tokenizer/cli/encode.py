@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated
+from ..hub import model_name
+from .loading import load_model
+from .options import UsageError, add_compute, add_model, add_outside, add_truncated
 from .paths import FileJob, make_folder_of, plan_jobs
 from .report import Failures, progress, say, say_truncated, show_json, show_table
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac encode`."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files, folders, or - for WAV from stdin")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .l3ac file, a folder, or - for stdout")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    add_model(parser)
     parser.add_argument(
         "--coding",
         choices=("packed", "entropy"),

@@ -11,7 +11,7 @@ import argparse
 
 from ..evaluation.scorers.registry import SCORERS
 from ..markup import printable
-from .options import DEFAULT_MODEL, add_outside, add_truncated, positive_number
+from .options import DEFAULT_MODEL, MODEL_HELP, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_json
 
 DEFAULT_CODECS = [DEFAULT_MODEL, "opus", "codec2", "original"]
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="output folder")
     parser.add_argument(
-        "--codec",
+        *("--codec", "--model"),
         action="append",
         dest="codecs",
         metavar="NAME",
-        help="a preset, directory or hub name, opus@KBPS, codec2@MODE or original; may be repeated "
+        help=f"{MODEL_HELP}, opus@KBPS, codec2@MODE or original; may be repeated "
         f"(default: {', '.join(DEFAULT_CODECS)})",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N clips of each data set, evenly spread")

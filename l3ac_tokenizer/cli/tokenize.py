@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated, positive_number
+from .options import UsageError, add_compute, add_model, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_facts, show_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac tokenize`."""
     parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the shards")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    add_model(parser)
     add_format(parser)
     parser.add_argument(
         "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,9 @@ from l3ac_tokenizer.training.config import (
     load_config,
     parse_overrides,
 )
+from l3ac_tokenizer.training.config_files import CONFIGS
 
-CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
-
-
-RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "speech-lm.yaml")
+RECIPES = sorted(CONFIGS.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(CONFIGS)))
