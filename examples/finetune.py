@@ -2,7 +2,7 @@
 
     python examples/finetune.py MY_VOICE --held-out MY_OTHER_RECORDINGS --run runs/mine --minutes 60
 
-In a shell: `l3ac train --config l3ac-1k-light-finetune --data … --held-out … --run … --max-minutes 60`, `l3ac evaluate`.
+In a shell: `l3ac train --config l3ac-1k-light-finetune --data … --held-out … --run … --max-minutes 60`.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from l3ac_tokenizer import evaluate, train
 
 
 def main() -> None:
+    """Train, then evaluate both."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recordings", help="folder of audio in any format and at any sampling rate")
     parser.add_argument("--held-out", required=True, help="folder of other recordings, to choose the best weights by")

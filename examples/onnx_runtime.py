@@ -21,9 +21,9 @@ if rate != codec["sampling_rate"]:
     sys.exit(f"{source} has {rate} Hz; resample it to {codec['sampling_rate']} Hz.")
 mono = audio.mean(axis=1)
 
-(ids,) = encoder.run(None, {"input_values": mono[np.newaxis, np.newaxis]})  # (batch, codebooks, ids)
-(decoded,) = decoder.run(None, {"audio_codes": ids})  # (batch, 1, samples), in whole frames
-decoded = decoded.reshape(-1)[: len(mono)].clip(-1, 1)
+(ids,) = map(np.asarray, encoder.run(None, {"input_values": mono[np.newaxis, np.newaxis]}))  # (batch, codebooks, ids)
+(decoded,) = map(np.asarray, decoder.run(None, {"audio_codes": ids}))  # (batch, 1, samples), whole frames
+speech = decoded.ravel()[: len(mono)].clip(-1, 1)
 
 print(f"{ids.size} ids of {len(mono) / rate:.2f} s by the weights {codec['weights_digest'][:12]}…")
-soundfile.write(target, decoded, rate)
+soundfile.write(target, speech, rate)

@@ -14,6 +14,7 @@ import l3ac_tokenizer  # noqa: F401 - makes the Auto classes know the codecs; no
 
 
 def push(checkpoint: str, repository: str) -> None:
+    """Upload weights, feature extractor and model card."""
     model = AutoModel.from_pretrained(checkpoint)
     extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
     model.push_to_hub(repository, private=True)
@@ -22,6 +23,7 @@ def push(checkpoint: str, repository: str) -> None:
 
 
 def load(repository: str, path: str) -> None:
+    """Download the codec and encode a file."""
     model = AutoModel.from_pretrained(repository)
     extractor = AutoFeatureExtractor.from_pretrained(repository)
     audio, rate = soundfile.read(path, dtype="float32")

@@ -8,6 +8,7 @@ import argparse
 from typing import Any
 
 import ray
+from transformers import AutoModel
 
 from l3ac_tokenizer import ClipEncoder
 
@@ -16,17 +17,18 @@ class Encode:
     """One worker: it loads the codec once, and encodes many batches."""
 
     def __init__(self, model: str, device: str) -> None:
-        self.encoder = ClipEncoder(model, device=device)
+        self.encoder = ClipEncoder(AutoModel.from_pretrained(model), device=device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Replace audio by ids."""
         clips = self.encoder(batch.pop("bytes"), names=batch["path"])
         return {**batch, "ids": [clip.ids for clip in clips], "error": [clip.error for clip in clips]}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("clips")
-    parser.add_argument("output")
+    parser.add_argument("clips", help="folder of audio")
+    parser.add_argument("output", help="folder for Parquet files with the columns path, ids and error")
     parser.add_argument("--model", default="l3ac-1k-light")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

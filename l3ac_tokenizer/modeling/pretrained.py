@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,7 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
         refuse_remote_code(cls)
 
-    def _upload_modified_files(
-        self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _upload_modified_files(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Add what `push_to_hub` leaves out: the feature extractor, and in the card the lines that load the codec."""
         from ..feature_extraction import CodecFeatureExtractor
         from ..hub_card import complete_card
