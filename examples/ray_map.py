@@ -1,7 +1,6 @@
-"""Encode audio in a Ray Data pipeline of one's own, with `map_batches`.
+"""Encode audio in a Ray Data pipeline of one's own, with `map_batches`: folder of audio → Parquet.
 
-python examples/ray_map.py MY_CLIPS ids/                     # folder of audio → Parquet with columns path and ids
-python examples/ray_map.py MY_CLIPS ids/ --device cuda       # four workers share a GPU
+python examples/ray_map.py MY_CLIPS ids/                     # --device cuda: four workers share a GPU
 """
 
 import argparse

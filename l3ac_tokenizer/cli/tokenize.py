@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray-address", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine)"
     )
+    parser.add_argument(
+        "--gpus-per-worker",
+        type=positive_number,
+        metavar="G",
+        help="GPUs of a Ray worker with --device cuda, e.g. 0.25: four workers share one (default: 1)",
+    )
     parser.add_argument("--kind", metavar="KIND", help="folder, parquet, tar, manifest or hub (default: recognized)")
     parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
     parser.add_argument(
@@ -80,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
     """Tokenize, or resume; the status is 0 even if single clips failed, which are then reported."""
     if options.ray_address and options.engine != "ray":
         raise UsageError("--ray-address needs --engine ray.")
+    if options.gpus_per_worker and (options.engine != "ray" or options.device == "cpu"):
+        raise UsageError("--gpus-per-worker needs --engine ray and --device cuda.")
     with needing_extra("data"):
         import datasets  # noqa: F401 - brings what sources and the writer need
 
@@ -157,7 +165,7 @@ def _engine(options: argparse.Namespace) -> Engine:
         with needing_extra("ray"):
             from ..tokenization.ray_engine import RayEngine
 
-            return RayEngine(options.ray_address, options.num_proc)
+            return RayEngine(options.ray_address, options.num_proc, options.gpus_per_worker or 1.0)
     from ..tokenization.engines import LocalEngine
 
     return LocalEngine(1 if options.num_proc is None else options.num_proc)
