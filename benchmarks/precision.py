@@ -71,7 +71,7 @@ def in_onnx(scratch: Path) -> Codec:
 
 
 def in_onnx_int8(scratch: Path) -> Codec:
-    """The ONNX graphs with onnxruntime's dynamic int8 (`python -m l3ac_tokenizer.onnx --int8`)."""
+    """The ONNX graphs with onnxruntime's dynamic int8 (`l3ac export-onnx --int8`)."""
     folder = Path(shutil.copytree(exported(scratch), scratch / "onnx-int8"))
     quantize_int8(folder)
     return onnx_codec(folder)

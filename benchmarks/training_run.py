@@ -26,7 +26,7 @@ from benchmarks.report import add_output, machine, machine_line, record
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation.report.tables import table
 
-RECIPE = Path(__file__).parents[1] / "recipes"
+RECIPE = Path(__file__).parents[1] / "recipes" / "train_codec.py"
 EVERY = 10
 """Updates between two lines of the log."""
 
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     threads: int = 1
     processes: int = 1
     others: tuple[str, ...] = ()
-    config: str = "l3ac-1k-cpu.yaml"
+    config: str = "l3ac-1k-cpu"
     start: tuple[str, ...] = ("--init-from", "l3ac-1k")
     network: tuple[str, str] = ("l3ac-1k-light", "spectral")
     """Preset and analysis of the codec with random weights that stands for CHECKPOINT in `start`."""
@@ -82,27 +82,27 @@ SETTINGS = {
         "the same, discriminator every 22 updates",
         others=("--discriminator", "{every: 22}", "--weights.adversarial_max", "10"),
     ),
-    "tokens": stage("stage tokens, light, 8 × 2.16 s", "light/tokens.yaml", 2.16, 8),
+    "tokens": stage("stage tokens, light, 8 × 2.16 s", "light/tokens", 2.16, 8),
     "distill": stage(
         "stage distill, published encoder, 6 × 1.08 s",
-        "staged/distill.yaml",
+        "staged/distill",
         start=("--teacher", "CHECKPOINT"),
         network=("l3ac-1k", "spectral"),
     ),
-    "encode": stage("stage encode, published encoder, 6 × 1.08 s", "staged/encode.yaml"),
+    "encode": stage("stage encode, published encoder, 6 × 1.08 s", "staged/encode"),
     "decode": stage(
         "stage decode, light, 6 × 1.08 s, before the discriminator",
-        "light/decode.yaml",
+        "light/decode",
         start=("--init-from", "CHECKPOINT"),
         others=("--weights.adversarial_max", "0"),
     ),
     "decode-discriminator": stage(
         "stage decode, light, 6 × 1.08 s, with the discriminator",
-        "light/decode.yaml",
+        "light/decode",
         start=("--init-from", "CHECKPOINT"),
         others=("--discriminator.start", "0"),
     ),
-    "joint": stage("stage joint, light, 6 × 1.08 s", "light/joint.yaml"),
+    "joint": stage("stage joint, light, 6 × 1.08 s", "light/joint"),
 }
 """Name on the command line → setting; "the same" refers to the first."""
 
@@ -129,8 +129,8 @@ def measure(name: str, data: list[str], encoder: str, steps: int) -> dict[str, A
         places = {"ENCODER": encoder, "CHECKPOINT": checkpoint}
         command = [
             *launcher,
-            str(RECIPE / "train_codec.py"),
-            *("--config", str(RECIPE / "configs" / setting.config), "--data", *data, "--run", run),
+            str(RECIPE),
+            *("--config", setting.config, "--data", *data, "--run", run),
             *("--domains", "{speech: 1, music: 0, general: 0}"),  # files in folders of other names count as speech
             *("--holdout", "[]", "--tracker", "null", "--max-minutes", "null", "--max-steps", str(steps)),
             *("--log-every", str(EVERY), *(places.get(argument, argument) for argument in setting.arguments())),

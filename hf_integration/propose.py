@@ -41,8 +41,11 @@ MODEL_FILES = (
     "modeling/codec.py",
     "modeling/l3ac/model.py",
 )
-OURS_ONLY = {"from_preset", "from_pretrained", "takes_bundled_names"}
-"""Names that transformers does not need: bundled checkpoints, presets and several families."""
+OURS_ONLY = {
+    *("from_preset", "from_pretrained", "takes_bundled_names"),
+    *("register_for_auto_class", "refuse_remote_code", "_upload_modified_files"),
+}
+"""Names that transformers does not need: bundled checkpoints, presets, several families, models outside of it."""
 
 LICENSE = """\
 # Licensed under the Apache License, Version 2.0 (the "License");

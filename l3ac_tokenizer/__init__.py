@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
+    from .evaluation.evaluate import EvaluationResult, evaluate
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
     from .language_model import FSQEmbedding, FSQHead
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
+    from .tokenization.encoding import ClipEncoder
+    from .training.train import train
 
 _HOME = {
     "AcousticBPE": "acoustic_bpe",
+    "ClipEncoder": "tokenization.encoding",
     "CodecModel": "modeling",
+    "EvaluationResult": "evaluation.evaluate",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -40,18 +45,22 @@ _HOME = {
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
+    "evaluate": "evaluation.evaluate",
     "join_ids": "quantization",
     "preset_config": "families",
     "split_ids": "quantization",
+    "train": "training.train",
 }
 
 __all__ = [
     "AcousticBPE",
+    "ClipEncoder",
     "CodecDecoderOutput",
     "CodecEncoderOutput",
     "CodecFeatureExtractor",
     "CodecModel",
     "CodecOutput",
+    "EvaluationResult",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
@@ -62,9 +71,11 @@ __all__ = [
     "TAAEConfig",
     "TAAEModel",
     "__version__",
+    "evaluate",
     "join_ids",
     "preset_config",
     "split_ids",
+    "train",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .hub import takes_bundled_names
+from .hub import refuse_remote_code, takes_bundled_names
 from .limits import CONFIG_BOUNDS, CONFIG_ENTRIES, CONFIG_IDS_OF, HOP_SAMPLES, WINDOW_SAMPLES
 from .presets import FAMILIES
 
@@ -52,6 +52,11 @@ class CodecConfig(PreTrainedConfig):
     noise_probability: float = 0.5
     ids_of: list[str] | tuple[str, ...] = ()
     encoder_digest: str | None = None
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Refuse lists of very many entries before each of these is validated.

@@ -194,7 +194,7 @@ def _salvage(file: BinaryIO, name: str) -> tuple[Header, np.ndarray, str | None]
 
 def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     """The bytes of a file; the inverse of `read_l3ac`. See `write_l3ac`."""
-    ids = _checked_ids(ids, header.levels)
+    ids = checked_ids(ids, header.levels)
     if len(ids) != header.num_ids:
         raise ContainerError(
             f"{header.num_samples} samples at hop {header.hop_length} make {header.num_ids} ids, "
@@ -214,8 +214,8 @@ def dump_l3ac(header: Header, ids: np.ndarray) -> bytes:
     return b"".join(parts)
 
 
-def _checked_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
-    """Check that `ids` (N,) are ids of this codebook, and return them as int64.
+def checked_ids(ids: np.ndarray, levels: tuple[int, ...], name: str = "") -> np.ndarray:
+    """Check that `ids` (N,) are ids of this codebook, and return them as int64; `name` is their file, in messages.
 
     Raises:
         ContainerError: they have another shape or are not of an integer type, or one is outside [0, product of levels).
@@ -226,10 +226,11 @@ def _checked_ids(ids: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
     if ids.dtype.kind not in "iu":
         raise ContainerError(f"ids must be whole numbers, not {ids.dtype}: pass them as int64.")
     codebook_size = math.prod(levels)
+    place = f" of {name}" if name else ""
     wrong = np.flatnonzero((ids < 0) | (ids >= codebook_size))
     if len(wrong):
         raise ContainerError(
-            f"id {ids[wrong[0]]} at position {wrong[0]} is outside the codebook of levels {levels} "
+            f"id {ids[wrong[0]]} at position {wrong[0]}{place} is outside the codebook of levels {levels} "
             f"(0 to {codebook_size - 1}): these ids come from another model."
         )
     return ids.astype(np.int64)

@@ -14,7 +14,7 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .checks import MAX_ABS_SAMPLE, as_clip
 from .configuration import LOADING_ARGUMENTS
-from .hub import takes_bundled_names
+from .hub import refuse_remote_code, takes_bundled_names
 from .limits import BATCH_SAMPLES, check_rate
 
 logger = logging.get_logger(__name__)
@@ -56,6 +56,11 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             raise TypeError(f"{type(self).__name__} does not take `{unknown[0][:80]}`: leave it out.")
         sampling_rate = check_rate(sampling_rate, f"`sampling_rate` of {type(self).__name__}")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:

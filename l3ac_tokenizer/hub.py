@@ -1,4 +1,4 @@
-"""Bundled checkpoints: a bare preset name such as `"l3ac-1k-light"` stands for a checkpoint directory in this package.
+"""Checkpoints by name: a bare preset name such as `"l3ac-1k-light"` stands for a checkpoint directory in this package.
 
 The name is replaced by that directory before transformers sees it, so loading it sends no request, with or without a
 network. All other names pass unchanged. As in transformers, a checkpoint of the same name in the working directory
@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .causes import shortened
+from .causes import shortened, with_causes
 from .parsing import parse_json
 from .presets import OWN_PRESETS, PRESETS
 
@@ -23,6 +24,8 @@ _CONFIGURATIONS = {"AutoProcessor": "processor_config.json", "AutoTokenizer": "t
 """Auto class → the configuration that it loads from a folder, where it is not that of a model."""
 
 _CHECKED = ("config.json", "preprocessor_config.json", "processor_config.json")
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -56,10 +59,56 @@ def resolve(name: Any, configuration: str = "config.json") -> Any:
         converted = "" if name in OWN_PRESETS else " or convert the published weights with `l3ac convert`"
         raise OSError(
             f"The preset {name!r} has no bundled weights (bundled: {', '.join(bundled_presets()) or 'none'}): "
-            f"train it (recipes/train_codec.py of the source repository){converted}, then load the resulting "
+            f"train it (`l3ac train --config {name}`){converted}, then load the resulting "
             f"directory; `l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
         )
     return str(CHECKPOINTS / name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form of the hub's, `owner/name`, and is not a path."""
+    return _HUB_NAME.fullmatch(name) is not None and not os.path.exists(name)
+
+
+def model_name(name: str) -> str:
+    """Name of a model in its ids' metadata: the preset, the hub name, or the last part of a directory's path."""
+    return name if is_hub_name(name) else os.path.basename(os.path.abspath(name))
+
+
+def checkpoint_folder(name: str) -> str:
+    """The checkpoint directory of a bundled name, a directory, or a hub name, whose files are downloaded or cached.
+
+    Raises:
+        ValueError: `name` has none of these forms, or the hub does not give it.
+        OSError: `name` is a preset without bundled weights.
+    """
+    if os.path.isdir(name) or name in PRESETS:
+        return str(resolve(name))
+    if not is_hub_name(name):
+        nearest = suggest(name)
+        hint = f"did you mean {nearest}?" if nearest else "`l3ac models` lists the presets."
+        raise ValueError(f"{name!r} is neither a preset nor a checkpoint directory nor a hub name (owner/name); {hint}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return str(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "README.md"]))
+    except Exception as error:  # the HTTP library, and so its errors, depend on the version
+        raise ValueError(
+            f"{name!r} is not a directory, and the hub did not give it ({with_causes(error)}): check the name, the "
+            "network and HF_HUB_OFFLINE, and log in with `hf auth login` where it is private."
+        ) from error
+
+
+def refuse_remote_code(cls: type) -> None:
+    """Refuse `register_for_auto_class`, which would upload the file of a class without those that it imports.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"{cls.__name__} is not uploaded as code of a repository: save and push it as it is, and whoever loads it "
+        "writes `import l3ac_tokenizer` (pip install l3ac-tokenizer) before `from_pretrained` of an Auto class."
+    )
 
 
 def suggest(name: str) -> str | None:

@@ -1,6 +1,6 @@
 """Export of a codec to two ONNX graphs, for programs without torch.
 
-    python -m l3ac_tokenizer.onnx l3ac-1k -o FOLDER [--int8]
+    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8]
 
 `encoder.onnx` takes `input_values` (B, 1, T) float32 and returns `audio_codes` (B, K, N) int64 with N = ceil(T / hop)
 and K = 1 unless the ids are decomposed. `decoder.onnx` takes `audio_codes` and returns `audio_values` (B, 1, N · hop)
@@ -10,12 +10,9 @@ metadata `l3ac` of both identifies the weights and states the precision.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from .files import atomic_write
-from .markup import printable
 from .modeling import CodecModel
+
+FILES = ("encoder.onnx", "decoder.onnx")
 
 FOLD_LIMIT = 1 << 26
 """Size in bytes up to which constants are folded: above any weight of the network."""
@@ -163,30 +161,3 @@ def _products_with_fixed_matrices(model: Any) -> list[str]:
 
 def _missing(error: ImportError) -> ImportError:
     return ImportError(f"ONNX export needs a package that is missing ({error}): pip install 'l3ac-tokenizer[onnx]'.")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export the model named on the command line, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m l3ac_tokenizer.onnx", description="Export a codec to ONNX graphs.")
-    parser.add_argument("model", help="bundled name or checkpoint directory")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder to write the two files to"
-    )
-    parser.add_argument(
-        "--int8",
-        action="store_true",
-        help="store the weights of matrix products in int8: smaller files, but different ids (docs/reports/speed.md)",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        export_onnx(CodecModel.from_pretrained(options.model).eval(), options.output)
-        if options.int8:
-            quantize_int8(options.output)
-    except (ImportError, OSError, ValueError) as error:
-        print(printable(f"l3ac: {' '.join(str(error).split())}"), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

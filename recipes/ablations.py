@@ -16,9 +16,11 @@ import sys
 from pathlib import Path
 
 from l3ac_tokenizer.children import module_command
+from l3ac_tokenizer.training.config_files import bundled_configs
 
-RECIPES = Path(__file__).parent
-CONFIGS = [RECIPES / "configs/l3ac-1k.yaml", *sorted((RECIPES / "configs/ablations").glob("*.yaml"))]
+TRAIN = Path(__file__).parent / "train_codec.py"
+CONFIGS = ["l3ac-1k", *(name for name in bundled_configs() if name.startswith("ablations/"))]
+"""The paper's own configuration, and one for each ablation."""
 COLUMNS = {"speech STOI": "stoi", "speech PESQ-WB": "pesq_wb", "SI-SDR (dB)": "si_sdr"}
 
 
@@ -63,12 +65,12 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     launch = module_command("accelerate.commands.launch", *(["--cpu"] if arguments.cpu else []))
     held_out = ["--held-out", *arguments.held_out] if arguments.held_out else []
-    runs = {config.stem: arguments.runs / config.stem for config in CONFIGS}
+    runs = {config: arguments.runs / config.rpartition("/")[2] for config in CONFIGS}
     for config in CONFIGS:
-        folder = runs[config.stem]
+        folder = runs[config]
         if (folder / "export").is_dir():
             continue
-        command = [*launch, RECIPES / "train_codec.py", "--config", config, "--data", *arguments.data, *held_out]
+        command = [*launch, TRAIN, "--config", config, "--data", *arguments.data, *held_out]
         limits = ["--run", folder, "--max-minutes", str(arguments.minutes), "--max-steps", "null"]
         _share_corpus(folder)
         process = subprocess.Popen([*map(str, command), *map(str, limits), *rest])
@@ -78,9 +80,9 @@ def main() -> int:
             process.wait()
             return 130
         if status or not (folder / "export").is_dir():
-            print(f"error: the run {config.stem} did not finish; see its messages above.", file=sys.stderr)
+            print(f"error: the run {folder.name} did not finish; see its messages above.", file=sys.stderr)
             return 1
-    print(ablation_table(runs, arguments.minutes))
+    print(ablation_table({folder.name: folder for folder in runs.values()}, arguments.minutes))
     return 0
 
 

@@ -24,7 +24,7 @@ from l3ac_tokenizer.evaluation.codecs.base import codec_title
 from l3ac_tokenizer.evaluation.dataset import open_data
 from l3ac_tokenizer.evaluation.report.files import write_report
 from l3ac_tokenizer.evaluation.report.results_page import results_page
-from l3ac_tokenizer.evaluation.run import EvaluationOptions, evaluate
+from l3ac_tokenizer.evaluation.run import EvaluationOptions, run_evaluation
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.hub import bundled_presets
 from l3ac_tokenizer.markup import printable
@@ -87,7 +87,7 @@ def main() -> None:
             for remark in data.remarks:
                 print(remark, file=sys.stderr)
             folder = options.rows / name
-            evaluation = evaluate(data, codecs, folder, settings, resume=True, jobs=options.jobs)
+            evaluation = run_evaluation(data, codecs, folder, settings, resume=True, jobs=options.jobs)
             summaries[name], _ = write_report(evaluation, folder)
         titles = [codec_title(model) for model in models]
         for path, content in results_page(summaries, titles, options.output, COMMAND).items():

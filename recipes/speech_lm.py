@@ -50,7 +50,7 @@ from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
 @dataclass
 class Config:
-    """Configuration of the recipe; `recipes/configs/speech-lm.yaml` documents the fields."""
+    """Configuration of the recipe; `recipes/speech_lm.yaml` documents the fields."""
 
     model: dict[str, Any]
     training: dict[str, Any]
@@ -224,7 +224,7 @@ def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
         return config, TrainingArguments(output_dir=folder, remove_unused_columns=False, **config.training)
     except TypeError as error:
         raise ValueError(
-            f"{path} is not a configuration of this recipe ({error}): see recipes/configs/speech-lm.yaml."
+            f"{path} is not a configuration of this recipe ({error}): see recipes/speech_lm.yaml."
         ) from error
 
 
@@ -356,7 +356,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--config",
-        default=str(Path(__file__).parent / "configs" / "speech-lm.yaml"),
+        default=str(Path(__file__).with_suffix(".yaml")),
         metavar="FILE",
         help="configuration",
     )

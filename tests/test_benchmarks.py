@@ -217,17 +217,17 @@ def test_steps_of_all_variants_are_timed_and_the_first_round_is_not_counted(monk
     assert "| ours | 1.00 s | 1.00 | 1.00 s | 5.00 |" in training_step.markdown(result)
 
 
-STAGES = {name for name, setting in training_run.SETTINGS.items() if setting.config != "l3ac-1k-cpu.yaml"}
+STAGES = {name for name, setting in training_run.SETTINGS.items() if setting.config != "l3ac-1k-cpu"}
 
 
 def configuration(setting):
-    return load_config(training_run.RECIPE / "configs" / setting.config, parse_overrides(setting.arguments()))
+    return load_config(setting.config, parse_overrides(setting.arguments()))
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_every_stage_is_measured_with_its_own_crops_and_losses(name):
     setting = training_run.SETTINGS[name]
-    config, own = configuration(setting), load_config(training_run.RECIPE / "configs" / setting.config)
+    config, own = configuration(setting), load_config(setting.config)
     assert config.stage == name.partition("-")[0] == own.stage
     assert (setting.crop_seconds, setting.batch_size) == (own.phases[0].crop_seconds, own.phases[0].batch_size)
     assert config.perceptual_encoder == "ENCODER"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from l3ac_tokenizer.cli.main import make_parser
+from l3ac_tokenizer.cli.main import parse_arguments
 from l3ac_tokenizer.hub import bundled_presets
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +136,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=page_id)
 def test_the_commands_of_a_page_parse(page):
     for command in commands(page):
-        make_parser().parse_args(shlex.split(command.replace("$SLURM_ARRAY_TASK_ID", "0"))[1:])
+        parse_arguments(shlex.split(command.replace("$SLURM_ARRAY_TASK_ID", "0"))[1:])
 
 
 def test_the_readme_is_at_most_150_lines():

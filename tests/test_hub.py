@@ -211,13 +211,19 @@ def test_a_preset_without_weights_names_the_ways_to_get_them(bundled, tmp_path, 
         import transformers
 
         loader = getattr(transformers, loader)
-    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*train_codec\.py.*`l3ac convert`"):
+    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*`l3ac train --config l3ac-0k75`.*`l3ac convert`"):
         loader.from_pretrained("l3ac-0k75")
 
 
 def test_loading_by_keyword(bundled, tiny_model):
     loaded = L3ACConfig.from_pretrained(pretrained_model_name_or_path="l3ac-1k")
     assert loaded.feature_dim == tiny_model.config.feature_dim
+
+
+@pytest.mark.parametrize("kind", [L3ACConfig, L3ACModel, CodecFeatureExtractor])
+def test_classes_are_not_uploaded_as_code(kind):
+    with pytest.raises(ValueError, match="`import l3ac_tokenizer`"):
+        kind.register_for_auto_class()
 
 
 def test_installing_twice_changes_nothing():

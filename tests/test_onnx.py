@@ -14,7 +14,8 @@ import torch
 from networks import TINY, speech_like, tiny, tiny_streams
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
-from l3ac_tokenizer.onnx import export_onnx, main, quantize_int8
+from l3ac_tokenizer.cli import main
+from l3ac_tokenizer.onnx import FILES, export_onnx, quantize_int8
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `onnx`)")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra `onnx`)")
@@ -148,6 +149,14 @@ def test_a_model_that_is_not_float32_is_refused(model, tmp_path):
 
 
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path, capsys):
-    assert main(["l3ac-0k75", "-o", str(tmp_path)]) == 1
+    assert main(["export-onnx", "--model", "l3ac-0k75", "-o", str(tmp_path)]) == 1
     message = capsys.readouterr().err
     assert "no bundled weights" in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", ["tiny-light"], indirect=True)
+def test_the_command_writes_the_same_graphs(model, folder, tmp_path, capsys):
+    model.save_pretrained(tmp_path / "tiny")
+    assert main(["export-onnx", "--model", str(tmp_path / "tiny"), "-o", str(tmp_path / "made"), "--json"]) == 0
+    sizes = json.loads(capsys.readouterr().out)
+    assert sizes == {str(tmp_path / "made" / name): (folder / name).stat().st_size for name in FILES}

@@ -302,7 +302,7 @@ def test_an_unknown_key_of_the_configuration_is_named(recipe, tmp_path):
 
 
 def test_the_configuration_that_comes_with_the_recipe_is_valid_and_of_a_few_million_parameters(recipe, tmp_path):
-    config, _ = recipe.load_config(str(RECIPE.parent / "configs" / "speech-lm.yaml"), tmp_path)
+    config, _ = recipe.load_config(str(RECIPE.with_suffix(".yaml")), tmp_path)
     with torch.device("meta"):
         model = recipe.SpeechLM(recipe.SpeechLMConfig(**config.model))
     assert 2e6 < model.num_parameters() < 9e6

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import atomic_write
+from ..hub import model_name
 from ..markup import markdown_text, printable, relative_url
-from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, add_outside
+from .loading import load_model
+from .options import DEFAULT_MODEL, MODEL_HELP, add_outside
 from .report import needing_extra, say, show_json
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac analyze`."""
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help=f"bundled names or model directories (default: {DEFAULT_MODEL})"
+        "models", nargs="*", metavar="MODEL", help=f"{MODEL_HELP} (default: {DEFAULT_MODEL}); several are compared"
     )
+    parser.add_argument("--model", action="append", default=[], dest="more", metavar="MODEL", help="the same")
     parser.add_argument("--random", action="store_true", help="analyze presets with random weights")
     parser.add_argument("-o", "--output", metavar="FILE.md", help="write the tables to this page, with plots beside it")
     parser.add_argument(
@@ -56,10 +59,10 @@ def run(options: argparse.Namespace) -> int:
     from ..analysis import clip_length, latency, loss_sensitivity
     from ..analysis.plots import draw_fields, draw_sensitivity
 
-    outside = options.allow_outside
+    outside, models = options.allow_outside, [*options.models, *options.more] or [DEFAULT_MODEL]
     analyses, sections, results = [], [], []
     plots: dict[str, bytes] = {}  # by title
-    for name in options.models or [DEFAULT_MODEL]:
+    for name in models:
         say(f"analyzing {name}.")
         model = _model(name, options.random)
         rate = model.config.sampling_rate
@@ -106,11 +109,11 @@ def _write_page(page: Path, text: str, plots: Mapping[str, bytes]) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """The command as a page shows it, with the names of its data but not their folders."""
-    command = ["l3ac", "analyze", *map(model_name, options.models)]
+    command = ["l3ac", "analyze", *map(model_name, [*options.models, *options.more])]
     command += ["--random"] * options.random
     for name in ("lengths", "losses"):
         data = getattr(options, name)
-        command += [] if data is None else [f"--{name}", model_name(data)]
+        command += [] if data is None else [f"--{name}", os.path.basename(os.path.abspath(data))]
     return shlex.join(command)
 
 

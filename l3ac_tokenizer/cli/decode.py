@@ -1,21 +1,22 @@
-"""`l3ac decode`: decode .l3ac files to WAV or FLAC files.
+"""`l3ac decode`: decode .l3ac files, or plain ids, to WAV or FLAC files.
 
-A file is decoded by the model that it names, or by --model, and only if that model made its ids. Folders are mirrored
-below the output folder, as WAV.
+A .l3ac file, or a .json file of `l3ac encode`, is decoded by the model that it names, or by --model, and only if that
+model made its ids. A .npy or .txt file holds ids alone: it needs --model, and becomes whole frames. Of folders, the
+.l3ac files are decoded, and mirrored below the output folder as WAV.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..hub import model_name
 from ..id_metadata import ModelMismatchError
 from .loading import load_model
-from .options import UsageError, add_compute, add_outside
-from .paths import FileJob, make_folder_of, plan_jobs
+from .options import UsageError, add_compute, add_model, add_outside
+from .paths import FileJob, is_plain, make_folder_of, plan_jobs
 from .report import Failures, one_sentence, progress, say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class EncodedFile(NamedTuple):
-    """Contents of a `.l3ac` file: its header, the good ids (N,), and the number of samples that they encode."""
+    """Contents of a file of ids: its header, the good ids (N,), and the number of samples that they encode."""
 
     header: Header
     ids: np.ndarray
@@ -41,7 +42,9 @@ class EncodedFile(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac decode`."""
-    parser.add_argument("inputs", nargs="+", metavar="IN", help=".l3ac files, folders, or - for stdin")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help=".l3ac, .json, .npy or .txt files, folders, or - for stdin"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a .wav or .flac file (16 bit), a folder, or - for WAV to stdout",
     )
-    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the model that the file names")
+    add_model(parser, None, "the bundled model that the file names")
     add_outside(parser)
     parser.add_argument("--salvage", action="store_true", help="decode a damaged file up to its first bad block")
     add_time_norm(parser)
@@ -88,7 +91,7 @@ def check_same_model(name: str, header: Header, model: CodecModel, digests: Sequ
         ModelMismatchError: the codebook, the rates or the weights are not those of the ids.
     """
     what, remedy = f"{name} holds ids of {header.model_name} with", "give the model that made it with --model"
-    codec = os.path.basename(model.name_or_path or "")
+    codec = model_name(model.name_or_path or "unnamed")
     header.made_by.require(model, codec, what, remedy, digests)
     ours, others = (header.sampling_rate, header.hop_length), (model.config.sampling_rate, model.config.hop_length)
     if ours != others:
@@ -103,6 +106,7 @@ class Decoding:
         self.options = options
         self.failures = Failures()
         self.results: dict[FileJob, dict[str, Any]] = {}
+        self._model: CodecModel | None = None
 
     def read(self, jobs: Sequence[FileJob]) -> dict[FileJob, EncodedFile]:
         """The contents of the files that can be read, verified."""
@@ -143,7 +147,9 @@ class Decoding:
         from ..hub import CHECKPOINTS, bundled_presets
 
         if self.options.model:
-            return load_model(name, self.options.device)
+            if self._model is None:
+                self._model = load_model(name, self.options.device)
+            return self._model
         if name not in bundled_presets():
             raise ValueError(
                 f"{source} was made by {name}: {name!r} is neither a preset with bundled weights nor a model that you "
@@ -210,12 +216,31 @@ class Decoding:
     def _read(self, job: FileJob) -> EncodedFile:
         from ..container import ContainerError, salvage_l3ac
 
+        if is_plain(job.source):
+            return self._read_plain(job.source)
         header, ids, reason = salvage_l3ac(sys.stdin.buffer if job.source == "-" else job.source)
         if reason is not None:
             if not self.options.salvage or len(ids) == 0:
                 raise ContainerError(reason)
             say(reason)
         return EncodedFile(header, ids, min(header.num_samples, len(ids) * header.hop_length))
+
+    def _read_plain(self, source: str) -> EncodedFile:
+        """Plain ids, with the header of their file or, if that is of ids alone, the one that `--model` would write."""
+        from ..container import Header, checked_ids
+        from ..id_files import read_ids
+
+        header, ids = read_ids(source)
+        if header is None:
+            if not self.options.model:
+                raise ValueError(f"{source} holds ids alone: give the model that made them with --model.")
+            model = self.load(self.options.model, source)
+            config, levels = model.config, model.config.frame_levels
+            rates = (config.sampling_rate, config.hop_length)
+            name = model_name(self.options.model)
+            header = Header(name, model.weights_digest(), levels, *rates, len(ids) * config.hop_length)
+            checked_ids(ids, levels, source)
+        return EncodedFile(header, ids, header.num_samples)
 
     def _write(self, job: FileJob, clip: EncodedFile, samples: np.ndarray | Iterator[np.ndarray]) -> None:
         from ..audio import write_audio

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..files import atomic_write
-from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, add_compute
+from ..hub import model_name
+from .loading import load_model
+from .options import add_compute, add_model
 from .paths import make_folder_of
 from .report import say, show_facts, show_json
 
@@ -39,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", default="demo", metavar="FOLDER", help="folder to write (default: %(default)s)"
     )
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="codec (default: %(default)s)"
-    )
+    add_model(parser)
     add_compute(parser)
 
 

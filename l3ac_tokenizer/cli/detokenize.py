@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..names import is_within
 from .decode import Decoding, EncodedFile, add_time_norm, check_same_model
-from .options import add_compute
+from .options import add_compute, add_model
 from .paths import FileJob
 from .report import needing_extra, progress, say, show_facts, show_json
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
     )
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the audio files")
-    parser.add_argument("--model", metavar="NAME_OR_DIRECTORY", help="default: the preset that the corpus names")
+    add_model(parser, None, "the bundled model that the corpus names")
     parser.add_argument(
         "--audio-format", choices=("wav", "flac"), default="wav", help="16 bit each (default: %(default)s)"
     )

@@ -1,7 +1,8 @@
-"""`l3ac encode`: encode audio files to .l3ac files.
+"""`l3ac encode`: encode audio files to ids, in .l3ac files or plain formats.
 
 Reads every format of soundfile and, with the extra `formats`, of FFmpeg, at any sampling rate; several channels are
-downmixed to mono, with a message. Folders are mirrored below the output folder.
+downmixed to mono, with a message. Folders are mirrored below the output folder, as .l3ac files. A single file can also
+become X.npy (int64 ids), X.txt (decimal ids on one line) or X.json (ids, samples, rates, weights digest).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .loading import load_model, model_name
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated
-from .paths import FileJob, make_folder_of, plan_jobs
+from ..hub import model_name
+from .loading import load_model
+from .options import UsageError, add_compute, add_model, add_outside, add_truncated
+from .paths import PLAIN_SUFFIXES, FileJob, is_plain, make_folder_of, plan_jobs
 from .report import Failures, progress, say, say_truncated, show_json, show_table
 
 if TYPE_CHECKING:
@@ -28,13 +30,19 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac encode`."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="audio files, folders, or - for WAV from stdin")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .l3ac file, a folder, or - for stdout")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a .l3ac, .npy, .json or .txt file, a folder, or - for stdout",
+    )
+    add_model(parser)
     parser.add_argument(
         "--coding",
         choices=("packed", "entropy"),
         default="packed",
-        help="entropy: smaller files by an adaptive model of the ids, slower (default: %(default)s)",
+        help="of .l3ac files; entropy: smaller ones by an adaptive model of the ids, slower (default: %(default)s)",
     )
     add_truncated(parser)
     add_outside(parser)
@@ -45,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
     """Encode every input; one that cannot be read is reported, and the others continue."""
     if options.json and options.output == "-":
         raise UsageError("--json and -o - would both write to standard output: choose one.")
-    jobs = plan_jobs(options.inputs, options.output, None, (".l3ac",), allow_outside=options.allow_outside)
+    suffixes = (".l3ac", *PLAIN_SUFFIXES)
+    jobs = plan_jobs(options.inputs, options.output, None, suffixes, allow_outside=options.allow_outside)
+    if options.coding != "packed" and is_plain(jobs[0].target):
+        raise UsageError(f"--coding is for .l3ac files, and {options.output} is not one: leave it out.")
     encoding = _Encoding(load_model(options.model, options.device), options)
     encoding.encode(jobs)
     encoding.show(jobs)
@@ -112,6 +123,7 @@ class _Encoding:
 
     def _write(self, job: FileJob, ids: np.ndarray, num_samples: int) -> None:
         from ..container import Header, write_l3ac
+        from ..id_files import write_ids
 
         config = self.model.config
         header = Header(
@@ -124,7 +136,10 @@ class _Encoding:
             self.options.coding,
         )
         make_folder_of(job.target)
-        size = write_l3ac(sys.stdout.buffer if job.target == "-" else job.target, header, ids)
+        if is_plain(job.target):
+            size = write_ids(job.target, header, ids)
+        else:
+            size = write_l3ac(sys.stdout.buffer if job.target == "-" else job.target, header, ids)
         self.results[job] = {
             "source": job.source,
             "target": job.target,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..evaluation.scorers.registry import SCORERS
+from ..evaluation.scorers.registry import SCORERS, requested_scorers
 from ..markup import printable
-from .options import DEFAULT_MODEL, add_outside, add_truncated, positive_number
+from .options import DEFAULT_MODEL, MODEL_HELP, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_json
 
 DEFAULT_CODECS = [DEFAULT_MODEL, "opus", "codec2", "original"]
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="output folder")
     parser.add_argument(
-        "--codec",
+        *("--codec", "--model"),
         action="append",
         dest="codecs",
         metavar="NAME",
-        help="a preset, directory or hub name, opus@KBPS, codec2@MODE or original; may be repeated "
+        help=f"{MODEL_HELP}, opus@KBPS, codec2@MODE or original; may be repeated "
         f"(default: {', '.join(DEFAULT_CODECS)})",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N clips of each data set, evenly spread")
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.cost import measure_cost
     from ..evaluation.dataset import open_data
     from ..evaluation.report.files import write_cost, write_report
-    from ..evaluation.run import EXAMPLES, EvaluationOptions, evaluate
+    from ..evaluation.run import EXAMPLES, EvaluationOptions, run_evaluation
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -102,12 +102,12 @@ def run(options: argparse.Namespace) -> int:
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips of {domain}.")
     codecs = options.codecs or DEFAULT_CODECS
-    evaluation = evaluate(
+    evaluation = run_evaluation(
         data,
         codecs,
         options.output,
         EvaluationOptions(
-            options.consistency, _requested_scorers(options), options.device, options.threads, options.trust
+            options.consistency, requested_scorers(vars(options)), options.device, options.threads, options.trust
         ),
         resume=options.resume,
         jobs=options.jobs,
@@ -131,15 +131,6 @@ def run(options: argparse.Namespace) -> int:
                 print(printable(files[name].read_text(encoding="utf-8"), keep="\n"))
         say(f"written: {', '.join(str(path) for path in files.values())}.")
     return 0 if evaluation.rows else 1
-
-
-def _requested_scorers(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
-    """(key of `SCORERS`, model) of each scorer on the command line, in the order of the registry."""
-    requested = []
-    for kind in SCORERS:
-        models = getattr(options, kind) or []
-        requested += [(kind, model) for model in dict.fromkeys([models] if isinstance(models, str) else models)]
-    return tuple(requested)
 
 
 def _count(text: str) -> int:

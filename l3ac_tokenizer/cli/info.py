@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model
+from .options import MODEL_HELP, UsageError
 from .report import show_facts, show_json
 
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac info`."""
-    parser.add_argument("name", metavar="FILE_OR_MODEL", help="a .l3ac file, a preset, or a model directory")
+    parser.add_argument("name", nargs="?", metavar="FILE_OR_MODEL", help=f"a .l3ac file, or a model: {MODEL_HELP}")
+    parser.add_argument("--model", metavar="MODEL", help="the model, in place of FILE_OR_MODEL")
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe a file (status 1 if it is damaged) or a model."""
     from ..presets import PRESETS
 
-    name = options.name
-    is_file = name.endswith(".l3ac") or (os.path.isfile(name) and name not in PRESETS)
+    if (options.name is None) == (options.model is None):
+        raise UsageError("give either FILE_OR_MODEL or --model.")
+    name = options.name or options.model
+    is_file = options.model is None and (name.endswith(".l3ac") or (os.path.isfile(name) and name not in PRESETS))
     facts = describe_file(name) if is_file else describe_model(name)
     if options.json:
         show_json(facts)
@@ -70,7 +74,7 @@ def describe_file(path: str) -> dict[str, Any]:
 
 
 def describe_model(name: str) -> dict[str, Any]:
-    """Properties of a preset with weights or a model directory.
+    """Properties of a model.
 
     Raises:
         ValueError, OSError: see `load_model`.

@@ -1,8 +1,7 @@
-"""Loading of the model named by `--model`."""
+"""Loading of the model named by `--model`: a bundled name, a checkpoint directory, or a hub name."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,22 +9,16 @@ if TYPE_CHECKING:
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:
-    """Load a preset with bundled weights, or a checkpoint directory, for inference.
+    """Load a preset with bundled weights, a checkpoint directory, or a model of the hub, for inference.
 
     Raises:
-        ValueError: `name` is neither a preset nor a directory, the directory has no readable model, or the device
-            cannot be used.
+        ValueError: `name` is none of these, the directory has no readable model, or the device cannot be used.
         OSError: The preset has no bundled weights.
     """
     from ..causes import with_causes
-    from ..hub import resolve, suggest
-    from ..presets import PRESETS
+    from ..hub import checkpoint_folder, is_hub_name
 
-    if not os.path.isdir(name) and name not in PRESETS:
-        nearest = suggest(name)
-        hint = f"did you mean {nearest}?" if nearest else "`l3ac models` lists the presets."
-        raise ValueError(f"{name!r} is neither a preset nor a checkpoint directory; {hint}")
-    directory = resolve(name)
+    directory = checkpoint_folder(name)
 
     from transformers.utils import logging
 
@@ -39,12 +32,9 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
         raise ValueError(
             f"{name} does not hold a model that can be loaded ({with_causes(error)}): give another directory."
         ) from error
+    if is_hub_name(name):
+        model.name_or_path = name  # not the folder of the cache
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {device!r} cannot be used ({with_causes(error)}): choose cpu or cuda.") from error
-
-
-def model_name(name: str) -> str:
-    """Return the name of a model in `.l3ac` files: the preset, or the last part of the directory's path."""
-    return os.path.basename(os.path.abspath(name))

@@ -13,7 +13,23 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import analyze, convert, decode, demo, detokenize, encode, evaluate, info, merge, models, stats, tokenize
+from . import (
+    analyze,
+    convert,
+    decode,
+    demo,
+    detokenize,
+    encode,
+    evaluate,
+    export_onnx,
+    info,
+    merge,
+    models,
+    push,
+    stats,
+    tokenize,
+    train,
+)
 from .options import UsageError, add_common
 from .report import one_sentence, say
 
@@ -29,6 +45,9 @@ COMMANDS = {
     "stats": stats,
     "evaluate": evaluate,
     "analyze": analyze,
+    "train": train,
+    "push": push,
+    "export-onnx": export_onnx,
     "convert": convert,
 }
 
@@ -39,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # file names may hold characters that the terminal cannot show
-    options = make_parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     try:
         status = options.run(options)
         sys.stdout.flush()
@@ -58,6 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             say(f"unexpected {type(error).__name__}: {one_sentence(error)} (--debug shows where).")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; exits with status 2 if it is wrong.
+
+    Arguments that are not of its command end up in `further`, if the command has such an attribute.
+    """
+    parser = make_parser()
+    options, further = parser.parse_known_args(arguments)
+    if hasattr(options, "further"):
+        options.further = further
+    elif further:
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,9 +6,17 @@ import argparse
 
 DEFAULT_MODEL = "l3ac-1k-light"
 
+MODEL_HELP = "bundled name, directory, or hub name (owner/name)"
+
 
 class UsageError(Exception):
     """Arguments that are valid one by one but contradict each other; exit status 2."""
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL, otherwise: str = "") -> None:
+    """Add the model of the command; `otherwise` says which one it is without this option and `default`."""
+    without = f"default: {default or otherwise}"
+    parser.add_argument("--model", default=default, metavar="MODEL", help=f"{MODEL_HELP}; {without}")
 
 
 def add_compute(parser: argparse.ArgumentParser) -> None:

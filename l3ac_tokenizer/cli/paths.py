@@ -12,6 +12,9 @@ from ..files import make_folder
 from .options import UsageError
 from .report import say
 
+PLAIN_SUFFIXES = (".npy", ".json", ".txt")
+"""Suffixes of files of plain ids, see `id_files`."""
+
 
 @dataclass(frozen=True)
 class FileJob:
@@ -82,6 +85,11 @@ def _named_jobs(pairs: Sequence[tuple[str, str]], output: str, suffix: str) -> l
     if shared:
         say(f"{len(shared)} names differ in their suffix alone, such as {shared[0]}: their outputs keep it.")
     return jobs
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path names a file of plain ids."""
+    return Path(path).suffix.lower() in PLAIN_SUFFIXES
 
 
 def make_folder_of(target: str) -> None:

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .loading import load_model
-from .options import DEFAULT_MODEL, UsageError, add_compute, add_outside, add_truncated, positive_number
+from .options import UsageError, add_compute, add_model, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_facts, show_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac tokenize`."""
     parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the shards")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIRECTORY", help="default: %(default)s")
+    add_model(parser)
     add_format(parser)
     parser.add_argument(
         "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"
@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="default: %(default)s")
     parser.add_argument(
         "--ray-address", metavar="ADDRESS", help="address of a Ray cluster (default: one on this machine)"
+    )
+    parser.add_argument(
+        "--gpus-per-worker",
+        type=positive_number,
+        metavar="G",
+        help="GPUs of a Ray worker with --device cuda, e.g. 0.25: four workers share one (default: 1)",
     )
     parser.add_argument("--kind", metavar="KIND", help="folder, parquet, tar, manifest or hub (default: recognized)")
     parser.add_argument("--hub-config", metavar="NAME", help="configuration of a hub dataset")
@@ -80,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
     """Tokenize, or resume; the status is 0 even if single clips failed, which are then reported."""
     if options.ray_address and options.engine != "ray":
         raise UsageError("--ray-address needs --engine ray.")
+    if options.gpus_per_worker and (options.engine != "ray" or options.device == "cpu"):
+        raise UsageError("--gpus-per-worker needs --engine ray and --device cuda.")
     with needing_extra("data"):
         import datasets  # noqa: F401 - brings what sources and the writer need
 
@@ -157,7 +165,7 @@ def _engine(options: argparse.Namespace) -> Engine:
         with needing_extra("ray"):
             from ..tokenization.ray_engine import RayEngine
 
-            return RayEngine(options.ray_address, options.num_proc)
+            return RayEngine(options.ray_address, options.num_proc, options.gpus_per_worker or 1.0)
     from ..tokenization.engines import LocalEngine
 
     return LocalEngine(1 if options.num_proc is None else options.num_proc)

@@ -9,15 +9,18 @@ the corpus, else it is `audio` for the names in `AUDIO_NAMES` and `speech` for a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..audio import AudioError, AudioReader, AudioSegment, open_clip
+
+if TYPE_CHECKING:
+    from ..tokenization.sources.base import Source
 
 DOMAINS = ("speech", "audio")
 AUDIO_NAMES = frozenset(
@@ -124,6 +127,55 @@ def open_data(
         found, about = _clips(corpus, {clip.dataset for clip in clips}, allow_outside)
         clips += found
         remarks += about
+    return _checked(clips, remarks, limit, allow_truncated)
+
+
+def as_data(
+    dataset: Any, limit: int | None = None, *, allow_truncated: bool = False, allow_outside: bool = False
+) -> EvaluationData:
+    """The clips of data in any form.
+
+    Args:
+        dataset: a corpus of `open_data` or several in a list; a `datasets.Dataset` with a column of audio, and a domain
+            and labels in the columns of these names; or a list of (audio (T,), sampling rate) or (audio, sampling rate,
+            text), which are speech.
+        limit, allow_truncated, allow_outside: see `open_data`.
+
+    Raises:
+        TypeError: `dataset` has none of these forms.
+        ValueError, OSError: see `open_data`.
+    """
+    if isinstance(dataset, (str, os.PathLike)):
+        dataset = [dataset]
+    elif hasattr(dataset, "cast_column") and hasattr(dataset, "__len__"):
+        from ..tokenization.sources.datasets import HubSource
+
+        name = dataset.info.dataset_name or "dataset"
+        source = HubSource(dataset, name, allow_outside=allow_outside)
+        return _checked(_clips_of(source, name, ""), source.remarks, limit, allow_truncated)
+    items = list(dataset) if isinstance(dataset, Iterable) and not isinstance(dataset, Mapping) else []
+    if not items:
+        raise TypeError(f"the data are {type(dataset).__name__}, or hold nothing: {_FORMS}.")
+    if all(isinstance(item, (str, os.PathLike)) for item in items):
+        paths = [os.fspath(item) for item in items]
+        return open_data(paths, limit, allow_truncated=allow_truncated, allow_outside=allow_outside)
+    return _checked([_of_array(item, number) for number, item in enumerate(items)], (), limit, allow_truncated)
+
+
+_FORMS = "give a folder or manifest, a datasets.Dataset, or a list of (audio, sampling rate) or (audio, rate, text)"
+
+
+def _of_array(item: Any, number: int) -> EvaluationClip:
+    if not (isinstance(item, (tuple, list)) and len(item) in (2, 3)):
+        raise TypeError(f"item {number} of the data is {type(item).__name__}: {_FORMS}.")
+    audio, rate, *text = item
+    labels = {"text": str(text[0])} if text and text[0] else {}
+    return EvaluationClip("clips", f"clip {number}", "speech", {"array": audio, "sampling_rate": rate}, labels)
+
+
+def _checked(
+    clips: Sequence[EvaluationClip], remarks: Sequence[str], limit: int | None, allow_truncated: bool
+) -> EvaluationData:
     keys: set[str] = set()
     domains: dict[str, str] = {}
     for clip in clips:
@@ -138,13 +190,19 @@ def open_data(
 
 def _clips(corpus: str, taken: set[str], allow_outside: bool) -> tuple[list[EvaluationClip], Sequence[str]]:
     from ..tokenization import open_source
-    from ..tokenization.sources.base import safe_records
 
     kind, _, path = corpus.rpartition("=") if corpus.partition("=")[0] in DOMAINS else ("", "", corpus)
     source = open_source(path, allow_outside=allow_outside)
     name = Path(os.path.abspath(path)).stem
     if name in taken:
         raise ValueError(f"two corpora are called {name}: rename one.")
+    return _clips_of(source, name, kind), source.remarks
+
+
+def _clips_of(source: Source, name: str, kind: str) -> list[EvaluationClip]:
+    """The clips of a source; `name` and `kind` are their data set and domain where its columns name none."""
+    from ..tokenization.sources.base import safe_records
+
     clips = []
     for record in safe_records(source, 0, len(source)):
         dataset = str(record.columns.get("dataset") or name)
@@ -153,7 +211,7 @@ def _clips(corpus: str, taken: set[str], allow_outside: bool) -> tuple[list[Eval
             raise ValueError(f"the clip {record.id} has the domain {domain!r}: write {' or '.join(DOMAINS)}.")
         labels = {label: str(record.columns[label]) for label in LABELS if record.columns.get(label)}
         clips.append(EvaluationClip(dataset, record.id, domain, record.audio, labels, record.error))
-    return clips, source.remarks
+    return clips
 
 
 def _domain_of(dataset: str) -> str:

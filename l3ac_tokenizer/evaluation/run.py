@@ -124,7 +124,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Task:
-    codec: str
+    codec: str | Codec
     clip: EvaluationClip
     target: Path | None
     original: Path | None
@@ -137,7 +137,7 @@ class _Worker:
         torch.set_num_threads(options.threads)
         self.options = options
         self.scorer = scorer or options.make_scorer()
-        self._name: str | None = None
+        self._name: str | Codec | None = None
         self._codec: Codec | None = None
 
     def __call__(self, task: _Task) -> ResultRow:
@@ -169,9 +169,9 @@ def _work(task: _Task) -> ResultRow:
     return _worker(task)
 
 
-def evaluate(
+def run_evaluation(
     data: EvaluationData,
-    codecs: Sequence[str],
+    codecs: Sequence[str | Codec],
     output: str | Path,
     options: EvaluationOptions,
     *,
@@ -183,7 +183,7 @@ def evaluate(
 
     Args:
         data: clips.
-        codecs: specs, see `codecs/registry.py`.
+        codecs: specs, see `codecs/registry.py`, or codecs that are open; these for one process alone.
         output: output folder, created if it is missing.
         options: settings.
         resume: continue with the results in `output`.
@@ -191,11 +191,13 @@ def evaluate(
         examples: clips of each data set whose audio is kept; -1: all.
 
     Raises:
-        ValueError: `output` already holds results, or results of other settings; two codecs have the same title; the
-            model of a scorer cannot be loaded.
+        ValueError: an open codec is given to several processes; `output` already holds results, or results of other
+            settings; two codecs have the same title; the model of a scorer cannot be loaded.
         OSError: a file cannot be written.
     """
     refuse_equal_titles(codecs)
+    if jobs > 1 and not all(isinstance(codec, str) for codec in codecs):
+        raise ValueError("`jobs` is above 1 and a codec is open already: name it, so that each process opens its own.")
     folder = Path(output)
     scorer = options.make_scorer()  # first, so that a missing model shows before hours of work
     log = _Log(folder, options, resume, any(clip.allow_truncated for clip in data.clips))
@@ -242,11 +244,11 @@ def _rows(tasks: Sequence[_Task], options: EvaluationOptions, scorer: ClipScorer
         yield from pool.map(_work, tasks)
 
 
-def _metadata(name: str, device: str) -> CodecMetadata:
+def _metadata(name: str | Codec, device: str) -> CodecMetadata:
     try:
         codec = open_codec(name, device)
     except CodecUnavailable as reason:
-        title = codec_title(name)
+        title = codec_title(str(name))
         return CodecMetadata(title, title, without_folders(str(reason)))
     return CodecMetadata(
         codec.name,

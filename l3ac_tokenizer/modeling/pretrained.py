@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 
+from ..hub import refuse_remote_code
 from ..quantization import Float32Module
 
 ENCODER = ("encoder.", "quantizer.project_in.")
@@ -24,6 +27,20 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
     input_modalities = "audio"
     _keep_in_fp32_modules_strict = ["encoder", "quantizer"]  # noqa: RUF012
     """Parts that are loaded in float32 where half precision is asked for; `Float32Module` keeps them so."""
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
+
+    def _upload_modified_files(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Add what `push_to_hub` leaves out: the feature extractor, and in the card the lines that load the codec."""
+        from ..feature_extraction import CodecFeatureExtractor
+        from ..hub_card import complete_card
+
+        CodecFeatureExtractor(sampling_rate=self.config.sampling_rate).save_pretrained(working_dir)
+        complete_card(Path(working_dir) / "README.md", self.weights_digest(), repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def post_init(self) -> None:
         """Finish the construction; weights that determine ids are in float32 where half precision is asked for."""

@@ -18,7 +18,7 @@ MAX_BLOCKS = 10_000
 
 
 class RayEngine:
-    """Encodes with a pool of workers that grows with the cluster, each with one CPU, or one GPU if the device is one.
+    """Encodes with a pool of workers that grows with the cluster, each with one CPU or, if the device is one, a GPU.
 
     Every node must see the audio and have the same Python environment. Ids return to the process that started the run,
     the only one that writes. Work of a lost node is repeated by others.
@@ -27,13 +27,21 @@ class RayEngine:
         address: of a running cluster, "auto" for that of this machine; None: a new one on this machine alone. An
             existing connection of `ray.init` is used as it is.
         num_proc: largest number of workers; None: as many as the cluster has room for.
+        gpus_per_worker: GPUs of a worker: a fraction, such as 0.25, by which workers share one, or 1; without effect on
+            a CPU.
+
+    Raises:
+        ValueError: `num_proc` is below 1, or `gpus_per_worker` not in (0, 1].
     """
 
-    def __init__(self, address: str | None = None, num_proc: int | None = None) -> None:
+    def __init__(self, address: str | None = None, num_proc: int | None = None, gpus_per_worker: float = 1.0) -> None:
         if num_proc is not None and num_proc < 1:
             raise ValueError(f"`num_proc` is {num_proc}; it must be at least 1.")
+        if not 0 < gpus_per_worker <= 1:
+            raise ValueError(f"`gpus_per_worker` is {gpus_per_worker}; it must be above 0 and at most 1.")
         self.address = address
         self.num_proc = num_proc
+        self.gpus_per_worker = gpus_per_worker
 
     def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
         """Tables of one or several windows each, in any order.
@@ -60,8 +68,8 @@ class RayEngine:
     def _tables(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = min(len(windows), MAX_BLOCKS)
-        unit = "CPU" if work.encoder.device == "cpu" else "GPU"
-        places = int(ray.cluster_resources().get(unit, 0))
+        unit, share = ("CPU", 1.0) if work.encoder.device == "cpu" else ("GPU", self.gpus_per_worker)
+        places = int(ray.cluster_resources().get(unit, 0)) * int(1 / share)
         pool = ray.data.ActorPoolStrategy(
             min_size=1,
             max_size=self.num_proc,
@@ -75,8 +83,8 @@ class RayEngine:
             batch_size=1,
             batch_format="pyarrow",
             compute=pool,
-            num_cpus=1 if unit == "CPU" else None,
-            num_gpus=1 if unit == "GPU" else None,
+            num_cpus=share if unit == "CPU" else None,
+            num_gpus=share if unit == "GPU" else None,
             max_restarts=-1,
             max_task_retries=-1,
         )

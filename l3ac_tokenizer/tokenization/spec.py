@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..hub import model_name
 from ..id_metadata import IdMetadata, checked_levels
 from ..limits import CORPUS_ROWS, HIGHEST_RATE, HOP_SAMPLES
 from ..names import without_folders
@@ -90,7 +90,7 @@ class CorpusMetadata:
         """The metadata of a model's ids."""
         config = model.config
         return cls(
-            model=os.path.basename(os.path.abspath(model.name_or_path)) if model.name_or_path else "unnamed",
+            model=model_name(model.name_or_path) if model.name_or_path else "unnamed",
             weights_digest=model.weights_digest(),
             levels=config.frame_levels,
             hop_length=config.hop_length,

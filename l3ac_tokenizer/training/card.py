@@ -143,7 +143,7 @@ tags: [audio, codec, audio-tokenizer]
 # {config.preset}, trained with l3ac_tokenizer
 
 {PAPERS[network.model_type]}, the network `{config.preset}`{f" with {changes}" if changes else ""}, trained with
-`recipes/train_codec.py` of l3ac_tokenizer: audio at {network.sampling_rate} Hz, {network.frame_rate:.2f} ids a second,
+`l3ac train` of l3ac_tokenizer: audio at {network.sampling_rate} Hz, {network.frame_rate:.2f} ids a second,
 codebook size {network.codebook_size:,}, {network.bits_per_second:.0f} bits a second.
 
 ```python

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from accelerate.state import AcceleratorState
 
 from ..logs import get_logger
-from .config import ConfigError, TrainingConfig, load_config, read_values
+from .config import TrainingConfig, load_config
+from .config_files import ConfigError, config_path, read_values
+from .export import run_checkpoint
 from .loop import Run
 
 logger = get_logger(__name__)
@@ -25,11 +27,11 @@ class ChainStage(NamedTuple):
     """Configuration of the run, with its share of the minutes."""
 
 
-def load_chain(path: str | Path, overrides: dict[str, Any] | None = None) -> list[ChainStage] | None:
-    """Read the stages of a YAML file with the keys `chain`, a list of `config` and `share`, and `max_minutes`.
+def load_chain(config: str | Path, overrides: dict[str, Any] | None = None) -> list[ChainStage] | None:
+    """Read the stages of a configuration with the keys `chain`, a list of `config` and `share`, and `max_minutes`.
 
-    Paths are relative to the file. `overrides` (dotted keys) apply to every stage, except for `max_minutes`, which the
-    stages share.
+    `config` is the name of a bundled one or a YAML file, to which the paths in it are relative. `overrides` (dotted
+    keys) apply to every stage, except for `max_minutes`, which the stages share.
 
     Returns:
         The stages, or None if the file describes a single run.
@@ -37,6 +39,7 @@ def load_chain(path: str | Path, overrides: dict[str, Any] | None = None) -> lis
     Raises:
         ConfigError: The file is not a valid chain, a stage is invalid, or the shares do not add up to 1.
     """
+    path = config_path(config)
     values = read_values(path)
     if "chain" not in values:
         return None
@@ -54,8 +57,8 @@ def load_chain(path: str | Path, overrides: dict[str, Any] | None = None) -> lis
     stages = []
     for number, entry in enumerate(entries, 1):
         share = {"max_minutes": minutes * entry["share"]}
-        config = load_config(Path(path).parent / entry["config"], overrides | share)
-        stages.append(ChainStage(f"{number}-{config.stage}", config))
+        stage = load_config(path.parent / entry["config"], overrides | share)
+        stages.append(ChainStage(f"{number}-{stage.stage}", stage))
     return stages
 
 
@@ -94,7 +97,7 @@ def train_chain(
             AcceleratorState._reset_state()  # stages may differ in precision; the process group stays
             if not Run(config, sources, folder, held_out).train():
                 return False
-        weights = next(folder / name for name in ("best", "export") if (folder / name).is_dir())
+        weights = run_checkpoint(folder)
         teacher = weights if stage.config.stage == "tokens" else teacher
     logger.info("the chain has ended: %s", weights)
     return True

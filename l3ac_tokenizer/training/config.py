@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import reprlib
 import types
 import typing
@@ -21,20 +20,13 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..causes import InputError
 from ..configuration import CodecConfig
 from ..families import preset_config
-from ..files import read_regular
-from ..limits import YAML_BYTES, YAML_DEPTH
-from ..parsing import parse_yaml
+from .config_files import ConfigError, merged, parse_value, read_values
 from .discriminator import PERIODS, WINDOWS
 from .losses import MODULUS_FLOOR, PUBLISHED_SCALES
 from .stages import STAGES
 from .stft_discriminator import CHANNELS, FFT_SIZES
-
-
-class ConfigError(InputError):
-    """Invalid configuration; the message names the key and the remedy."""
 
 
 @dataclass
@@ -287,17 +279,21 @@ def network_fields(kind: type[CodecConfig]) -> set[str]:
     return {field.name for field in own} - {field.name for field in every} - {"ids_of", "encoder_digest"}
 
 
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML file and the files it names under `base:`, and apply `overrides` (dotted keys).
+def load_config(config: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
+    """Read a configuration and the files it names under `base:`, and apply `overrides` (dotted keys).
+
+    Args:
+        config: Name of a bundled configuration, or a YAML file.
+        overrides: Values by key.
 
     Raises:
         ConfigError: A key is unknown (the message names the nearest), or a value has the wrong type.
     """
-    values = read_values(path)
+    values = read_values(config)
     for key, value in (overrides or {}).items():
         for name in reversed(key.split(".")):
             value = {name: value}
-        values = _merge(values, value)
+        values = merged(values, value)
     return _build(TrainingConfig, _with_whole_weights(values), "")
 
 
@@ -314,56 +310,8 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigError(f"--{name} has no value.")
             text = rest.pop(0)
-        overrides[name.replace("-", "_")] = _yaml(text, f"--{name} {text}")
+        overrides[name.replace("-", "_")] = parse_value(text, f"--{name} {text}")
     return overrides
-
-
-def read_values(path: str | Path) -> dict[str, Any]:
-    """Read the values of a YAML file, merged over those of the file it names under `base:`.
-
-    Raises:
-        ConfigError: The file does not exist or is not a mapping.
-    """
-    files: list[dict[str, Any]] = []
-    seen: list[Path] = []
-    following: Path | None = Path(path)
-    while following is not None:
-        seen.append(following)
-        if not following.is_file():
-            raise ConfigError(f"No configuration file {following}.")
-        if following.resolve() in {each.resolve() for each in seen[:-1]}:
-            raise ConfigError(f"{seen[-2]} names {following} under `base:`, which leads to itself: remove one `base:`.")
-        if len(seen) > YAML_DEPTH:
-            raise ConfigError(f"{path} leads to more than {YAML_DEPTH} files by `base:`: join them.")
-        values = _read_yaml(following) or {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{following} is not a mapping of keys to values.")
-        base = values.pop("base", None)
-        if not (base is None or isinstance(base, str)):
-            raise ConfigError(f"{following} has {reprlib.repr(base)} under `base:`; name a file.")
-        files.append(values)
-        following = None if base is None else following.parent / base
-    return functools.reduce(_merge, reversed(files))
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        text = read_regular(path, YAML_BYTES).decode("utf-8")
-    except ValueError as error:  # too large, or another encoding
-        raise ConfigError(f"{path} is not YAML in UTF-8 ({error}).") from None
-    return _yaml(text, str(path))
-
-
-def _yaml(text: str, where: str) -> Any:
-    return parse_yaml(text, where, ConfigError)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
 
 
 def _with_whole_weights(values: dict[str, Any]) -> dict[str, Any]:
@@ -374,7 +322,7 @@ def _with_whole_weights(values: dict[str, Any]) -> dict[str, Any]:
     own = [isinstance(phase, dict) and isinstance(phase.get("weights"), dict) for phase in phases]
     return values | {
         "phases": [
-            phase | {"weights": _merge(weights, phase["weights"])} if differs else phase
+            phase | {"weights": merged(weights, phase["weights"])} if differs else phase
             for phase, differs in zip(phases, own, strict=True)
         ]
     }

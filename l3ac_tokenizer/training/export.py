@@ -32,6 +32,11 @@ def plain_model(codec: TrainableCodec, calibration: Sequence[torch.Tensor] = ())
     return model
 
 
+def run_checkpoint(folder: Path) -> Path:
+    """The checkpoint of a run that has ended: the one with the best score, or the last one if nothing was held out."""
+    return next(folder / name for name in ("best", "export") if (folder / name).is_dir())
+
+
 def recover_export(folder: Path) -> None:
     """Remove what a killed `export_checkpoint` left beside `folder`; restore the old folder if it is missing."""
     for workplace in folder.parent.glob(f".{folder.name}-*"):

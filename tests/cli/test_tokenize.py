@@ -139,6 +139,8 @@ def test_targets_outside_are_refused(tmp_path, name):
         (["in", "-o", "out", "--num-shards", "2", "--shard-index", "2"], 2, "`shard_index` is 2; it must be 0 to 1"),
         (["in", "-o", "out", "--num-proc", "0"], 2, "`num_proc` is 0"),
         (["in", "-o", "out", "--ray-address", "auto"], 2, "--ray-address needs --engine ray"),
+        (["in", "-o", "out", "--gpus-per-worker", "0.5"], 2, "--gpus-per-worker needs --engine ray and --device cuda"),
+        (["in", "-o", "out", "--engine", "ray", "--gpus-per-worker", "0.5"], 2, "needs --engine ray and --device cuda"),
         (["gone/", "-o", "out"], 1, "no file or folder gone/"),
         (["in/notes.txt", "-o", "out"], 1, "in/notes.txt has a suffix that is not known"),
     ],

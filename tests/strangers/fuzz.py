@@ -47,6 +47,7 @@ import l3ac_tokenizer
 from l3ac_tokenizer import CodecFeatureExtractor
 from l3ac_tokenizer.cli.loading import load_model
 from l3ac_tokenizer.container import Header, dump_l3ac
+from l3ac_tokenizer.id_files import SUFFIXES, write_ids
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 
 PACKAGE = Path(l3ac_tokenizer.__file__).parent
@@ -81,6 +82,15 @@ def film(container: str, codec: str) -> bytes:
 def l3ac_file(coding: str) -> bytes:
     ids = np.arange(400) % 343
     return dump_l3ac(Header("x", "0" * 64, (7, 7, 7), 16_000, 270, 270 * len(ids), coding), ids)
+
+
+def ids_files() -> dict[str, bytes]:
+    """The same ids in every plain format."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in SUFFIXES:
+            header = Header("x", "0" * 64, (7, 7, 7), 16_000, 270, 270 * 400)
+            write_ids(Path(folder) / f"x{suffix}", header, np.arange(400) % 343)
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 def l3ac_with_checksums(data: bytes) -> bytes:
@@ -226,6 +236,8 @@ def readers(scratch: Path) -> dict[str, Reader]:
         name, modules = f"l3ac {coding}", ("container.py", "range_coder.py")
         found[name] = Reader("read_l3ac", {"x.l3ac": l3ac_file(coding)}, modules, 3_000, repair=l3ac_with_checksums)
         found[f"{name}, info"] = Reader("l3ac info", {"x.l3ac": l3ac_file(coding)}, (*modules, "cli/info.py"), 1_000)
+    for name, data in ids_files().items():
+        found[f"ids {name[2:]}"] = Reader("plain ids", {name: data}, ("id_files.py",), 1_500)
     networks = ("configuration.py", "modeling/codec.py")
     found["weights"] = Reader(
         "model", {"model.safetensors": weights}, networks, 1_500, {"config.json": config}, folder=True
@@ -237,7 +249,9 @@ def readers(scratch: Path) -> dict[str, Reader]:
     found["extractor"] = Reader(
         "extractor", {"preprocessor_config.json": settings_of}, ("feature_extraction.py",), 2_000, folder=True
     )
-    found["YAML"] = Reader("YAML", {"x.yaml": recipe()}, ("training/config.py", "parsing.py"), 4_000)
+    found["YAML"] = Reader(
+        "YAML", {"x.yaml": recipe()}, ("training/config.py", "training/config_files.py", "parsing.py"), 4_000
+    )
     return found
 
 

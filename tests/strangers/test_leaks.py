@@ -24,8 +24,6 @@ from l3ac_tokenizer.training.card import model_card
 from l3ac_tokenizer.training.config import load_config
 from l3ac_tokenizer.training.tracking import plain_settings
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -120,7 +118,7 @@ def test_labels_of_recognizers_are_public(monkeypatch):
 
 def test_a_card_names_models_without_folders():
     overrides = {"init_from": "/home/me/start", "perceptual_encoder": "/home/me/whisper"}
-    config = load_config(ROOT / "recipes/configs/l3ac-1k.yaml", overrides)
+    config = load_config("l3ac-1k", overrides)
     card = model_card(config, tiny("tiny").config, {"a|b<": 1.0}, "Trained.", "| source |")
     assert "/home/me" not in card and "`start`" in card and "`whisper`" in card and "a\\|b&lt;" in card
 

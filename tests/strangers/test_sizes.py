@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 
-from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, L3ACConfig, TAAEConfig, limits
+from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, L3ACConfig, TAAEConfig, id_files, limits
 from l3ac_tokenizer.audio import open_clip, read_audio
 from l3ac_tokenizer.cli.info import describe_file
 from l3ac_tokenizer.container import Header, dump_l3ac, read_l3ac, salvage_l3ac
@@ -54,6 +54,7 @@ def prepared(path: Path) -> Any:
 
 ENTRANCES: dict[str, Callable[[Path], Any]] = {
     "read_l3ac": read_l3ac,
+    "plain ids": id_files.read_ids,
     "l3ac info": lambda path: describe_file(str(path)) if salvage_l3ac(path)[2] is None else read_l3ac(path),
     "audio": lambda path: read_audio(path, 16_000),
     "audio in memory": lambda path: open_clip(path.read_bytes(), "it", 16_000).read(),
@@ -84,6 +85,14 @@ def billion_laughs() -> str:
     return "\n".join(["a: &a0 [x,x,x,x,x,x,x,x]", *lines])
 
 
+def numpy_claiming(path: Path, count: int) -> Path:
+    header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    path.write_bytes(file.getvalue())
+    return path
+
+
 def jamendo(folder: Path) -> Path:
     (folder / "00").mkdir(parents=True)
     hostile.write(folder / "autotagging-train.tsv", "PATH\tDURATION\n00/1.mp3\t1e30\n")
@@ -107,6 +116,10 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[Path], Path]]] = {
     "a block of 4 GiB": (L3AC_FILE, lambda f: hostile.l3ac(f / "x.l3ac", blocks=1, claimed=0xFFFFFFF0)),
     "blocks without payload": (L3AC_FILE, lambda f: hostile.l3ac(f / "x.l3ac", num_ids=40_960, blocks=40)),
     "8 GiB of zeros as .l3ac": (L3AC_FILE, lambda f: hostile.sparse(f / "x.l3ac", 8 << 30)),
+    "8 GiB of zeros as ids": (("plain ids",), lambda f: hostile.sparse(f / "x.npy", 8 << 30)),
+    "2^50 ids in a header": (("plain ids",), lambda f: numpy_claiming(f / "x.npy", 1 << 50)),
+    "ids of 30 MB that are lists": (("plain ids",), lambda f: hostile.write(f / "x.json", "[" + "[]," * 10**7)),
+    "ids of 30 MB that are words": (("plain ids",), lambda f: hostile.write(f / "x.txt", "abc " * 7_500_000)),
     "a rate of 1 Hz": (AUDIO, lambda f: hostile.wav(f / "x.wav", rate=1)),
     "a rate of 2 GHz": (AUDIO, lambda f: hostile.wav(f / "x.wav", rate=2_000_000_000)),
     "FLAC that claims 2^36 samples": (AUDIO, lambda f: hostile.flac_claiming(f / "x.flac", 2**36 - 1)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from l3ac_tokenizer.tokenization import open_source, spec, tokenize_corpus
@@ -71,6 +73,35 @@ def test_a_node_is_lost_and_the_rows_are_the_same(tiny_model, corpus, cluster, t
     assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
     for name in ("failures.jsonl", *(path.name for path in (tmp_path / "here").glob("*.parquet"))):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+class NamingItsShare:
+    """Stands for the work on a GPU: says what the worker has been given."""
+
+    encoder = SimpleNamespace(device="cuda")
+
+    def __call__(self, start, stop, rank):
+        share = ray.get_runtime_context().get_assigned_resources()
+        return pa.table({"row": [start], "gpus": [share.get("GPU", 0.0)]})
+
+
+def test_four_workers_share_a_gpu(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.path.dirname(os.path.dirname(__file__))]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(num_cpus=4, num_gpus=1, include_dashboard=False)  # Ray counts GPUs, whether there are any or not
+    try:
+        engine = RayEngine(gpus_per_worker=0.25)
+        table = pa.concat_tables(engine.run(NamingItsShare(), [(number, number + 1) for number in range(8)]))
+    finally:
+        ray.shutdown()
+    assert sorted(table["row"].to_pylist()) == list(range(8))
+    assert set(table["gpus"].to_pylist()) == {0.25}
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_is_of_one_gpu(share):
+    with pytest.raises(ValueError, match="`gpus_per_worker` is"):
+        RayEngine(gpus_per_worker=share)
 
 
 def test_a_cluster_of_its_own_and_split_ids(tiny_model, tmp_path):

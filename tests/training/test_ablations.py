@@ -15,9 +15,10 @@ from test_run import RECIPE, TINY, records
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.training.config import load_config
+from l3ac_tokenizer.training.config_files import bundled_configs
 from l3ac_tokenizer.training.loop import Run
 
-ABLATIONS = sorted((RECIPE.parent / "configs" / "ablations").glob("*.yaml"))
+ABLATIONS = [name for name in bundled_configs() if name.startswith("ablations/")]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def ablations():
     return module
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_every_ablation_runs(corpus_folder, tmp_path, tiny_whisper, path):
-    published, config = load_config(RECIPE.parent / "configs" / "l3ac-1k.yaml"), load_config(path)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_runs(corpus_folder, tmp_path, tiny_whisper, name):
+    published, config = load_config("l3ac-1k"), load_config(name)
     changed = {name for name, value in vars(config).items() if value != getattr(published, name)}
     assert len(changed) == 1  # one difference an ablation
     sizes = {name: value for name, value in TINY.items() if name != "attention_window"}
@@ -44,7 +45,7 @@ def test_every_ablation_runs(corpus_folder, tmp_path, tiny_whisper, path):
     }
     if config.discriminator is not None:
         overrides |= {"discriminator.periods": [], "discriminator.windows": [126]}
-    Run(load_config(path, overrides), [corpus_folder], tmp_path / "run").train()
+    Run(load_config(name, overrides), [corpus_folder], tmp_path / "run").train()
     (record,) = (line for line in records(tmp_path / "run") if "loss" in line)
     assert ("perceptual" in record) == (config.perceptual_encoder is not None)
     assert ("adversarial" in record) == (config.discriminator is not None)
@@ -98,7 +99,7 @@ def test_all_runs_share_one_decoded_corpus(ablations, command_line, tmp_path, mo
 
     monkeypatch.setattr(ablations.subprocess, "Popen", run)
     assert ablations.main() == 0
-    names = {path.stem for path in ablations.CONFIGS}
+    names = {Path(config).name for config in ablations.CONFIGS}
     assert {path.name for path in (tmp_path / "corpus").iterdir()} == names
     assert capsys.readouterr().out.count("| 1 |") == len(names)
     monkeypatch.setattr(ablations.subprocess, "Popen", None)  # no run is repeated

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,9 @@ from l3ac_tokenizer.training.config import (
     load_config,
     parse_overrides,
 )
+from l3ac_tokenizer.training.config_files import CONFIGS, bundled_configs, config_path
 
-CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
-
-
-RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "speech-lm.yaml")
+RECIPES = sorted(CONFIGS.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -34,6 +31,27 @@ def test_every_recipe_is_valid(path):
 
 def test_published_recipe_is_the_default():
     assert load_config(CONFIGS / "l3ac-1k.yaml") == TrainingConfig()
+
+
+def test_a_bundled_configuration_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"l3ac-1k", "light/joint", "ablations/no-clamp", "l3ac-1k-light-finetune"} <= set(bundled_configs())
+    for name in bundled_configs():
+        assert config_path(name) == CONFIGS / f"{name}.yaml"
+    assert load_config("light/decode") == load_config(CONFIGS / "light" / "decode.yaml")
+    assert load_chain("l3ac-1k-light")[0].config.stage == "tokens"
+
+
+@pytest.mark.parametrize("wrong", ["l3ac-1k.yaml", "recipes/configs/l3ac-1k.yaml", "l3ac-1kk"])
+def test_a_name_that_is_not_bundled_gets_the_nearest(wrong):
+    with pytest.raises(ConfigError, match=r"nor a bundled configuration of that name; did you mean l3ac-1k\?"):
+        load_config(wrong)
+
+
+def test_the_finetuning_configuration_starts_from_the_bundled_codec_on_speech_alone():
+    config = load_config("l3ac-1k-light-finetune")
+    assert (config.stage, config.init_from, config.preset) == ("joint", "l3ac-1k-light", "l3ac-1k-light")
+    assert config.domains == {"speech": 1, "music": 0, "general": 0} and config.holdout == []
 
 
 def test_files_inherit_key_by_key(tmp_path):

@@ -123,12 +123,11 @@ def test_an_interrupted_run_has_saved_its_state_and_ends_with_130(corpus_folder,
     ],
 )
 def test_command_line_mistakes(tmp_path, arguments, status, message):
-    config = RECIPE.parent / "configs" / "l3ac-1k.yaml"
     command = [
         sys.executable,
         RECIPE,
         "--config",
-        config,
+        "l3ac-1k",
         "--data",
         tmp_path / "nowhere",
         "--run",

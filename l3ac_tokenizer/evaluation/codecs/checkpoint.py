@@ -43,11 +43,18 @@ class CheckpointCodec(Codec):
         self.parameters = model.num_parameters()
 
     @classmethod
+    def of(cls, model: Any, title: str, time_norm: TimeNormMode = "clip") -> CheckpointCodec:
+        """The codec of a model, with the digest of its weights."""
+        codec = cls(model, title, time_norm)
+        codec.digest = model.weights_digest()
+        return codec
+
+    @classmethod
     def open(cls, directory: str, setting: str, device: str) -> CheckpointCodec:
         """The codec of a preset or checkpoint directory.
 
         Args:
-            directory: preset name or directory.
+            directory: preset name, directory or hub name.
             setting: `frozen` decodes with stored statistics, as streams do; "" with those of the clip.
             device: torch device.
 
@@ -55,15 +62,15 @@ class CheckpointCodec(Codec):
             CodecUnavailable: the setting is unknown.
             OSError, ValueError: the checkpoint cannot be loaded, or lacks the statistics that `frozen` needs.
         """
+        from ...hub import checkpoint_folder
         from ...modeling import CodecModel
 
         if setting not in ("", "frozen"):
             raise CodecUnavailable(f"the setting {setting!r} is unknown: write @frozen, or nothing.")
-        model: Any = CodecModel.from_pretrained(directory).eval()
+        model: Any = CodecModel.from_pretrained(checkpoint_folder(directory)).eval()
         model.to(device)
         title = codec_title(directory) + (f"@{setting}" if setting else "")
-        codec = cls(model, title, "frozen" if setting else "clip")
-        codec.digest = model.weights_digest()
+        codec = cls.of(model, title, "frozen" if setting else "clip")
         one_frame = torch.zeros(1, model.config.num_quantizers, 1, dtype=torch.int64, device=model.device)
         codec.decode(CompressedClip((one_frame, model.config.hop_length)))  # missing statistics show here, not mid-run
         return codec

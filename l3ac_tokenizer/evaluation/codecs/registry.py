@@ -20,6 +20,8 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from huggingface_hub import hf_hub_download
+
 from ...causes import with_causes
 from .base import Codec, CodecUnavailable, codec_title, split_setting
 from .checkpoint import CheckpointCodec
@@ -34,23 +36,25 @@ CODECS: Mapping[str, Callable[[str, str], Codec]] = {
 """Name → function of setting and device that opens the codec; other names are checkpoints or models of the hub."""
 
 
-def open_codec(name: str, device: str = "cpu") -> Codec:
+def open_codec(name: str | Codec, device: str = "cpu") -> Codec:
     """Open a codec.
 
     Args:
-        name: spec, see the table above.
+        name: spec, see the table above; an open codec is returned as it is.
         device: torch device.
 
     Raises:
         CodecUnavailable: it cannot be opened on this machine: no network, a missing tool or file, an unknown setting.
     """
+    if isinstance(name, Codec):
+        return name
     base, setting = split_setting(name)
     if base in CODECS:
         return CODECS[base](setting, device)
     return _open_model(base, setting, device)
 
 
-def refuse_equal_titles(names: Sequence[str]) -> None:
+def refuse_equal_titles(names: Sequence[str | Codec]) -> None:
     """Refuse codecs that tables could not tell apart.
 
     Raises:
@@ -58,19 +62,21 @@ def refuse_equal_titles(names: Sequence[str]) -> None:
     """
     titles: dict[str, str] = {}
     for name in names:
-        title = codec_title(name)
+        spec = name.title if isinstance(name, Codec) else name
+        title = codec_title(spec)
         if title in titles:
-            raise ValueError(f"{titles[title]} and {name} would both be called {title}: rename a directory.")
-        titles[title] = name
+            raise ValueError(f"{titles[title]} and {spec} would both be called {title}: rename a directory.")
+        titles[title] = spec
 
 
 def _open_model(base: str, setting: str, device: str) -> Codec:
     from ...hub import bundled_presets
     from ...presets import FAMILIES, PRESETS
 
-    of_this_package = base in PRESETS or _model_type(base) in FAMILIES
-    open_model = CheckpointCodec.open if of_this_package else TransformersCodec.open
+    of_this_package = base in PRESETS
     try:
+        of_this_package = of_this_package or _model_type(base) in FAMILIES
+        open_model = CheckpointCodec.open if of_this_package else TransformersCodec.open
         return open_model(base, setting, device)
     except CodecUnavailable:
         raise
@@ -85,9 +91,14 @@ def _open_model(base: str, setting: str, device: str) -> Codec:
         raise CodecUnavailable(f"it cannot be loaded ({with_causes(error)}).") from error
 
 
-def _model_type(directory: str) -> str | None:
-    path = os.path.join(directory, "config.json")
-    if not os.path.isfile(path):
+def _model_type(name: str) -> str | None:
+    """Kind of model in a directory or, by its configuration alone, of a hub name."""
+    from ...hub import is_hub_name
+
+    path = os.path.join(name, "config.json")
+    if is_hub_name(name):
+        path = hf_hub_download(name, "config.json")
+    elif not os.path.isfile(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:

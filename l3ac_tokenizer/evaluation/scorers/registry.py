@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...causes import with_causes
 from ...trust import UntrustedCodeError
@@ -62,6 +62,19 @@ SCORERS: Mapping[str, ScorerEntry] = {
     ),
 }
 """Option → scorer."""
+
+
+def requested_scorers(models: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(key of `SCORERS`, model) of each scorer that is asked for, in the order of the registry.
+
+    Args:
+        models: option → model, several models, or None; other keys are ignored.
+    """
+    requested = []
+    for kind in SCORERS:
+        named = models.get(kind) or []
+        requested += [(kind, model) for model in dict.fromkeys([named] if isinstance(named, str) else named)]
+    return tuple(requested)
 
 
 def open_scorer(kind: str, model: str, device: str, *, trust: bool = False) -> Scorer:
