@@ -14,19 +14,25 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
+    from .audio import read_audio
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
+    from .container import read_l3ac
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
+    from .inference import EncodedClip, decode_clips, encode_clips, encode_files
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
+    from .tokenization.encoding import ClipEncoder
 
 _HOME = {
     "AcousticBPE": "acoustic_bpe",
+    "ClipEncoder": "tokenization.encoding",
     "CodecModel": "modeling",
+    "EncodedClip": "inference",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -40,18 +46,25 @@ _HOME = {
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
+    "decode_clips": "inference",
+    "encode_clips": "inference",
+    "encode_files": "inference",
     "join_ids": "quantization",
     "preset_config": "families",
+    "read_audio": "audio",
+    "read_l3ac": "container",
     "split_ids": "quantization",
 }
 
 __all__ = [
     "AcousticBPE",
+    "ClipEncoder",
     "CodecDecoderOutput",
     "CodecEncoderOutput",
     "CodecFeatureExtractor",
     "CodecModel",
     "CodecOutput",
+    "EncodedClip",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
@@ -62,8 +75,13 @@ __all__ = [
     "TAAEConfig",
     "TAAEModel",
     "__version__",
+    "decode_clips",
+    "encode_clips",
+    "encode_files",
     "join_ids",
     "preset_config",
+    "read_audio",
+    "read_l3ac",
     "split_ids",
 ]
 

@@ -5,7 +5,7 @@ Pushed and returned values have one entry for each row; entries may differ in le
 the model.
 
 A frame has a single id here. With residual stages it is the id of all digits: `split_ids(ids, config.frame_levels, K)`
-gives the K ids of `audio_codes`, and `join_ids` inverts it.
+gives the K ids of `audio_codes`, which the decoder takes as well, and `join_ids` inverts it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import as_clip, as_ids
+from .checks import as_ids, as_streamed_clip
 from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
 from .quantization import check_ids
 
@@ -90,15 +90,11 @@ class _Rows(ABC):
             rows = list(pushed)
         else:
             whole = pushed if isinstance(pushed, Tensor) else np.asarray(pushed)
-            if self.batch_size == 1 and sum(size != 1 for size in whole.shape) <= 1:
-                return [whole.reshape(-1)]
+            if self.batch_size == 1 and whole.ndim and (whole.ndim == 1 or len(whole) != 1):
+                return [whole]
             rows = list(whole) if whole.ndim else []
         if len(rows) != self.batch_size:
             raise ValueError(f"The push has {len(rows)} rows; it must have {self.batch_size}.")
-        for row, new in enumerate(rows):
-            shape = np.shape(new)
-            if sum(size != 1 for size in shape) > 1 or not shape:
-                raise ValueError(f"Row {row} of the push has shape {tuple(shape)}; it must have one axis.")
         return rows
 
     @torch.no_grad()
@@ -160,7 +156,7 @@ class StreamingEncoder(_Rows):
 
     ```python
     >>> stream = StreamingEncoder(model)
-    >>> for samples in microphone:                  # (1, n) for any n
+    >>> for samples in microphone:                  # (n,), (1, n) or (n, 1), any n
     ...     (ids,) = stream.push(samples)
     >>> (ids,) = stream.flush()                     # the clip ends here
     ```
@@ -182,16 +178,17 @@ class StreamingEncoder(_Rows):
         return self._model.encoder_lookahead
 
     def push(self, samples: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
-        """Samples (B, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,) int64.
+        """Samples (B, n) or (B, 1, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,).
 
-        A stream of one row also takes (n,), and (n, 1) as microphones give it.
+        A stream of one row also takes (n,), and (n, 1) as the callback of a sound card gives it. The full scale of
+        floating-point samples is 1, that of 16-bit integers 32768; other integers are refused. The ids are int64.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or samples that are not floating-point numbers, or
+            ValueError: The push has a wrong number of rows or axes, several channels, or samples of another type, or
                 NaN, infinite or beyond ±`MAX_ABS_SAMPLE`; no row takes any of it.
         """
         rows = self._rows(samples)
-        return self._push([as_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
+        return self._push([as_streamed_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
 
     def _rest(self, row: int) -> int:
         done = (self._state.positions[row] + self._lead) // self._unit
@@ -229,16 +226,29 @@ class StreamingDecoder(_Rows):
     def push(self, ids: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
         """Ids (B, m), or B clips (m_b,), arrays or tensors → new samples of each row, B tensors (n_b,).
 
-        A stream of one row also takes (m,).
+        Also takes (B, K, m) and B clips (K, m_b), the ids of each codebook, as `encode` gives them. A stream of one row
+        takes (m,), too.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or ids of the wrong type or out of range; no row
-                takes any of it.
+            ValueError: The push has a wrong number of rows, axes or codebooks, or ids of the wrong type or out of
+                range; no row takes any of it.
         """
-        rows = [as_ids(row, "`ids`") for row in self._rows(ids)]
-        for row in rows:
-            check_ids(row, math.prod(self._model.config.frame_levels))
-        return self._push(rows)
+        return self._push([self._frame_ids(row, f"Row {number}") for number, row in enumerate(self._rows(ids))])
+
+    def _frame_ids(self, ids: Any, name: str) -> Tensor:
+        """Ids of whole frames (m,), or of each codebook (K, m) → checked ids of whole frames (m,)."""
+        config = self._model.config
+        row = as_ids(ids, f"{name} of the push")
+        if row.ndim == 2 and len(row) == config.num_quantizers:
+            check_ids(row, config.codebook_size, f"{name} of the push")
+            return self._model.quantizer.codebooks_to_ids(row[None])[0]
+        if row.ndim != 1:
+            raise ValueError(
+                f"{name} of the push has shape {tuple(row.shape)}; it must be (ids,), or ({config.num_quantizers}, "
+                "ids) with the ids of each codebook."
+            )
+        check_ids(row, math.prod(config.frame_levels), f"{name} of the push")
+        return row
 
     def _rest(self, row: int) -> int:
         return -(-self._stepper.delay // self._model.config.hop_length)
