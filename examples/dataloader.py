@@ -14,6 +14,8 @@ import l3ac_tokenizer  # noqa: F401 - registers the codecs
 
 
 class Recordings(Dataset):
+    """Outputs of the extractor, one for each file."""
+
     def __init__(self, paths: list[str], extractor: AutoFeatureExtractor) -> None:
         self.paths, self.extractor = paths, extractor
 
@@ -28,8 +30,7 @@ class Recordings(Dataset):
 @torch.inference_mode()
 def main(*paths: str) -> None:
     """Print the ids of every clip, batch by batch."""
-    extractor = AutoFeatureExtractor.from_pretrained("l3ac-1k-light")
-    model = AutoModel.from_pretrained("l3ac-1k-light")
+    extractor, model = (kind.from_pretrained("l3ac-1k-light") for kind in (AutoFeatureExtractor, AutoModel))
     recordings, collate = Recordings(list(paths), extractor), DataCollatorWithPadding(extractor)
     for batch in DataLoader(recordings, batch_size=4, num_workers=2, collate_fn=collate):
         print(*model.encode(**batch).to_list(), sep="\n")
