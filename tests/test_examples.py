@@ -6,17 +6,20 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer import CodecModel, StreamingDecoder
+from l3ac_tokenizer.cli.info import describe_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SENTENCE = EXAMPLES.parent / "l3ac_tokenizer" / "assets" / "demo.flac"
@@ -59,8 +62,18 @@ def ids_of(model: CodecModel, path: Path) -> list[int]:
         return model.encode(torch.from_numpy(audio)[None, None]).audio_codes.flatten().tolist()
 
 
+def guide(name: str) -> str:
+    return (EXAMPLES.parent / "docs" / "guides" / f"{name}.md").read_text("utf-8")
+
+
+def listing(page: str, beginning: str) -> str:
+    """The listing of a guide that begins so."""
+    (found,) = [code for code in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if code.startswith(beginning)]
+    return found
+
+
 def shown_in_guides() -> str:
-    return "".join(page.read_text("utf-8") for page in (EXAMPLES.parent / "docs" / "guides").glob("*.md"))
+    return "".join(guide(page.stem) for page in (EXAMPLES.parent / "docs" / "guides").glob("*.md"))
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -183,3 +196,28 @@ def test_continuous(recordings, light, capsys):
     assert capsys.readouterr().out == (
         f"features (1, {count}, {light.config.feature_dim}), hidden states (1, {count}, 64)\n"
     )
+
+
+# --- listings of the guides -------------------------------------------------------------------------------------
+
+
+def test_the_listing_of_the_tokenizing_guide(tmp_path, monkeypatch, light):
+    shutil.copy(SENTENCE, tmp_path / "speech.flac")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(listing(guide("tokenizing"), "from l3ac_tokenizer import CodecModel"), scope)
+    assert scope["ids"][0].tolist() == ids_of(light, SENTENCE)
+    assert len(scope["decoded"][0]) == soundfile.info(SENTENCE).frames
+
+
+def test_the_difference_of_streams_that_the_guide_states_is_the_measured_one(tmp_path, monkeypatch):
+    (tmp_path / "speech").mkdir()
+    shutil.copy(SENTENCE, tmp_path / "speech")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(listing(guide("streaming"), "from pathlib import Path"), scope)
+    (level,) = scope["levels"]
+    (stated,) = re.findall(r"−([\d.]+) dB relative to the audio of `decode` for `l3ac-1k`", guide("streaming"))
+    assert level == pytest.approx(-float(stated), abs=0.1)
+    assert f"is {-level:.0f} dB below the signal" in " ".join(str(StreamingDecoder.__doc__).split())
+    assert describe_model("l3ac-1k")["stream_difference_db"] == pytest.approx(level, abs=0.1)
