@@ -21,7 +21,7 @@ class Encode:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Replace audio by ids."""
         clips = self.encoder(batch.pop("bytes"), names=batch["path"])
-        return {**batch, "ids": [clip.ids for clip in clips], "error": [clip.error for clip in clips]}
+        return {**batch, "ids": [clip.ids.tolist() for clip in clips], "error": [clip.error for clip in clips]}
 
 
 if __name__ == "__main__":

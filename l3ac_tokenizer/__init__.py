@@ -14,11 +14,14 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
+    from .audio import read_audio
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
+    from .container import read_l3ac
     from .evaluation.evaluate import EvaluationResult, evaluate
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
+    from .inference import EncodedClip, decode_clips, encode_clips, encode_files
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
     from .processing import L3ACProcessor
@@ -32,6 +35,7 @@ _HOME = {
     "ClipEncoder": "tokenization.encoding",
     "CodecModel": "modeling",
     "EvaluationResult": "evaluation.evaluate",
+    "EncodedClip": "inference",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -46,8 +50,13 @@ _HOME = {
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
     "evaluate": "evaluation.evaluate",
+    "decode_clips": "inference",
+    "encode_clips": "inference",
+    "encode_files": "inference",
     "join_ids": "quantization",
     "preset_config": "families",
+    "read_audio": "audio",
+    "read_l3ac": "container",
     "split_ids": "quantization",
     "train": "training.train",
 }
@@ -60,6 +69,7 @@ __all__ = [
     "CodecFeatureExtractor",
     "CodecModel",
     "CodecOutput",
+    "EncodedClip",
     "EvaluationResult",
     "FSQEmbedding",
     "FSQHead",
@@ -71,9 +81,14 @@ __all__ = [
     "TAAEConfig",
     "TAAEModel",
     "__version__",
+    "decode_clips",
+    "encode_clips",
+    "encode_files",
     "evaluate",
     "join_ids",
     "preset_config",
+    "read_audio",
+    "read_l3ac",
     "split_ids",
     "train",
 ]

@@ -62,6 +62,19 @@ def check_samples(samples: Tensor, name: str) -> None:
     )
 
 
+def as_streamed_clip(audio: Any, name: str) -> Tensor:
+    """As `as_clip`, and 16-bit integers, as sound cards give them, are divided by their full scale, 32768.
+
+    Raises:
+        ValueError: As in `as_clip`.
+    """
+    if isinstance(audio, Tensor) and audio.dtype == torch.int16:
+        audio = audio.to(torch.float32) / 2**15
+    elif isinstance(audio, np.ndarray) and audio.dtype.kind == "i" and audio.dtype.itemsize == 2:
+        audio = audio.astype(np.float32) / 2**15
+    return as_clip(audio, name)
+
+
 def as_clip(audio: Any, name: str) -> Tensor:
     """Audio of one clip as an array, tensor or list (T,), (1, T) or (T, 1) → checked samples (T,).
 
@@ -95,6 +108,26 @@ def as_ids(ids: Any, name: str) -> Tensor:
     elif not (ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool):
         return ids.to(torch.int64)
     raise ValueError(f"{name} has type {ids.dtype}; ids are whole numbers (int64).")
+
+
+def as_audio_codes(audio_codes: Any, num_codebooks: int, codebook_size: int) -> Tensor:
+    """Array, tensor or list of ids (B, `num_codebooks`, N), integers from 0 to `codebook_size` − 1 → tensor, int64.
+
+    Raises:
+        ValueError: The ids are of another type, shape or range; the message names it.
+    """
+    codes = as_ids(audio_codes, "`audio_codes`")
+    if codes.ndim != 3 or codes.shape[1] != num_codebooks or codes.shape[2] == 0:
+        raise ValueError(
+            f"`audio_codes` has shape {tuple(codes.shape)}; it must be (batch, {num_codebooks}, frames) with at "
+            "least one frame."
+        )
+    if codes.shape[0] == 0:
+        raise ValueError("`audio_codes` has no clips; give at least one.")
+    wrong = id_outside(codes, codebook_size)
+    if wrong is not None:
+        raise ValueError(f"`audio_codes` has id {wrong}; ids of this model are 0 to {codebook_size - 1}.")
+    return codes
 
 
 def id_outside(ids: Tensor, codebook_size: int) -> int | None:

@@ -79,12 +79,13 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_audio: np.ndarray | Sequence[float] | Sequence[np.ndarray] | Sequence[Sequence[float]],
+        raw_audio: np.ndarray | Sequence[float] | Sequence[np.ndarray] | Sequence[Sequence[float]] | None = None,
         padding: bool | str | PaddingStrategy | None = None,
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | TensorType | None = None,
         sampling_rate: int | None = None,
+        audio: np.ndarray | Sequence[float] | Sequence[np.ndarray] | Sequence[Sequence[float]] | None = None,
     ) -> BatchFeature:
         r"""Check one or several waveforms and pad them to a batch (B items, T samples).
 
@@ -98,16 +99,21 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             return_tensors (*optional*): `"pt"` or `"np"`; None: lists of arrays.
             sampling_rate (*optional*): Sampling rate of `raw_audio` in Hz. Always pass it: the model cannot detect a
                 wrong rate, which gives wrong ids.
+            audio: Another name of `raw_audio`, as newer feature extractors call it.
 
         Returns:
             [`BatchFeature`] with `input_values` (B, 1, T) float32 and `padding_mask` (B, 1, T) int32, which is 1 at
             audio and 0 at padding.
 
         Raises:
-            ValueError: `sampling_rate` differs from the model's, the batch is large and mostly padding, or a waveform
+            ValueError: Not exactly one of `raw_audio` and `audio` is given, `sampling_rate` differs from the model's,
+                the batch is large and mostly padding, or a waveform
                 is empty, is not mono or not of floating-point numbers, or has samples that are NaN, infinite or beyond
                 ±`MAX_ABS_SAMPLE`.
         """
+        if (raw_audio is None) == (audio is None):
+            raise ValueError(f"{type(self).__name__} takes the waveforms as `raw_audio` or `audio`; give one of them.")
+        name, given = ("raw_audio", raw_audio) if audio is None else ("audio", audio)
         if sampling_rate is None:
             logger.warning_once(
                 f"`sampling_rate` was not given to {type(self).__name__}: the audio is assumed to have "
@@ -116,11 +122,12 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         elif sampling_rate != self.sampling_rate:
             raise ValueError(
                 f"The audio has {sampling_rate} Hz and the model needs {self.sampling_rate} Hz: "
-                f"resample it first, e.g. `soxr.resample(raw_audio, {sampling_rate}, {self.sampling_rate})`."
+                f"resample it first, e.g. `soxr.resample({name}, {sampling_rate}, {self.sampling_rate})`."
             )
-        is_batch = isinstance(raw_audio, (list, tuple)) and len(raw_audio) > 0 and np.ndim(raw_audio[0]) > 0
-        named = {f"`raw_audio[{index}]`": audio for index, audio in enumerate(raw_audio)} if is_batch else None
-        waveforms = [_waveform(audio, name) for name, audio in (named or {"`raw_audio`": raw_audio}).items()]
+        if isinstance(given, (list, tuple)) and len(given) > 0 and np.ndim(given[0]) > 0:
+            waveforms = [_waveform(each, f"`{name}[{index}]`") for index, each in enumerate(given)]
+        else:
+            waveforms = [_waveform(given, f"`{name}`")]
         return self._padded(
             {"input_values": waveforms},
             return_tensors,

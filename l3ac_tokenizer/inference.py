@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .audio import AudioReader
+from .audio import AudioError, AudioReader
 from .causes import failure, shortened
 from .checks import as_ids
 from .feature_extraction import CodecFeatureExtractor
@@ -59,6 +60,47 @@ class EncodedClip(NamedTuple):
         """The result of a clip that cannot be encoded."""
         sentence = failure(error) if isinstance(error, BaseException) else shortened(" ".join(error.split()))
         return cls(np.empty(0, dtype=np.int64), 0, sentence)
+
+
+def encode_files(
+    model: CodecModel,
+    paths: Iterable[str | os.PathLike[str]],
+    errors: Literal["raise", "return"] = "raise",
+    chunk_seconds: float = 30.0,
+) -> list[EncodedClip]:
+    """Encode audio files of any format, sampling rate and length, downmixed to mono and resampled.
+
+    Memory depends on `chunk_seconds`, not on the files.
+
+    Args:
+        model: the codec, in evaluation mode.
+        paths: of the files.
+        errors: `"raise"` stops at the first file that cannot be encoded, a truncated one included; `"return"` goes on,
+            and the result of such a file says why in `error`.
+        chunk_seconds: seconds of audio in the network at once.
+
+    Returns:
+        The result of each file, in the order of the paths.
+
+    Raises:
+        AudioError: a file cannot be encoded; the message names it.
+        TypeError: `paths` is a single path.
+        ValueError: `errors` is another word, or `chunk_seconds` is not above 0.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise TypeError(f"`paths` is a single path, {os.fspath(paths)!r}: give a list of paths.")
+    if errors not in ("raise", "return"):
+        raise ValueError(f"`errors` is {errors!r}; it must be 'raise' or 'return'.")
+    if not chunk_seconds > 0:
+        raise ValueError(f"`chunk_seconds` is {chunk_seconds}; it must be above 0.")
+    rate = model.config.sampling_rate
+    openers = [functools.partial(AudioReader, path, rate) for path in paths]
+    results: dict[int, EncodedClip] = {}
+    for position, clip in encode_audio(model, openers, chunk_seconds):
+        if clip.error is not None and errors == "raise":
+            raise AudioError(clip.error)
+        results[position] = clip
+    return [results[position] for position in range(len(openers))]
 
 
 def encode_audio(
@@ -193,7 +235,18 @@ def _by_groups(groups: Sequence[list[int]], function: Callable[[list[int]], list
 
 @torch.inference_mode()
 def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The ids (N,) int64 of each clip (T,) float32, in one batch, or in several if padding would outweigh the audio."""
+    """Encode clips at the model's sampling rate, in one batch, or in several if padding would outweigh the audio.
+
+    Args:
+        model: the codec, in evaluation mode.
+        clips: (T,) float32 each, mono; a long clip is held in the network as a whole, unlike by `encode_files`.
+
+    Returns:
+        The ids (N,) int64 of each clip.
+
+    Raises:
+        ValueError: a clip is empty, not mono or not floating-point audio.
+    """
     if not len(clips):
         return []
     rate = model.config.sampling_rate
@@ -219,20 +272,37 @@ def encode_chunks(model: CodecModel, chunks: Iterable[np.ndarray]) -> np.ndarray
 
 @torch.inference_mode()
 def decode_clips(
-    model: CodecModel, all_ids: Sequence[np.ndarray], num_samples: Sequence[int], time_norm: TimeNormMode
+    model: CodecModel,
+    all_ids: Sequence[np.ndarray | Sequence[int]],
+    num_samples: Sequence[int] | None = None,
+    time_norm: TimeNormMode = "clip",
 ) -> list[np.ndarray]:
-    """The samples (T,) float32 of each clip from its ids (N,), cut to its number of samples; batches as in
-    `encode_clips`."""
+    """Decode the ids of clips, in batches as in `encode_clips`.
+
+    Args:
+        model: the codec, in evaluation mode.
+        all_ids: ids (N,) of each clip, arrays, tensors or lists.
+        num_samples: length T of each clip in samples, by which the last frame is cut; None: all N frames, whole.
+        time_norm: see `CodecModel.decode`.
+
+    Returns:
+        The samples (T,) float32 of each clip.
+
+    Raises:
+        ValueError: ids are of a wrong type, shape or range, or a length does not fit the number of ids.
+    """
     if not len(all_ids):
         return []
     rows = [as_ids(ids, f"`all_ids[{number}]`") for number, ids in enumerate(all_ids)]
+    lengths = [len(row) * model.config.hop_length for row in rows] if num_samples is None else list(num_samples)
+    if len(lengths) != len(rows):
+        raise ValueError(f"`num_samples` has {len(lengths)} numbers for {len(rows)} clips; give one for each.")
     for number, row in enumerate(rows):
         if row.ndim != 1:
             raise ValueError(f"`all_ids[{number}]` has shape {tuple(row.shape)}; give the ids (N,) of one clip.")
         check_ids(row, math.prod(model.config.frame_levels), f"`all_ids[{number}]`")
     groups = _groups(model.config, [len(row) / model.config.frame_rate for row in rows])
     if len(groups) > 1:
-        lengths = list(num_samples)
         return _by_groups(
             groups,
             lambda group: decode_clips(
@@ -244,10 +314,10 @@ def decode_clips(
     output: Any = model.decode(
         audio_codes.to(model.device),
         audio_codes_mask=mask.to(model.device),
-        num_samples=torch.tensor(num_samples, device=model.device),
+        num_samples=torch.tensor(lengths, device=model.device),
         time_norm=time_norm,
     )
-    pairs = zip(output.audio_values, num_samples, strict=True)
+    pairs = zip(output.audio_values, lengths, strict=True)
     return [row[0, :length].float().cpu().numpy() for row, length in pairs]
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import as_ids, id_outside
+from .checks import as_audio_codes, as_ids, id_outside
 
 BOUNDARY_NOISE = 1e-4
 """Bound of the rounding noise of latents on the level scale, where neighboring boundaries are 1 apart."""
@@ -297,6 +297,15 @@ class FSQ(Float32Module):
     def ids_to_features(self, ids: Tensor) -> Tensor:
         """Ids of whole frames (…) → features (…, D)."""
         return self.project_out(self.ids_to_values(ids))
+
+    def from_codes(self, audio_codes: Tensor) -> Tensor:
+        """Ids of each codebook (B, K, N) → features (B, N, D), float32.
+
+        Raises:
+            ValueError: The ids are of another type, shape or range.
+        """
+        codes = as_audio_codes(audio_codes, self.num_quantizers, self.codebook_size)
+        return self.ids_to_features(self.codebooks_to_ids(codes))
 
     def latents_to_features(self, latents: Tensor) -> Tensor:
         """Latents (…, L) → features (…, D) without rounding."""

@@ -1,11 +1,14 @@
 """Exact streaming: encoding and decoding in real time, with the same results as for whole clips.
 
+Decoding is that of `decode(time_norm="frozen")`. The published networks normalize over the clip by default, so their
+streams differ from a plain `decode`: see `StreamingDecoder`.
+
 Both classes process a batch of independent streams (rows), which may start, end and be reset at different times.
 Pushed and returned values have one entry for each row; entries may differ in length. The state is kept here, never in
 the model.
 
 A frame has a single id here. With residual stages it is the id of all digits: `split_ids(ids, config.frame_levels, K)`
-gives the K ids of `audio_codes`, and `join_ids` inverts it.
+gives the K ids of `audio_codes`, which the decoder takes as well, and `join_ids` inverts it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import as_clip, as_ids
+from .checks import as_ids, as_streamed_clip
 from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
 from .quantization import check_ids
 
@@ -90,15 +93,11 @@ class _Rows(ABC):
             rows = list(pushed)
         else:
             whole = pushed if isinstance(pushed, Tensor) else np.asarray(pushed)
-            if self.batch_size == 1 and sum(size != 1 for size in whole.shape) <= 1:
-                return [whole.reshape(-1)]
+            if self.batch_size == 1 and whole.ndim and (whole.ndim == 1 or len(whole) != 1):
+                return [whole]
             rows = list(whole) if whole.ndim else []
         if len(rows) != self.batch_size:
             raise ValueError(f"The push has {len(rows)} rows; it must have {self.batch_size}.")
-        for row, new in enumerate(rows):
-            shape = np.shape(new)
-            if sum(size != 1 for size in shape) > 1 or not shape:
-                raise ValueError(f"Row {row} of the push has shape {tuple(shape)}; it must have one axis.")
         return rows
 
     @torch.no_grad()
@@ -160,7 +159,7 @@ class StreamingEncoder(_Rows):
 
     ```python
     >>> stream = StreamingEncoder(model)
-    >>> for samples in microphone:                  # (1, n) for any n
+    >>> for samples in microphone:                  # (n,), (1, n) or (n, 1), any n
     ...     (ids,) = stream.push(samples)
     >>> (ids,) = stream.flush()                     # the clip ends here
     ```
@@ -182,16 +181,17 @@ class StreamingEncoder(_Rows):
         return self._model.encoder_lookahead
 
     def push(self, samples: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
-        """Samples (B, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,) int64.
+        """Samples (B, n) or (B, 1, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,).
 
-        A stream of one row also takes (n,), and (n, 1) as microphones give it.
+        A stream of one row also takes (n,), and (n, 1) as the callback of a sound card gives it. The full scale of
+        floating-point samples is 1, that of 16-bit integers 32768; other integers are refused. The ids are int64.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or samples that are not floating-point numbers, or
+            ValueError: The push has a wrong number of rows or axes, several channels, or samples of another type, or
                 NaN, infinite or beyond ±`MAX_ABS_SAMPLE`; no row takes any of it.
         """
         rows = self._rows(samples)
-        return self._push([as_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
+        return self._push([as_streamed_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
 
     def _rest(self, row: int) -> int:
         done = (self._state.positions[row] + self._lead) // self._unit
@@ -206,6 +206,11 @@ class StreamingEncoder(_Rows):
 
 class StreamingDecoder(_Rows):
     """Streaming decoder: ids in, samples out, equal to `decode(time_norm="frozen")` of the whole clip.
+
+    Without time normalization, as in the light networks, that is the audio of `decode`. The published networks
+    normalize over the clip in `decode` and by stored statistics in a stream. The difference for the bundled `l3ac-1k`
+    is 21 dB below the signal on one sentence, as `l3ac info l3ac-1k` measures it, and more on other clips
+    (docs/guides/streaming.md).
 
     Args:
         model: The codec, with calibrated time normalization.
@@ -229,16 +234,29 @@ class StreamingDecoder(_Rows):
     def push(self, ids: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
         """Ids (B, m), or B clips (m_b,), arrays or tensors → new samples of each row, B tensors (n_b,).
 
-        A stream of one row also takes (m,).
+        Also takes (B, K, m) and B clips (K, m_b), the ids of each codebook, as `encode` gives them. A stream of one row
+        takes (m,), too.
 
         Raises:
-            ValueError: The push has a wrong number of rows or axes, or ids of the wrong type or out of range; no row
-                takes any of it.
+            ValueError: The push has a wrong number of rows, axes or codebooks, or ids of the wrong type or out of
+                range; no row takes any of it.
         """
-        rows = [as_ids(row, "`ids`") for row in self._rows(ids)]
-        for row in rows:
-            check_ids(row, math.prod(self._model.config.frame_levels))
-        return self._push(rows)
+        return self._push([self._frame_ids(row, f"Row {number}") for number, row in enumerate(self._rows(ids))])
+
+    def _frame_ids(self, ids: Any, name: str) -> Tensor:
+        """Ids of whole frames (m,), or of each codebook (K, m) → checked ids of whole frames (m,)."""
+        config = self._model.config
+        row = as_ids(ids, f"{name} of the push")
+        if row.ndim == 2 and len(row) == config.num_quantizers:
+            check_ids(row, config.codebook_size, f"{name} of the push")
+            return self._model.quantizer.codebooks_to_ids(row[None])[0]
+        if row.ndim != 1:
+            raise ValueError(
+                f"{name} of the push has shape {tuple(row.shape)}; it must be (ids,), or ({config.num_quantizers}, "
+                "ids) with the ids of each codebook."
+            )
+        check_ids(row, math.prod(config.frame_levels), f"{name} of the push")
+        return row
 
     def _rest(self, row: int) -> int:
         return -(-self._stepper.delay // self._model.config.hop_length)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import DataCollatorWithPadding
 
 from l3ac_tokenizer.feature_extraction import MAX_ABS_SAMPLE, CodecFeatureExtractor
 
@@ -87,6 +88,39 @@ def test_the_input_is_not_changed(extractor):
 def test_bad_audio_is_refused_by_name(extractor, audio, reason):
     with pytest.raises(ValueError, match=reason):
         extractor(audio, sampling_rate=RATE)
+
+
+def test_both_names_of_the_waveforms_are_the_same(extractor):
+    clips = [ramp(5), ramp(9)]
+    batches = [extractor(**{name: clips}, sampling_rate=RATE, return_tensors="np") for name in ("audio", "raw_audio")]
+    for name in extractor.model_input_names:
+        np.testing.assert_array_equal(*(batch[name] for batch in batches))
+    with pytest.raises(ValueError, match=r"`audio\[1\]`.*stereo"):
+        extractor(audio=[ramp(3), np.zeros((3, 2))], sampling_rate=RATE)
+    for wrong in ({}, {"raw_audio": clips, "audio": clips}):
+        with pytest.raises(ValueError, match="give one of them"):
+            extractor(**wrong, sampling_rate=RATE)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("form", [None, "np", "pt"])
+@pytest.mark.parametrize(
+    "padding", [{}, {"padding": "longest"}, {"padding": "max_length", "max_length": 12}, {"pad_to_multiple_of": 4}]
+)
+def test_single_extractions_are_collated_as_they_would_be_extracted_together(side, form, padding):
+    extractor = CodecFeatureExtractor(padding_side=side)
+    clips = [ramp(5), ramp(9), ramp(7)]
+    singles = [extractor(clip, sampling_rate=RATE, return_tensors=form) for clip in clips]
+    width = 9 if padding in ({}, {"padding": "longest"}) else 12
+    together = extractor(clips, sampling_rate=RATE, padding="max_length", max_length=width, return_tensors="pt")
+    for collated in (
+        extractor.pad(singles, return_tensors="pt", **padding),
+        DataCollatorWithPadding(extractor, **padding)(singles),
+        DataCollatorWithPadding(extractor, **padding)([dict(single) for single in singles]),
+        DataCollatorWithPadding(extractor, **padding)([{k: v[0] for k, v in single.items()} for single in singles]),
+    ):
+        for name in extractor.model_input_names:
+            assert torch.equal(collated[name], together[name])
 
 
 def test_overshoot_up_to_the_bound_is_audio(extractor):

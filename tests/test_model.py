@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
-from networks import MIXED_NETWORKS, TINY, TINY_NETWORKS, speech_like, tiny
+from networks import MIXED_NETWORKS, TINY, TINY_NETWORKS, speech_like, tiny, tiny_streams
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel
+from l3ac_tokenizer.modeling.span import WholeSpan
 from l3ac_tokenizer.quantization import digits_to_values, ids_to_digits
 
 
@@ -259,6 +261,71 @@ def test_decoding_in_iterated_pieces_is_decoding_the_whole(codec, clip):
     assert (torch.cat(chunks, dim=-1) - model.decode(ids).audio_values).abs().max() < 1e-9
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("left", [False, True])
+def test_decoding_with_the_padding_mask_gives_the_audio_of_forward(codec, left):
+    batch, mask = torch.zeros(3, 1, 310), torch.zeros(3, 1, 310)
+    for row, samples in enumerate((310, 1, 133)):
+        place = slice(310 - samples, 310) if left else slice(samples)
+        batch[row, 0, place], mask[row, 0, place] = speech_like(samples, row), 1
+    whole, encoded = codec(batch, mask), codec.encode(batch, mask)
+    for codes_mask in (encoded.audio_codes_mask, None):
+        for chunk_seconds in (None, 0.005):
+            decoded = codec.decode(
+                encoded.audio_codes, codes_mask, padding_mask=mask, chunk_seconds=chunk_seconds
+            ).audio_values
+            assert decoded.shape == batch.shape
+            assert (decoded - whole.audio_values).abs().max() < 1e-4
+    unpadded = codec.decode(codec.encode(batch[:1]).audio_codes, padding_mask=torch.ones(1, 310)).audio_values
+    assert torch.equal(unpadded, codec.decode(codec.encode(batch[:1]).audio_codes, num_samples=310).audio_values)
+
+
+@torch.no_grad()
+def test_what_encode_returns_is_what_decode_takes(codec, clip):
+    encoded = codec.encode(clip)
+    assert torch.equal(codec.decode(**encoded).audio_values, codec.decode(encoded.audio_codes).audio_values)
+
+
+@torch.no_grad()
+def test_forward_decodes_ids(codec, clip):
+    codes = codec.encode(clip).audio_codes
+    output = codec(audio_codes=codes)
+    assert output.audio_codes is codes
+    assert torch.equal(output.audio_values, codec.decode(codes).audio_values)
+    cut, _ = codec(audio_codes=codes, padding_mask=torch.ones(1, 1000), return_dict=False)
+    assert torch.equal(cut, output.audio_values[..., :1000])
+
+
+@torch.no_grad()
+def test_the_encoded_length_is_the_number_of_ids(codec):
+    lengths = (1, 11, 12, 13, 240, 241)
+    counts = [codec.encode(speech_like(length)[None, None]).audio_codes.shape[-1] for length in lengths]
+    assert [codec.get_encoded_length(length) for length in lengths] == counts
+    assert codec.get_encoded_length(torch.tensor(lengths)).tolist() == counts
+
+
+@torch.no_grad()
+def test_the_features_of_ids_are_what_the_decoder_decodes(codec, clip):
+    codes = codec.encode(clip).audio_codes
+    features = codec.codes_to_features(codes)
+    assert features.shape[:2] == (1, codes.shape[-1])
+    assert torch.equal(codec.decoder(features, WholeSpan()).transpose(1, 2), codec.decode(codes).audio_values)
+    assert torch.equal(codec.quantizer.from_codes(codes), features)
+
+
+@torch.no_grad()
+def test_ids_become_lists_without_padding():
+    batch, mask = torch.zeros(2, 1, 100), torch.ones(2, 1, 100)
+    batch[0, 0], batch[1, 0, :30], mask[1, 0, 30:] = speech_like(100), speech_like(30, 1), 0
+    codec = tiny("tiny")
+    encoded = codec.encode(batch, mask)
+    assert encoded.to_list() == [encoded.audio_codes[0, 0].tolist(), encoded.audio_codes[1, 0, :3].tolist()]
+    assert codec(batch, mask).to_list() == encoded.to_list()
+    assert codec(batch[:1]).to_list() == encoded.to_list()[:1]
+    two = tiny_streams().encode(batch, mask)
+    assert two.to_list() == [two.audio_codes[0].tolist(), two.audio_codes[1, :, :3].tolist()]
+
+
 def bad_calls():
     ids = torch.zeros(2, 1, 5, dtype=torch.int64)
     wave = torch.zeros(2, 1, 50)
@@ -268,6 +335,8 @@ def bad_calls():
     empty[1] = 0
     late = torch.ones(2, 5)
     late[0, 0] = 0
+    short = torch.ones(2, 60)
+    short[1, 49:] = 0
     return {
         "(2, 2, 50)": lambda m: m.encode(torch.zeros(2, 2, 50)),
         "(50,)": lambda m: m.encode(torch.zeros(50)),
@@ -287,13 +356,23 @@ def bad_calls():
         "must be 'clip' or 'frozen'": lambda m: m.decode(ids, time_norm="batch"),
         "49 to 60": lambda m: m.decode(ids, num_samples=61),
         "divided by 12": lambda m: m.decode(ids, num_samples=torch.tensor([60, 48])),
+        "`padding_mask` has 61 samples.*6 frames.*5": lambda m: m.decode(ids, padding_mask=torch.ones(2, 61)),
+        "`padding_mask` has shape (3, 60)": lambda m: m.decode(ids, padding_mask=torch.ones(3, 60)),
+        "`num_samples` is [60, 49]": lambda m: m.decode(
+            ids, torch.arange(5) < torch.tensor([[5], [4]]), padding_mask=short
+        ),
+        "`num_samples` or `padding_mask`": lambda m: m.decode(ids, num_samples=60, padding_mask=torch.ones(2, 60)),
+        "either `input_values`": lambda m: m(wave, audio_codes=ids),
+        "exactly one": lambda m: m(),
+        "must be (batch, 1, frames)": lambda m: m.codes_to_features(ids.expand(2, 2, 5)),
+        "has id 45": lambda m: m.quantizer.from_codes(ids + 45),
         "`latents` has shape": lambda m: m.decode(latents=torch.zeros(1, 4, 6)),
     }
 
 
 @pytest.mark.parametrize("message", bad_calls())
 def test_a_bad_call_is_refused_in_one_sentence_that_names_the_value(codec, message):
-    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")) as error:
+    with pytest.raises(ValueError, match=re.sub(r"[()\[\]]", r"\\\g<0>", message)) as error:
         bad_calls()[message](codec)
     assert "\n" not in str(error.value)
 

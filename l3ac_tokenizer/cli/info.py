@@ -1,6 +1,7 @@
 """`l3ac info`: describe a .l3ac file, or a model.
 
-Of a file: its metadata, size, and whether it is intact. Of a model: rates, size, latency and the digest of its weights.
+Of a file: its metadata, size, and whether it is intact. Of a model: rates, size, latency, how streamed audio differs
+from that of `decode`, and the digest of its weights.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .report import show_facts, show_json
 
 if TYPE_CHECKING:
     from ..configuration import CodecConfig
+    from ..modeling import CodecModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,28 @@ def describe_model(name: str) -> dict[str, Any]:
         **_rates(config.sampling_rate, config.hop_length, config.frame_levels),
         "codebooks": config.num_quantizers,
         **_latency(config),
+        **_stream(model),
+    }
+
+
+def _stream(model: CodecModel) -> dict[str, Any]:
+    """Whether a stream gives the audio of `decode`, and the level of the difference on the sentence of `l3ac demo`."""
+    from ..audio import read_audio
+    from ..inference import decode_clips, encode_clips
+    from .demo import SENTENCE
+
+    norms = model.time_norms()
+    if not norms:
+        return {"stream": "equal to decode()"}
+    if not all(norm.is_calibrated for norm in norms):
+        return {"stream": "not possible before calibrate_time_norm()"}
+    audio, _ = read_audio(SENTENCE, model.config.sampling_rate)
+    ids = encode_clips(model, [audio])
+    (whole,), (streamed,) = (decode_clips(model, ids, time_norm=mode) for mode in ("clip", "frozen"))
+    share = ((streamed - whole) ** 2).mean() / (whole**2).mean()
+    return {
+        "stream": "not equal to decode(), which normalizes over the clip",
+        "stream_difference_db": 10 * math.log10(max(share, 1e-12)),
     }
 
 
@@ -141,6 +165,8 @@ _LABELS = {
     "good_ids": ("good ids", "{}"),
     "encoder_latency_ms": ("encoder latency", "{:.1f} ms (streamed: hop and look-ahead)"),
     "decoder_latency_ms": ("decoder latency", "{:.1f} ms (streamed, frozen time norm)"),
+    "stream": ("streamed audio", "{}"),
+    "stream_difference_db": ("its difference", "{:.1f} dB relative to decode() (frozen time norm, on a sentence)"),
     "checksum": ("checksums", "{}"),
 }
 

@@ -7,29 +7,24 @@ dimensions.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils import TransformersKwargs
 from typing_extensions import Unpack
 
-from ..causes import shortened
-from ..checks import check_samples
+from ..checks import as_audio_codes, check_samples
 from ..configuration import CodecConfig
-from ..limits import CONFIG_BOUNDS, EXTRA_WEIGHTS
 from ..quantization import FSQ, residual_levels
 from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper, padded_chunks
 from .inputs import (
     align_left,
-    as_audio_codes,
     as_latents,
     as_waveforms,
+    clip_bounds,
     frame_counts,
     output_lengths,
     undo_alignment,
@@ -74,40 +69,6 @@ class CodecModel(CodecPreTrainedModel):
             )
         return model
 
-    @classmethod
-    def _check_weights_are_there(cls, folder: Any, arguments: dict[str, Any]) -> None:
-        """Refuse a checkpoint directory whose configuration states far more weights than its files hold.
-
-        Raises:
-            ValueError: it does, or a file is not complete; nothing has been allocated.
-        """
-        if not isinstance(folder, (str, os.PathLike)) or arguments.get("subfolder"):
-            return
-        files = list(Path(folder).glob("*.safetensors"))
-        for path in files:
-            try:
-                safe_open(path, "pt")
-            except Exception as error:  # SafetensorError, which derives from Exception alone
-                raise ValueError(
-                    f"{path} is not a complete safetensors file ({shortened(str(error), 200)}): copy or make it again."
-                ) from error
-        held = sum(path.stat().st_size for path in files)  # a byte a weight at least
-        if not held or not (Path(folder) / "config.json").is_file():
-            return
-        config = arguments.get("config")
-        if not isinstance(config, CodecConfig):
-            known = {name: value for name, value in arguments.items() if name in CONFIG_BOUNDS}
-            assert cls.config_class is not None
-            config = cls.config_class.from_pretrained(folder, **known)
-        with torch.device("meta"):
-            network = cls(config)
-            stated = sum(weight.numel() for weight in network.parameters())
-        if stated > held + EXTRA_WEIGHTS:
-            raise ValueError(
-                f"{folder} has a configuration of {stated:,} weights and files of {held:,} bytes: give the files that "
-                "belong together."
-            )
-
     @property
     def encoder_lookahead(self) -> int:
         """Number of samples after the frame of an id that the id depends on."""
@@ -122,6 +83,11 @@ class CodecModel(CodecPreTrainedModel):
     def latent_layer(self) -> nn.Linear | nn.Conv1d:
         """Layer that outputs the latents: the projection of the quantizer, unless a subclass overrides it."""
         return self.quantizer.project_in  # type: ignore[return-value]
+
+    def get_encoded_length(self, input_length: Any) -> Any:
+        """Number of ids, ceil(n / hop), of a clip of n = `input_length` samples; an integer, or a tensor of them."""
+        hop = self.config.hop_length
+        return (input_length + hop - 1) // hop
 
     def decompose(self, num_quantizers: int) -> None:
         """Split the ids into K = `num_quantizers` residual codebooks with fewer levels; 1 joins them again.
@@ -176,14 +142,18 @@ class CodecModel(CodecPreTrainedModel):
         time_norm: TimeNormMode | None = None,
         chunk_seconds: float | None = None,
         num_samples: int | Tensor | None = None,
+        padding_mask: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> CodecDecoderOutput:
         """Decode ids, or continuous latents, to audio.
 
+        `decode(**encode(x))` decodes the ids. With the padding mask of x as well, the audio has the length of x.
+
         Args:
             audio_codes: Ids (B, K, N), integers below `config.codebook_size`.
             audio_codes_mask: Mask (B, 1, N) or (B, N), non-zero for the frames of a clip, which come first; None: all.
-            latents: Latents (B, N, L) from `encode`, to decode without rounding instead of `audio_codes`.
+            latents: Latents (B, N, L) from `encode`, to decode without rounding where no `audio_codes` are given;
+                beside `audio_codes`, which decide, they are not used, as in DAC and X-Codec2.
             time_norm: `"clip"` (default) normalizes over the clip, as published; `"frozen"` uses the statistics of the
                 checkpoint, so that a sample depends on nearby ids only. Without effect if the decoder has no time
                 normalization.
@@ -191,16 +161,26 @@ class CodecModel(CodecPreTrainedModel):
                 rounding: within 1e-4 of full scale in float32, within 1e-9 in float64.
             num_samples: Number of samples of each clip, an integer or (B,), less than one hop below the samples of its
                 frames; None: all.
+            padding_mask: Mask (B, 1, T) or (B, T) of the audio that was encoded, instead of `num_samples`: the audio
+                becomes (B, 1, T), each clip where it was in its row, 0 in padding. Without `audio_codes_mask`, it also
+                tells the frames of each clip.
             return_dict: False returns a plain tuple in the order of `CodecDecoderOutput`.
 
         Raises:
-            ValueError: Not exactly one of `audio_codes` and `latents` is given, a shape, type or value is wrong, or
-                statistics for `time_norm="frozen"` are missing.
+            ValueError: Neither `audio_codes` nor `latents` is given, or both `num_samples` and `padding_mask`; a
+                shape, type or value is wrong, or masks do not fit each other; or statistics for `time_norm="frozen"`
+                are missing.
         """
         source = self._decoder_source(audio_codes, latents)
-        frames = None
+        frames, starts, width = None, None, None
         if audio_codes_mask is not None:
             frames = frame_counts(audio_codes_mask, source.shape[:2], source.device)
+        if padding_mask is not None:
+            if num_samples is not None:
+                raise ValueError("`decode` takes either `num_samples` or `padding_mask`; give one of them.")
+            width, num_samples, starts = self._bounds_of_encoded(padding_mask, source)
+            if audio_codes_mask is None and isinstance(num_samples, Tensor):
+                frames = self.get_encoded_length(num_samples)
         time_norm = self.check_time_norm(time_norm)
         if chunk_seconds is None:
             audio = self.decoder(self.to_features(source), WholeSpan(frames, time_norm=time_norm))
@@ -208,11 +188,11 @@ class CodecModel(CodecPreTrainedModel):
             chunks = self._decode_chunks(source, frames, time_norm, chunk_seconds)
             audio = torch.cat(list(chunks), dim=1)
         lengths = output_lengths(num_samples, frames, source, self.config.hop_length)
-        if isinstance(lengths, int):
-            audio = audio[:, :lengths]
-        elif lengths is not None:
-            audio = audio[:, : int(lengths.max())] if num_samples is not None else audio
-            audio = zero_after(audio, lengths)
+        if width is None and num_samples is not None and lengths is not None:
+            width = lengths if isinstance(lengths, int) else int(lengths.max())
+        audio = audio if width is None else audio[:, :width]
+        if isinstance(lengths, Tensor):
+            audio = undo_alignment(zero_after(audio, lengths), starts)
         output = CodecDecoderOutput(audio_values=audio.transpose(1, 2))
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
@@ -234,22 +214,33 @@ class CodecModel(CodecPreTrainedModel):
 
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Tensor | None = None,
         padding_mask: Tensor | None = None,
+        audio_codes: Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CodecOutput:
-        """Encode and decode audio, with gradients through the straight-through quantizer.
+        """Encode and decode audio, with gradients through the straight-through quantizer; or decode ids.
 
         Args:
             input_values: Waveforms (B, 1, T) at `config.sampling_rate`.
             padding_mask: Mask (B, 1, T) or (B, T), non-zero for the samples of a clip, which are contiguous; None: all.
+            audio_codes: Ids (B, K, N) to decode, as `decode` does, instead of `input_values`.
             return_dict: False returns a plain tuple in the order of `CodecOutput`.
             kwargs: Common arguments of transformers models; ignored.
 
         Raises:
-            ValueError: As in `encode`.
+            ValueError: Not exactly one of `input_values` and `audio_codes` is given; or as in `encode` and `decode`.
         """
+        if (input_values is None) == (audio_codes is None):
+            raise ValueError(
+                "`forward` takes either `input_values`, to encode and decode them, or `audio_codes`, to decode them; "
+                "give exactly one of them."
+            )
+        if input_values is None:
+            decoded = self.decode(audio_codes, padding_mask=padding_mask, return_dict=True)
+            output = CodecOutput(audio_values=decoded.audio_values, audio_codes=audio_codes)  # type: ignore[arg-type]
+            return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
         wave, lengths, starts = self._clips(input_values, padding_mask)
         latents = self.quantizer.project_in(self._encode_features(wave, lengths, None))
         codes, mask = self._audio_codes(latents.detach(), lengths)
@@ -301,6 +292,16 @@ class CodecModel(CodecPreTrainedModel):
         """Number of frames, including those of padding, that the encoder processes for a clip of `frames` frames."""
         return frames
 
+    def codes_to_features(self, audio_codes: Tensor) -> Tensor:
+        """Ids (B, K, N) → the features (B, N, D) that the decoder takes: a vector for each frame, in the model's dtype.
+
+        A model with continuous inputs, such as `inputs_embeds` of a language model, takes them through a linear layer.
+
+        Raises:
+            ValueError: The ids are of another type, shape or range.
+        """
+        return self.to_features(self._decoder_source(audio_codes, None))
+
     def to_features(self, source: Tensor) -> Tensor:
         """Ids of whole frames (B, N), or latents (B, N, L) → input of the decoder (B, N, D), in the model's dtype."""
         is_latents = source.ndim == 3
@@ -342,17 +343,13 @@ class CodecModel(CodecPreTrainedModel):
         check_samples(wave[..., 0], "`input_values`")
         return wave, lengths, starts
 
-    def _num_frames(self, samples: Any) -> Any:
-        hop = self.config.hop_length
-        return (samples + hop - 1) // hop
-
     def _encode_features(self, wave: Tensor, lengths: Tensor | None, chunk_seconds: float | None) -> Tensor:
         """Waveforms (B, T, 1), lengths (B,) → features (B, N, D), N = ceil(T / hop)."""
         hop = self.config.hop_length
         wave = wave.to(self.encoder_dtype)
-        frames = self._num_frames(wave.shape[1])
+        frames = self.get_encoded_length(wave.shape[1])
         padded = self.padded_frames(frames)
-        ends = None if lengths is None else self.padded_frames(self._num_frames(lengths)) * hop
+        ends = None if lengths is None else self.padded_frames(self.get_encoded_length(lengths)) * hop
         if chunk_seconds is None:
             wave = F.pad(wave, (0, 0, 0, padded * hop - wave.shape[1]))
             return self.encoder(wave, WholeSpan(ends))[:, :frames]
@@ -369,9 +366,26 @@ class CodecModel(CodecPreTrainedModel):
         ids = self.quantizer.latents_to_ids(latents)
         mask = torch.ones_like(ids, dtype=torch.bool)
         if lengths is not None:
-            mask = torch.arange(ids.shape[1], device=ids.device) < self._num_frames(lengths)[:, None]
+            mask = torch.arange(ids.shape[1], device=ids.device) < self.get_encoded_length(lengths)[:, None]
             ids = ids.masked_fill(~mask, 0)
         return self.quantizer.ids_to_codebooks(ids), mask[:, None]
+
+    def _bounds_of_encoded(self, padding_mask: Any, source: Tensor) -> tuple[int, int | Tensor, Tensor | None]:
+        """Length T of the mask of encoded audio, the lengths of the clips, T or (B,), and their starts (B,) if padded.
+
+        Raises:
+            ValueError: The mask has a wrong shape, or is not that of the audio that became `source` (B, N, …).
+        """
+        mask = torch.as_tensor(padding_mask, device=source.device)
+        width = mask.shape[-1] if mask.ndim else 0
+        frames = self.get_encoded_length(width)
+        if frames != source.shape[1]:
+            raise ValueError(
+                f"`padding_mask` has {width} samples, which make {frames} frames, but there are {source.shape[1]}; "
+                "give the mask of the audio that was encoded."
+            )
+        lengths, starts = clip_bounds(mask, (source.shape[0], width), source.device)
+        return width, width if lengths is None else lengths, starts
 
     def _chunk_frames(self, chunk_seconds: float) -> int:
         if not chunk_seconds > 0:
@@ -380,9 +394,9 @@ class CodecModel(CodecPreTrainedModel):
 
     def _decoder_source(self, audio_codes: Tensor | None, latents: Tensor | None) -> Tensor:
         """Checked ids of whole frames (B, N), or checked latents (B, N, L)."""
-        if (audio_codes is None) == (latents is None):
-            raise ValueError("`decode` takes either `audio_codes` or `latents`; give exactly one of them.")
-        if latents is not None:
+        if audio_codes is None and latents is None:
+            raise ValueError("`decode` takes either `audio_codes` or `latents`; give one of them.")
+        if audio_codes is None:
             values = as_latents(latents, len(self.config.levels))
             return values if values is latents else values.to(self.device)
         codes = as_audio_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size)

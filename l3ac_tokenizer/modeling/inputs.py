@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import as_floats, as_ids, as_samples, id_outside, in_graph
+from ..checks import as_floats, as_samples, in_graph
 
 
 def as_waveforms(input_values: Any) -> Tensor:
@@ -30,26 +30,6 @@ def as_waveforms(input_values: Any) -> Tensor:
     if waves.shape[2] == 0:
         raise ValueError("`input_values` has no samples; leave empty clips out.")
     return waves
-
-
-def as_audio_codes(audio_codes: Any, num_codebooks: int, codebook_size: int) -> Tensor:
-    """Array, tensor or list of ids (B, `num_codebooks`, N), integers from 0 to `codebook_size` − 1 → tensor, int64.
-
-    Raises:
-        ValueError: The ids are of another type, shape or range; the message names it.
-    """
-    codes = as_ids(audio_codes, "`audio_codes`")
-    if codes.ndim != 3 or codes.shape[1] != num_codebooks or codes.shape[2] == 0:
-        raise ValueError(
-            f"`audio_codes` has shape {tuple(codes.shape)}; it must be (batch, {num_codebooks}, frames) with at "
-            "least one frame."
-        )
-    if codes.shape[0] == 0:
-        raise ValueError("`audio_codes` has no clips; give at least one.")
-    wrong = id_outside(codes, codebook_size)
-    if wrong is not None:
-        raise ValueError(f"`audio_codes` has id {wrong}; ids of this model are 0 to {codebook_size - 1}.")
-    return codes
 
 
 def as_latents(latents: Any, width: int) -> Tensor:
@@ -75,6 +55,28 @@ def _rows(mask: Any, shape: Sequence[int], name: str, device: torch.device) -> T
     return rows.bool()
 
 
+def clip_bounds(padding_mask: Any, shape: Sequence[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Mask (B, 1, T) or (B, T) → lengths (B,) and start positions (B,) of the clips, both None without padding.
+
+    Raises:
+        ValueError: The mask is not of `shape` (B, T), or a row of it is empty or not contiguous.
+    """
+    mask = _rows(padding_mask, shape, "padding_mask", device)
+    lengths = mask.sum(dim=1)
+    starts = mask.to(torch.uint8).argmax(dim=1)
+    if not torch.compiler.is_compiling():
+        if bool(mask.all()):
+            return None, None
+        if not bool(lengths.all()):
+            row = int((lengths == 0).nonzero()[0])
+            raise ValueError(f"Row {row} of `padding_mask` has no samples; leave empty clips out of the batch.")
+        positions = torch.arange(shape[1], device=device)
+        run = (positions >= starts[:, None]) & (positions < (starts + lengths)[:, None])
+        if not torch.equal(run, mask):
+            raise ValueError("`padding_mask` has a gap in a row; the ones of each row must be contiguous.")
+    return lengths, starts
+
+
 def align_left(wave: Tensor, padding_mask: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Move each clip to the start of its row.
 
@@ -86,21 +88,12 @@ def align_left(wave: Tensor, padding_mask: Any) -> tuple[Tensor, Tensor | None, 
         Waveforms with zeros after the clips; lengths (B,) and original start positions (B,), both None without padding.
 
     Raises:
-        ValueError: The mask has a wrong shape, or a row of it is empty or not contiguous.
+        ValueError: As in `clip_bounds`.
     """
-    mask = _rows(padding_mask, wave.shape[:2], "padding_mask", wave.device)
-    lengths = mask.sum(dim=1)
-    starts = mask.to(torch.uint8).argmax(dim=1)
+    lengths, starts = clip_bounds(padding_mask, wave.shape[:2], wave.device)
+    if lengths is None or starts is None:
+        return wave, None, None
     positions = torch.arange(wave.shape[1], device=wave.device)
-    if not torch.compiler.is_compiling():
-        if bool(mask.all()):
-            return wave, None, None
-        if not bool(lengths.all()):
-            row = int((lengths == 0).nonzero()[0])
-            raise ValueError(f"Row {row} of `padding_mask` has no samples; leave empty clips out of the batch.")
-        run = (positions >= starts[:, None]) & (positions < (starts + lengths)[:, None])
-        if not torch.equal(run, mask):
-            raise ValueError("`padding_mask` has a gap in a row; the ones of each row must be contiguous.")
     source = (positions + starts[:, None]).clamp(max=wave.shape[1] - 1)
     wave = wave.gather(1, source[..., None])
     return wave.masked_fill((positions >= lengths[:, None])[..., None], 0.0), lengths, starts

@@ -6,7 +6,9 @@ Axes: B batch, T samples, K codebooks (`config.num_quantizers`), N frames, L lat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
@@ -24,6 +26,10 @@ class CodecEncoderOutput(ModelOutput):
     audio_codes: Tensor = None  # type: ignore[assignment]
     audio_codes_mask: Tensor = None  # type: ignore[assignment]
     latents: Tensor = None  # type: ignore[assignment]
+
+    def to_list(self) -> list[list[Any]]:
+        """The ids of each clip without padding: B lists of N integers, or of K lists of N integers where K > 1."""
+        return ids_to_list(self.audio_codes, self.audio_codes_mask)
 
 
 @dataclass
@@ -52,6 +58,18 @@ class CodecOutput(ModelOutput):
     audio_codes: Tensor = None  # type: ignore[assignment]
     audio_codes_mask: Tensor | None = None
     latents: Tensor = None  # type: ignore[assignment]
+
+    def to_list(self) -> list[list[Any]]:
+        """The ids of each clip, as `CodecEncoderOutput.to_list` gives them."""
+        return ids_to_list(self.audio_codes, self.audio_codes_mask)
+
+
+def ids_to_list(audio_codes: Tensor, audio_codes_mask: Tensor | None) -> list[list[Any]]:
+    """Ids (B, K, N) and their mask (B, 1, N), None: no padding → lists, see `CodecEncoderOutput.to_list`."""
+    if audio_codes_mask is None:
+        audio_codes_mask = torch.ones_like(audio_codes[:, :1], dtype=torch.bool)
+    clips = [codes[:, mask[0]].tolist() for codes, mask in zip(audio_codes, audio_codes_mask, strict=True)]
+    return [clip[0] if len(clip) == 1 else clip for clip in clips]
 
 
 __all__ = ["CodecDecoderOutput", "CodecEncoderOutput", "CodecOutput"]

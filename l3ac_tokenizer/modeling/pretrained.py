@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 
+from ..causes import shortened
+from ..configuration import CodecConfig
 from ..hub import refuse_remote_code
+from ..limits import CONFIG_BOUNDS, EXTRA_WEIGHTS
 from ..quantization import Float32Module
 
 ENCODER = ("encoder.", "quantizer.project_in.")
@@ -41,6 +46,40 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         CodecFeatureExtractor(sampling_rate=self.config.sampling_rate).save_pretrained(working_dir)
         complete_card(Path(working_dir) / "README.md", self.weights_digest(), repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    @classmethod
+    def _check_weights_are_there(cls, folder: Any, arguments: dict[str, Any]) -> None:
+        """Refuse a checkpoint directory whose configuration states far more weights than its files hold.
+
+        Raises:
+            ValueError: it does, or a file is not complete; nothing has been allocated.
+        """
+        if not isinstance(folder, (str, os.PathLike)) or arguments.get("subfolder"):
+            return
+        files = list(Path(folder).glob("*.safetensors"))
+        for path in files:
+            try:
+                safe_open(path, "pt")
+            except Exception as error:  # SafetensorError, which derives from Exception alone
+                raise ValueError(
+                    f"{path} is not a complete safetensors file ({shortened(str(error), 200)}): copy or make it again."
+                ) from error
+        held = sum(path.stat().st_size for path in files)  # a byte a weight at least
+        if not held or not (Path(folder) / "config.json").is_file():
+            return
+        config = arguments.get("config")
+        if not isinstance(config, CodecConfig):
+            known = {name: value for name, value in arguments.items() if name in CONFIG_BOUNDS}
+            assert cls.config_class is not None
+            config = cls.config_class.from_pretrained(folder, **known)
+        with torch.device("meta"):
+            network = cls(config)
+            stated = sum(weight.numel() for weight in network.parameters())
+        if stated > held + EXTRA_WEIGHTS:
+            raise ValueError(
+                f"{folder} has a configuration of {stated:,} weights and files of {held:,} bytes: give the files that "
+                "belong together."
+            )
 
     def post_init(self) -> None:
         """Finish the construction; weights that determine ids are in float32 where half precision is asked for."""

@@ -6,6 +6,7 @@ Axes: T samples, N ids, G groups of digits.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,17 +59,22 @@ class ClipEncoder:
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value}; it must be above 0.")
 
-    def __call__(self, clips: Sequence[Any], names: Sequence[str], rank: int | None = None) -> list[EncodedClip]:
+    def __call__(
+        self, clips: Sequence[Any], names: Sequence[str] | None = None, rank: int | None = None
+    ) -> list[EncodedClip]:
         """Encode clips, and return their results in the same order; ids (N,) or (N, G) are int32.
 
         Args:
-            clips: each in a form of `l3ac_tokenizer.audio.open_clip`.
-            names: of the clips, in errors.
+            clips: each in a form of `l3ac_tokenizer.audio.open_clip`: a path, the bytes of an audio file, or a
+                dictionary of `array` and `sampling_rate` or of `bytes` and `path`.
+            names: of the clips, in errors; None: their paths, or numbers where they have none.
             rank: number of the worker process; None where there is only one process.
 
         Raises:
             TypeError: a clip has none of the forms.
         """
+        if names is None:
+            names = [_name(clip, number) for number, clip in enumerate(clips)]
         for clip, name in zip(clips, names, strict=True):
             check_form(clip, name)
         self._place(rank)
@@ -99,3 +105,9 @@ class ClipEncoder:
         if self.split > 1 and len(ids):
             ids = split_ids(ids, self.model.config.frame_levels, self.split)
         return ids.astype(np.int32)
+
+
+def _name(clip: Any, number: int) -> str:
+    """The path of a clip in a form of `open_clip`, if it has one."""
+    path = clip.get("path") if isinstance(clip, dict) else getattr(clip, "path", clip)
+    return os.fspath(path) if isinstance(path, (str, os.PathLike)) else f"clip {number}"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.hub import bundled_presets
@@ -43,8 +44,20 @@ def test_info_of_a_model(l3ac, l3ac_json, tiny, tiny_model):
     assert facts["weights_digest"] == tiny_model.weights_digest()
     assert facts["encoder_latency_ms"] == pytest.approx((270 + tiny_model.encoder_lookahead) / 16)
     assert facts["decoder_latency_ms"] == pytest.approx(tiny_model.decoder_lookahead / 16)
+    assert facts["stream"] == "not possible before calibrate_time_norm()"
     status, out, _ = l3ac("info", tiny)
     assert status == 0 and "look-ahead" in out
+
+
+def test_info_of_a_model_says_how_a_stream_differs_from_decode(l3ac, l3ac_json, tiny, tmp_path):
+    model = L3ACModel.from_pretrained(tiny)
+    model.calibrate_time_norm([torch.from_numpy(speechlike(1.0)).float()])
+    model.save_pretrained(tmp_path / "calibrated")
+    facts = l3ac_json("info", "calibrated")
+    assert facts["stream"].startswith("not equal to decode()") and -120 < facts["stream_difference_db"] < 20
+    assert f"{facts['stream_difference_db']:.1f} dB relative to decode()" in l3ac("info", "calibrated")[1]
+    light = l3ac_json("info", "l3ac-1k-light")
+    assert light["stream"] == "equal to decode()" and "stream_difference_db" not in light
 
 
 def test_info_of_a_file_by_a_preset_tells_the_latency(l3ac_json, encoded, tmp_path, tiny, l3ac):

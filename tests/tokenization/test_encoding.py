@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from l3ac_tokenizer.audio import AudioSegment
 from l3ac_tokenizer.quantization import join_ids
 from l3ac_tokenizer.tokenization.encoding import ClipEncoder
 
@@ -53,6 +54,14 @@ def test_every_form_of_a_clip_gives_the_same_ids(tiny_model, tmp_path):
 def test_another_form_is_an_error_of_the_caller(tiny_model):
     with pytest.raises(TypeError, match="x is int; audio is a path"):
         ClipEncoder(tiny_model)([3], ["x"])
+
+
+def test_clips_without_names_are_called_by_their_paths_or_numbers(tiny_model, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no audio")
+    path = str(tmp_path / "a.wav")
+    clips = [tmp_path / "a.wav", AudioSegment(path, 1.0), {"bytes": b"no audio", "path": path}, b"no audio"]
+    errors = [clip.error for clip in ClipEncoder(tiny_model)(clips)]
+    assert all(path in error for error in errors[:3]) and "clip 3 is not audio" in errors[3]
 
 
 def test_clips_that_cannot_be_read_become_errors_and_the_others_continue(tiny_model, tmp_path):
