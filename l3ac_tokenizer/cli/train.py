@@ -28,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the same, for audio to choose the best weights by; never trained on",
     )
-    parser.add_argument("--run", required=True, help="run folder (states, logs, weights); a run in it is resumed")
+    parser.add_argument(
+        "--run",
+        required=True,
+        dest="folder",
+        metavar="RUN",
+        help="folder of states, logs and weights; a run in it is resumed",
+    )
     parser.epilog = "Every other --key value is a value of the configuration; see the training guide."
     parser.set_defaults(further=[])
 
@@ -46,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         values: dict[str, Any] = parse_overrides(options.further)
-        checkpoint = train(options.config, options.data, options.run, held_out=options.held_out, **values)
+        checkpoint = train(options.config, options.data, options.folder, held_out=options.held_out, **values)
     except ConfigError as error:
         raise UsageError(str(error)) from error
     except TrainingError as error:
