@@ -127,7 +127,8 @@ def test_ray_map(run, tmp_path):
     rows = {Path(row["path"]).name: row for row in pq.read_table(tmp_path / "ids").to_pylist()}
     model = CodecModel.from_pretrained("l3ac-1k-light")
     for seed in (0, 1):
-        (ids,) = encode_clips(model, [speech_like(32_000, seed).numpy()])
+        audio, _ = soundfile.read(tmp_path / "voice" / f"{seed}.wav", dtype="float32")
+        (ids,) = encode_clips(model, [audio])
         assert rows[f"{seed}.wav"]["ids"] == ids.tolist()
     assert "notes.wav" in rows["notes.wav"]["error"] and rows["notes.wav"]["ids"] == []
 
