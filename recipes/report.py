@@ -43,7 +43,7 @@ HELD_OUT = {
     "noisy or accented": ("speechocean-70", "picovoice-ww-jarvis_"),
     "other languages": ("kerstin-de", "yoruba", "asterisk-it", "fillets-cs-v", "artikulate-el"),
 }
-"""How the names of further clips of speech begin that training holds out (`recipes/configs/light/base.yaml`)."""
+"""Beginnings of the names of further clips of speech, held out by the training configurations (`light/base.yaml`)."""
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = EvaluationOptions(
     consistency=False, scorers=(("asr", "faster-whisper"), ("speaker", "resemblyzer"), ("mos", "distillmos"))
