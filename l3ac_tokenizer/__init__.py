@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from .acoustic_bpe import AcousticBPE
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
+    from .extended_lm import ExtendedCausalLM, extend_causal_lm
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
+    from .generation import AudioLogitsProcessor, AudioStreamer
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
     from .processing import L3ACProcessor
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AcousticBPE": "acoustic_bpe",
+    "AudioLogitsProcessor": "generation",
+    "AudioStreamer": "generation",
     "CodecModel": "modeling",
+    "ExtendedCausalLM": "extended_lm",
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
@@ -40,6 +45,7 @@ _HOME = {
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
+    "extend_causal_lm": "extended_lm",
     "join_ids": "quantization",
     "preset_config": "families",
     "split_ids": "quantization",
@@ -47,11 +53,14 @@ _HOME = {
 
 __all__ = [
     "AcousticBPE",
+    "AudioLogitsProcessor",
+    "AudioStreamer",
     "CodecDecoderOutput",
     "CodecEncoderOutput",
     "CodecFeatureExtractor",
     "CodecModel",
     "CodecOutput",
+    "ExtendedCausalLM",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
@@ -62,6 +71,7 @@ __all__ = [
     "TAAEConfig",
     "TAAEModel",
     "__version__",
+    "extend_causal_lm",
     "join_ids",
     "preset_config",
     "split_ids",

@@ -226,7 +226,7 @@ def test_an_offset_may_leave_room_for_rows_that_a_text_model_has_beyond_its_toke
         ([audio(-1)], "holds -1"),
         ([{"type": "audio", "ids": [0.5]}], "whole numbers"),
         ([{"type": "audio", "ids": [[1, 2]]}], r"shape \(1, 2\)"),
-        ([{"type": "audio", "audio": "clip.wav"}], "encode the waveform with the codec first"),
+        ([{"type": "audio", "audio": "clip.wav"}], "has no codec: give it `audio_tokenizer`"),
         ([{"type": "image"}], "type of part 0 is 'image'"),
         ([text("a " + AUDIO_START)], "contains <|audio_start|>".replace("|", r"\|")),
     ],
