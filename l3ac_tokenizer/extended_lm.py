@@ -12,6 +12,7 @@ Axes: B sequences, N tokens, D features, V text tokens, C ids.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,13 @@ class ExtendedCausalLM(PreTrainedModel, GenerationMixin):
         self.audio_gate = nn.Linear(dim, 1)
         self.audio_head = FSQHead(dim, config.levels, config.head)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (FSQEmbedding, FSQHead)):
+            module.reset_parameters()
+        elif module is self.audio_gate:
+            super()._init_weights(module)
 
     @can_return_tuple
     def forward(
@@ -188,14 +196,26 @@ def extend_causal_lm(
     if codec is None:
         raise ValueError("The processor has no codec, whose levels the layers need: make it with `audio_tokenizer`.")
     processor.vocabulary.check_text_size()
+    text_config = copy.deepcopy(lm.config)  # a configuration resets the choice of attention in those that it holds
+    text_config.vocab_size = processor.audio_offset
     config = ExtendedCausalLMConfig(
-        text_config=lm.config, levels=codec.config.frame_levels, embedding=embedding, head=head, dtype=lm.dtype
+        text_config=text_config,
+        levels=codec.config.frame_levels,
+        embedding=embedding,
+        head=head,
+        dtype=lm.dtype,
+        attn_implementation=lm.config._attn_implementation,
     )
     if lm.config.vocab_size != processor.audio_offset:
         lm.resize_token_embeddings(processor.audio_offset)
     for module in lm.modules():
         module._is_hf_initialized = True  # otherwise transformers would draw the weights of a new embedding again
-    model = ExtendedCausalLM(config, lm).to(device=lm.device, dtype=lm.dtype)
+    model = ExtendedCausalLM(config, lm)
+    for layer in (model.audio_embedding, model.audio_gate, model.audio_head):
+        layer.to(device=lm.device, dtype=lm.dtype)
+    with torch.no_grad():  # features of ids as large as those of text
+        for weight in model.audio_embedding.parameters():
+            weight.mul_(model.get_input_embeddings().weight.float().std())
     model.generation_config = lm.generation_config
     return model.train(lm.training)
 

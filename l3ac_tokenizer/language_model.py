@@ -47,15 +47,26 @@ class FSQEmbedding(nn.Module):
         self.mode = mode
         codebook_size = math.prod(levels)
         if mode == "codes":
-            self.codes = _linear_map(levels, dim)
+            self.codes = nn.Linear(len(self.levels), dim)
         elif mode == "digits":
             self.digits = nn.EmbeddingBag(sum(levels), dim, mode="sum")
-            nn.init.normal_(self.digits.weight, std=len(levels) ** -0.5)
         else:
             self.table = nn.Embedding(codebook_size, dim)
-            if mode == "table_from_codes":
-                with torch.no_grad():
-                    self.table.weight.copy_(_linear_map(levels, dim)(self._values(torch.arange(codebook_size))))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        if self.mode == "codes":
+            _draw_linear_map(self.codes, self.levels)
+        elif self.mode == "digits":
+            nn.init.normal_(self.digits.weight, std=len(self.levels) ** -0.5)
+        elif self.mode == "table":
+            self.table.reset_parameters()
+        else:
+            linear = nn.Linear(len(self.levels), self.table.embedding_dim)
+            _draw_linear_map(linear, self.levels)
+            self.table.weight.copy_(linear(self._values(torch.arange(self.table.num_embeddings))))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (…) → features (…, D).
@@ -110,6 +121,11 @@ class FSQHead(nn.Module):
             self.hidden = nn.Linear(dim, dim)
             self.conditions = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
         self.readouts = nn.ModuleList(nn.Linear(dim, size) for size in sizes)
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        for layer in (layer for layer in self.modules() if isinstance(layer, (nn.Linear, nn.Embedding))):
+            layer.reset_parameters()
 
     def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Log-probability (…), in nats and float32, of ids (…) given features (…, D).
@@ -200,14 +216,12 @@ class FSQHead(nn.Module):
         return state + self.conditions[index](group)
 
 
-def _linear_map(levels: Sequence[int], dim: int) -> nn.Linear:
-    """Linear layer from quantized values (…, L) to features (…, D) of variance 1 over uniform ids."""
-    linear = nn.Linear(len(levels), dim)
+def _draw_linear_map(linear: nn.Linear, levels: Sequence[int]) -> None:
+    """Draw the weights of a layer from quantized values (…, L) to features (…, D) of variance 1 over uniform ids."""
     for digit, level in enumerate(levels):
         variance = (level + 1) / (3 * (level - 1))  # of `level` evenly spaced values in [-1, 1]
         nn.init.normal_(linear.weight[:, digit], std=(len(levels) * variance) ** -0.5)
     nn.init.zeros_(linear.bias)
-    return linear
 
 
 def _draw(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:

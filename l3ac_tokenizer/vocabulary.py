@@ -141,7 +141,7 @@ class Vocabulary:
             if error and errors == "strict":
                 raise ValueError(error)
             if error and open_part is not None:
-                open_part["error"] = error
+                open_part["error"] = " ".join(filter(None, [open_part.get("error"), error]))
                 open_part = error = None
             if open_part is None and (is_id or token in (self.audio_start_id, self.audio_end_id)):
                 parts += self._decode_text(text)

@@ -107,7 +107,9 @@ def test_log_probabilities_of_all_ids_are_those_of_each(levels, mode, shape):
     head, hidden = sharp_head(levels, mode), torch.randn(*shape, WIDTH)
     found = head.log_probs(hidden)
     assert found.shape == (*shape, math.prod(levels)) and found.dtype == torch.float32
-    each = head.log_prob(hidden[..., None, :].expand(*shape, math.prod(levels), WIDTH), every_id(levels).expand_as(found))
+    each = head.log_prob(
+        hidden[..., None, :].expand(*shape, math.prod(levels), WIDTH), every_id(levels).expand_as(found)
+    )
     assert torch.allclose(found, each, atol=1e-5)
 
 
