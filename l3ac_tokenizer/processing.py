@@ -428,6 +428,11 @@ class L3ACProcessor(ProcessorMixin):
             )
         return values, unused
 
+    @classmethod
+    def _get_arguments_from_pretrained(cls, name: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
+        others = {key: value for key, value in kwargs.items() if key not in ("audio_tokenizer", "device_map", "dtype")}
+        return super()._get_arguments_from_pretrained(name, processor_dict, **others)
+
     def _codec(self, purpose: str) -> CodecModel:
         if self.audio_tokenizer is None:
             raise ValueError(f"The processor has no codec to {purpose}: make it with `audio_tokenizer`.")

@@ -276,8 +276,8 @@ def test_sequences_are_padded_as_encoding_pads_them(processor):
     rows = [[text("hello"), audio(1, 2)], [audio(3)]]
     wanted = processor.encode(rows, padding=True, output_labels=True)
     tokens = [processor.encode_parts(parts) for parts in rows]
-    for given in (tokens, [{"input_ids": row} for row in tokens], [torch.tensor(row) for row in tokens]):
-        assert processor.pad(given, output_labels=True) == wanted
+    for form in (tokens, [{"input_ids": row} for row in tokens], [torch.tensor(row) for row in tokens]):
+        assert processor.pad(form, output_labels=True) == wanted
     with pytest.raises(ValueError, match="no sequences to pad"):
         processor.pad([])
 
@@ -477,6 +477,8 @@ def test_the_codec_is_saved_and_loaded_with_the_processor(network, tmp_path):
         assert loaded.codebook_size == 45
     assert L3ACProcessor.from_pretrained(tmp_path, audio_tokenizer=codec).audio_tokenizer is codec
     assert L3ACProcessor.from_pretrained(tmp_path, audio_tokenizer=None).audio_tokenizer is None
+    half = AutoProcessor.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map="cpu").audio_tokenizer
+    assert half.dtype == torch.bfloat16 and half.encoder_digest() == codec.encoder_digest()
     assert copy.deepcopy(processor).audio_tokenizer is not codec and processor.audio_tokenizer is codec
 
 
