@@ -31,7 +31,7 @@ from transformers import AutoFeatureExtractor, PreTrainedTokenizerFast, Qwen2Con
 from l3ac_tokenizer import AudioLogitsProcessor, CodecModel, L3ACProcessor, extend_causal_lm
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "resized matrix, tied": {"tied": True},
     "resized matrix, input and output": {"tied": False},
     "extended, split head": {"head": "split"},
@@ -142,7 +142,7 @@ def main() -> None:
     if options.variant:
         print(json.dumps(measure(options, VARIANTS[options.variant])))
         return
-    print("| model | parameters, millions | memory, GB | CPU s per step | per generated id | nats per text token | per id |")
+    print("| model | parameters, M | memory, GB | CPU s per step | per generated id | nats per text token | per id |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in options.variants:
         command = [sys.executable, "-m", "benchmarks.extended_lm", *sys.argv[1:], "--variant", name]

@@ -84,8 +84,9 @@ def _prepare(module: ModuleType) -> None:
         from .configuration_extended_lm import ExtendedCausalLMConfig
         from .families import CONFIGURATIONS
 
-        for config in (*CONFIGURATIONS, ExtendedCausalLMConfig):
+        for config in CONFIGURATIONS:
             module.AutoConfig.register(config.model_type, config)
+        module.AutoConfig.register(ExtendedCausalLMConfig.model_type, ExtendedCausalLMConfig)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
         from .families import CONFIGURATIONS
         from .feature_extraction import CodecFeatureExtractor

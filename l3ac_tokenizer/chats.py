@@ -73,7 +73,7 @@ def with_marks(chat: Sequence[Message], pieces: Sequence[Sequence[Piece]]) -> tu
     return messages, audio
 
 
-def check_template_arguments(tokenizer: Any, template: str | None, arguments: dict[str, Any]) -> None:
+def check_template_arguments(tokenizer: Any, template: Any, arguments: dict[str, Any]) -> None:
     """Refuse arguments that neither the tokenizer's rendering nor the template heeds.
 
     Raises:
@@ -87,14 +87,14 @@ def check_template_arguments(tokenizer: Any, template: str | None, arguments: di
         )
 
 
-def render(tokenizer: Any, messages: list[Message], template: str | None, arguments: dict[str, Any]) -> str:
+def render(tokenizer: Any, messages: list[Message], template: Any, arguments: dict[str, Any]) -> str:
     """The text that the template writes for messages."""
     text: str = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **arguments)
     return text
 
 
 def render_with_assistant(
-    tokenizer: Any, messages: list[Message], template: str | None, arguments: dict[str, Any]
+    tokenizer: Any, messages: list[Message], template: Any, arguments: dict[str, Any]
 ) -> tuple[str, list[bool]]:
     """The text that the template writes, and which of its characters are in a `{% generation %}` block.
 
@@ -114,12 +114,13 @@ def render_with_assistant(
         if arguments.get(name):
             raise ValueError(f"`return_assistant_tokens_mask` does not work with `{name}`: leave one of them out.")
     variables = {name: value for name, value in arguments.items() if name != "sanitize_control_tokens"}
-    (text,), (spans,) = render_jinja_template(
+    rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=source,
         return_assistant_tokens_mask=True,
         **{**tokenizer.special_tokens_map, **variables},
     )
+    (text,), (spans,) = rendered
     marked = [False] * len(text)
     for start, stop in spans:
         marked[start:stop] = [True] * (stop - start)

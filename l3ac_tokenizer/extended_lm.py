@@ -198,24 +198,24 @@ def extend_causal_lm(
     processor.vocabulary.check_text_size()
     text_config = copy.deepcopy(lm.config)  # a configuration resets the choice of attention in those that it holds
     text_config.vocab_size = processor.audio_offset
+    values: dict[str, Any] = {"dtype": lm.dtype, "attn_implementation": lm.config._attn_implementation}
     config = ExtendedCausalLMConfig(
         text_config=text_config,
         levels=codec.config.frame_levels,
         embedding=embedding,
         head=head,
-        dtype=lm.dtype,
-        attn_implementation=lm.config._attn_implementation,
+        **values,
     )
     if lm.config.vocab_size != processor.audio_offset:
         lm.resize_token_embeddings(processor.audio_offset)
-    for module in lm.modules():
-        module._is_hf_initialized = True  # otherwise transformers would draw the weights of a new embedding again
+    for module in lm.modules():  # otherwise transformers would draw the weights of a new embedding again
+        module._is_hf_initialized = True  # type: ignore[assignment]
     model = ExtendedCausalLM(config, lm)
     for layer in (model.audio_embedding, model.audio_gate, model.audio_head):
         layer.to(device=lm.device, dtype=lm.dtype)
     with torch.no_grad():  # features of ids as large as those of text
         for weight in model.audio_embedding.parameters():
-            weight.mul_(model.get_input_embeddings().weight.float().std())
+            weight.mul_(lm.get_input_embeddings().weight.float().std())
     model.generation_config = lm.generation_config
     return model.train(lm.training)
 

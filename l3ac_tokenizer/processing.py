@@ -116,8 +116,8 @@ class L3ACProcessor(ProcessorMixin):
                 `<|audio_end|>`, and after a text `<|audio_start|>` is added.
 
         Raises:
-            ValueError: A part is neither text nor audio, ids are out of range, audio cannot be used or there is no
-                codec to encode it, or a text contains `<|audio_start|>` or `<|audio_end|>`.
+            ValueError: A part is neither text nor audio, ids are out of range, audio cannot be used or has no codec
+                to encode it, or a text contains `<|audio_start|>` or `<|audio_end|>`.
             OSError: A file cannot be read.
         """
         named = [(part, f"part {index}") for index, part in enumerate(parts)]
@@ -125,7 +125,7 @@ class L3ACProcessor(ProcessorMixin):
 
     def encode(
         self,
-        parts: Sequence[Part] | Sequence[Sequence[Part]],
+        parts: Sequence[Any],
         open_audio: bool = False,
         **options: Unpack[BatchOptions],
     ) -> BatchEncoding:
@@ -180,7 +180,7 @@ class L3ACProcessor(ProcessorMixin):
         for index, sequence in enumerate(sequences):
             tokens = sequence if isinstance(sequence, (list, tuple, np.ndarray, Tensor)) else sequence["input_ids"]
             rows.append(as_ids(tokens, f"`sequences[{index}]`").reshape(-1).tolist())
-        return to_batch(self.tokenizer, rows, {}, **{"padding": True, **options})
+        return to_batch(self.tokenizer, rows, {}, **{"padding": True, **options})  # type: ignore[arg-type]
 
     def apply_chat_template(  # type: ignore[override]  # audio needs no placeholder of the template
         self,
@@ -375,7 +375,7 @@ class L3ACProcessor(ProcessorMixin):
             self.vocabulary.check_text_tokens(output["input_ids"])
         return output
 
-    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:  # type: ignore[override]
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
         """Write the processor, and the codec if it has one, to a folder.
 
         Raises:
@@ -429,9 +429,11 @@ class L3ACProcessor(ProcessorMixin):
         return values, unused
 
     @classmethod
-    def _get_arguments_from_pretrained(cls, name: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
+    ) -> Any:
         others = {key: value for key, value in kwargs.items() if key not in ("audio_tokenizer", "device_map", "dtype")}
-        return super()._get_arguments_from_pretrained(name, processor_dict, **others)
+        return super()._get_arguments_from_pretrained(pretrained_model_name_or_path, processor_dict, **others)
 
     def _codec(self, purpose: str) -> CodecModel:
         if self.audio_tokenizer is None:
