@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from .configuration_taae import TAAEConfig
     from .container import read_l3ac
     from .evaluation.evaluate import EvaluationResult, evaluate
+    from .extended_lm import ExtendedCausalLM, extend_causal_lm
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
+    from .generation import AudioLogitsProcessor, AudioStreamer
     from .inference import EncodedClip, decode_clips, encode_clips, encode_files
     from .language_model import FSQEmbedding, FSQHead
     from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
@@ -32,27 +34,31 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AcousticBPE": "acoustic_bpe",
+    "AudioLogitsProcessor": "generation",
+    "AudioStreamer": "generation",
     "ClipEncoder": "tokenization.encoding",
-    "CodecModel": "modeling",
-    "EvaluationResult": "evaluation.evaluate",
-    "EncodedClip": "inference",
-    "FSQEmbedding": "language_model",
-    "FSQHead": "language_model",
-    "L3ACConfig": "configuration",
     "CodecDecoderOutput": "modeling",
     "CodecEncoderOutput": "modeling",
     "CodecFeatureExtractor": "feature_extraction",
-    "L3ACModel": "modeling",
+    "CodecModel": "modeling",
     "CodecOutput": "modeling",
+    "EncodedClip": "inference",
+    "EvaluationResult": "evaluation.evaluate",
+    "ExtendedCausalLM": "extended_lm",
+    "FSQEmbedding": "language_model",
+    "FSQHead": "language_model",
+    "L3ACConfig": "configuration",
+    "L3ACModel": "modeling",
     "L3ACProcessor": "processing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
-    "evaluate": "evaluation.evaluate",
     "decode_clips": "inference",
     "encode_clips": "inference",
     "encode_files": "inference",
+    "evaluate": "evaluation.evaluate",
+    "extend_causal_lm": "extended_lm",
     "join_ids": "quantization",
     "preset_config": "families",
     "read_audio": "audio",
@@ -63,6 +69,8 @@ _HOME = {
 
 __all__ = [
     "AcousticBPE",
+    "AudioLogitsProcessor",
+    "AudioStreamer",
     "ClipEncoder",
     "CodecDecoderOutput",
     "CodecEncoderOutput",
@@ -71,6 +79,7 @@ __all__ = [
     "CodecOutput",
     "EncodedClip",
     "EvaluationResult",
+    "ExtendedCausalLM",
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
@@ -85,6 +94,7 @@ __all__ = [
     "encode_clips",
     "encode_files",
     "evaluate",
+    "extend_causal_lm",
     "join_ids",
     "preset_config",
     "read_audio",

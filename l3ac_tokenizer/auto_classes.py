@@ -65,12 +65,14 @@ class _AutoModuleFinder(importlib.abc.MetaPathFinder):
 
 
 def _register_models(module: ModuleType) -> None:
+    from .extended_lm import ExtendedCausalLM
     from .modeling.l3ac.model import L3ACModel
     from .modeling.taae.model import TAAEModel
 
     for model in (L3ACModel, TAAEModel):
         module.AutoModel.register(model.config_class, model)
         module.AutoModelForAudioTokenization.register(model.config_class, model)
+    module.AutoModelForCausalLM.register(ExtendedCausalLM.config_class, ExtendedCausalLM)
 
 
 def _prepare(module: ModuleType) -> None:
@@ -79,10 +81,12 @@ def _prepare(module: ModuleType) -> None:
         if isinstance(value, type) and value.__module__ == module.__name__ and "from_pretrained" in vars(value):
             takes_bundled_names(value)
     if module.__name__ == _AUTO + "configuration_auto":
+        from .configuration_extended_lm import ExtendedCausalLMConfig
         from .families import CONFIGURATIONS
 
         for config in CONFIGURATIONS:
             module.AutoConfig.register(config.model_type, config)
+        module.AutoConfig.register(ExtendedCausalLMConfig.model_type, ExtendedCausalLMConfig)
     elif module.__name__ == _AUTO + "feature_extraction_auto":
         from .families import CONFIGURATIONS
         from .feature_extraction import CodecFeatureExtractor

@@ -42,20 +42,31 @@ class FSQEmbedding(nn.Module):
 
     def __init__(self, levels: Sequence[int], dim: int, mode: str = "codes"):
         super().__init__()
-        _check_mode(mode, EMBEDDING_MODES)
+        check_mode(mode, EMBEDDING_MODES)
         self.levels = tuple(levels)
         self.mode = mode
         codebook_size = math.prod(levels)
         if mode == "codes":
-            self.codes = _linear_map(levels, dim)
+            self.codes = nn.Linear(len(self.levels), dim)
         elif mode == "digits":
             self.digits = nn.EmbeddingBag(sum(levels), dim, mode="sum")
-            nn.init.normal_(self.digits.weight, std=len(levels) ** -0.5)
         else:
             self.table = nn.Embedding(codebook_size, dim)
-            if mode == "table_from_codes":
-                with torch.no_grad():
-                    self.table.weight.copy_(_linear_map(levels, dim)(self._values(torch.arange(codebook_size))))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        if self.mode == "codes":
+            _draw_linear_map(self.codes, self.levels)
+        elif self.mode == "digits":
+            nn.init.normal_(self.digits.weight, std=len(self.levels) ** -0.5)
+        elif self.mode == "table":
+            self.table.reset_parameters()
+        else:
+            linear = nn.Linear(len(self.levels), self.table.embedding_dim)
+            _draw_linear_map(linear, self.levels)
+            self.table.weight.copy_(linear(self._values(torch.arange(self.table.num_embeddings))))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (…) → features (…, D).
@@ -100,7 +111,7 @@ class FSQHead(nn.Module):
 
     def __init__(self, dim: int, levels: Sequence[int], mode: str = "chained"):
         super().__init__()
-        _check_mode(mode, HEAD_MODES)
+        check_mode(mode, HEAD_MODES)
         self.levels = tuple(levels)
         self.mode = mode
         self.groups = {"split": 2, "full": 1}.get(mode, len(levels))
@@ -110,6 +121,11 @@ class FSQHead(nn.Module):
             self.hidden = nn.Linear(dim, dim)
             self.conditions = nn.ModuleList(nn.Embedding(size, dim) for size in sizes[:-1])
         self.readouts = nn.ModuleList(nn.Linear(dim, size) for size in sizes)
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        for layer in (layer for layer in self.modules() if isinstance(layer, (nn.Linear, nn.Embedding))):
+            layer.reset_parameters()
 
     def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Log-probability (…), in nats and float32, of ids (…) given features (…, D).
@@ -124,6 +140,24 @@ class FSQHead(nn.Module):
             total = total - F.cross_entropy(self._logits(state, index), group, reduction="none")
             state = self._condition(state, index, group)
         return total.reshape(ids.shape)
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (…, C), in nats and float32, of all C ids given features (…, D).
+
+        The last group costs C · D multiplications, as a softmax layer over all ids does, but reads far fewer weights.
+        It has a state of D features for each value of the groups before it: 343 for `"split"` and 16,807 for
+        `"chained"` with six digits of 7 levels.
+        """
+        sizes = split_sizes(self.levels, self.groups)
+        state = self._start(hidden.reshape(-1, 1, hidden.shape[-1]))  # (M, P, D): given each of P beginnings of an id
+        total = torch.zeros(len(state), 1, device=hidden.device)
+        for index in range(self.groups):
+            last = self._logits(state, index).log_softmax(dim=-1)  # (M, P, size), or (M, 1, size) if independent
+            total = (total[..., None] + last).transpose(1, 2).flatten(1)  # the first group is fastest
+            if self.conditioned and index < len(self.conditions):
+                values = torch.arange(sizes[index], device=hidden.device)
+                state = (state[:, None] + self.conditions[index](values)[:, None]).flatten(1, 2)
+        return total.reshape(*hidden.shape[:-1], math.prod(self.levels))
 
     def loss(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Mean of −log p in nats over the ids (…) that are not `IGNORED_ID`, given features (…, D).
@@ -183,14 +217,12 @@ class FSQHead(nn.Module):
         return state + self.conditions[index](group)
 
 
-def _linear_map(levels: Sequence[int], dim: int) -> nn.Linear:
-    """Linear layer from quantized values (…, L) to features (…, D) of variance 1 over uniform ids."""
-    linear = nn.Linear(len(levels), dim)
+def _draw_linear_map(linear: nn.Linear, levels: Sequence[int]) -> None:
+    """Draw the weights of a layer from quantized values (…, L) to features (…, D) of variance 1 over uniform ids."""
     for digit, level in enumerate(levels):
         variance = (level + 1) / (3 * (level - 1))  # of `level` evenly spaced values in [-1, 1]
         nn.init.normal_(linear.weight[:, digit], std=(len(levels) * variance) ** -0.5)
     nn.init.zeros_(linear.bias)
-    return linear
 
 
 def _draw(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
@@ -206,6 +238,11 @@ def _draw(logits: Tensor, temperature: float, top_p: float, generator: torch.Gen
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def _check_mode(mode: str, modes: Sequence[str]) -> None:
+def check_mode(mode: str, modes: Sequence[str]) -> None:
+    """Check that a mode is one of those that a layer has.
+
+    Raises:
+        ValueError: It is not.
+    """
     if mode not in modes:
         raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(modes)}.")

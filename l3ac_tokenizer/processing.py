@@ -1,62 +1,57 @@
 """`L3ACProcessor`: text and audio in one token sequence for a language model, and back.
 
-The vocabulary has the text tokens first, then one token for each id of the codec:
-
-    0 … audio_offset − 1                              text, including `<|audio_start|>` and `<|audio_end|>`
-    audio_offset … audio_offset + codebook_size − 1   ids
-
-Audio tokens are a range without strings, so the files of the text tokenizer do not grow.
+The tokens of ids are a range after those of text (`vocabulary`) without strings, so the files of the text tokenizer do
+not grow.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
-import re
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from transformers import AddedToken, BatchFeature
-from transformers.processing_utils import ProcessorMixin
-from transformers.tokenization_utils_base import LARGE_INTEGER
-from transformers.utils import TensorType
-from transformers.utils.chat_template_utils import _get_template_variables
+from transformers import BatchEncoding, BatchFeature
+from transformers.processing_utils import AUDIO_TOKENIZER_KWARGS, ProcessorMixin
+from typing_extensions import Unpack
 
+from .batches import BatchOptions, first_row, given_options, to_batch
+from .chats import (
+    Message,
+    check_template_arguments,
+    content_parts,
+    render,
+    render_with_assistant,
+    segments,
+    with_marks,
+)
 from .checks import as_ids
-from .quantization import check_ids
+from .parts import AUDIO_END, AUDIO_START, Part, Piece, to_pieces
+from .vocabulary import Vocabulary
 
-AUDIO_START = "<|audio_start|>"
-AUDIO_END = "<|audio_end|>"
+if TYPE_CHECKING:
+    from .modeling import CodecModel
+    from .modeling.span import TimeNormMode
 
-_AUDIO_MARKS = re.compile(re.escape(AUDIO_START) + r"(\d+)" + re.escape(AUDIO_END))
-"""Placeholder of an audio part in the text that a chat template sees: its number in the conversation."""
-
-RENDERING_ARGUMENTS = {
-    "tools",
-    "documents",
-    "add_generation_prompt",
-    "continue_final_message",
-    "sanitize_control_tokens",
-}
-"""Arguments of the tokenizer's `apply_chat_template` that change the text."""
-
-Part = dict[str, Any]
-"""`{"type": "text", "text": str}` or `{"type": "audio", "ids": integers (N,)}`, ids as in `audio_codes`."""
-
-Piece = str | list[int]
-"""A validated part: text, or audio tokens."""
+AUDIO_TOKENIZER_FOLDER = "audio_tokenizer"
+"""Folder of the codec within that of a processor."""
 
 
 class L3ACProcessor(ProcessorMixin):
-    r"""Joins the feature extractor of a codec and the text tokenizer of a language model that reads its ids.
+    r"""Joins a codec and the text tokenizer of a language model that reads and writes ids.
 
     ```python
-    >>> processor = L3ACProcessor(AutoFeatureExtractor.from_pretrained("l3ac-1k"), tokenizer)
-    >>> language_model.resize_token_embeddings(processor.vocab_size)
-    >>> ids = codec.encode(**processor(audio=waveform, sampling_rate=16000, return_tensors="pt")).audio_codes[0, 0]
-    >>> tokens = processor.encode_parts([{"type": "text", "text": "Hear: "}, {"type": "audio", "ids": ids}])
-    >>> parts = processor.decode_parts(tokens)
+    >>> codec = AutoModel.from_pretrained("l3ac-1k-light")
+    >>> extractor = AutoFeatureExtractor.from_pretrained("l3ac-1k-light")
+    >>> processor = L3ACProcessor(extractor, tokenizer, audio_tokenizer=codec)
+    >>> language_model = extend_causal_lm(language_model, processor)
+    >>> prompt = [{"type": "text", "text": "Hear: "}, {"type": "audio", "audio": "clip.wav"}]
+    >>> tokens = language_model.generate(**processor.encode(prompt, open_audio=True, return_tensors="pt"))
+    >>> waveforms = processor.post_process_audio(tokens)[0]
     ```
 
     Called with `audio`, it returns the output of the feature extractor; called with `text`, that of the tokenizer.
@@ -65,55 +60,209 @@ class L3ACProcessor(ProcessorMixin):
         feature_extractor ([`CodecFeatureExtractor`]): Feature extractor of the codec.
         tokenizer ([`PreTrainedTokenizerBase`]): Text tokenizer; the tokens `<|audio_start|>` and `<|audio_end|>` are
             added if it lacks them.
-        codebook_size (`int`, *optional*, defaults to 117649): Codebook size of the codec, `model.config.codebook_size`.
-        audio_offset (`int`, *optional*): Token of the id 0; by default the first one after the text tokens.
+        codebook_size (`int`, *optional*): Number of ids; by default that of `audio_tokenizer`, or 117649 without one.
+        audio_offset (`int`, *optional*): Token of the id 0; by default the first one after the text tokens. A larger
+            one leaves room for text tokens that are added later.
         chat_template (`str`, *optional*): Replaces the chat template of the tokenizer.
+        audio_tokenizer ([`CodecModel`], *optional*): Codec that encodes waveforms in parts and decodes ids. It is saved
+            and loaded with the processor, in the folder `audio_tokenizer`.
 
     Raises:
-        TypeError: `feature_extractor` or `tokenizer` is of another class.
-        ValueError: `codebook_size` is not positive, or the tokenizer has tokens beyond `audio_offset`.
+        TypeError: `feature_extractor`, `tokenizer` or `audio_tokenizer` is of another class.
+        ValueError: `codebook_size` is not positive or not that of the codec, the feature extractor has another sampling
+            rate than the codec, or the tokenizer has tokens beyond `audio_offset`.
     """
+
+    audio_tokenizer: CodecModel | None = None
 
     def __init__(
         self,
         feature_extractor: Any,
         tokenizer: Any,
-        codebook_size: int = 117_649,
+        codebook_size: int | None = None,
         audio_offset: int | None = None,
         chat_template: str | None = None,
+        audio_tokenizer: CodecModel | None = None,
     ):
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+        if audio_tokenizer is not None:
+            codebook_size = _codebook_size(audio_tokenizer, feature_extractor, codebook_size)
+            self.audio_tokenizer = audio_tokenizer
+        codebook_size = 117_649 if codebook_size is None else codebook_size
         if codebook_size < 1:
             raise ValueError(f"`codebook_size` is {codebook_size}; give `config.codebook_size` of the codec.")
-        tokenizer.add_tokens(
-            [AddedToken(mark, special=True, normalized=False) for mark in (AUDIO_START, AUDIO_END)], special_tokens=True
-        )
-        self._sizes = (-1, 0)
-        self.audio_offset = self._text_size if audio_offset is None else audio_offset
-        self._check_text_size()
+        self.vocabulary = Vocabulary(tokenizer, codebook_size, audio_offset)
         self.codebook_size = codebook_size
-        self.audio_start_id, self.audio_end_id = tokenizer.convert_tokens_to_ids([AUDIO_START, AUDIO_END])
+        self.audio_offset = self.vocabulary.audio_offset
+        self.audio_start_id = self.vocabulary.audio_start_id
+        self.audio_end_id = self.vocabulary.audio_end_id
 
     @property
     def vocab_size(self) -> int:
-        """Number of text and audio tokens: the rows of the language model's embedding."""
-        return self.audio_offset + self.codebook_size
+        """Number of text and audio tokens: the logits of the language model."""
+        return self.vocabulary.size
 
-    def encode_parts(self, parts: Iterable[Part]) -> list[int]:
+    # ------------------------------------------------------------------------------------- parts to tokens
+
+    def encode_parts(self, parts: Iterable[Part], open_audio: bool = False) -> list[int]:
         """Encode parts of text and audio as one token sequence, without any further special tokens.
 
         Adjacent texts are tokenized as one.
 
         Args:
-            parts: `{"type": "text", "text": …}` and `{"type": "audio", "ids": …}` in any order; see `Part`.
+            parts: `{"type": "text", "text": …}`, `{"type": "audio", "ids": …}` and `{"type": "audio", "audio": …}` in
+                any order; see `l3ac_tokenizer.parts.Part` for the forms of audio.
+            open_audio: End inside audio, so that a language model goes on with ids: a last audio part has no
+                `<|audio_end|>`, and after a text `<|audio_start|>` is added.
 
         Raises:
-            ValueError: A part is neither text nor audio, ids are out of range, or a text contains `<|audio_start|>`
-                or `<|audio_end|>`.
+            ValueError: A part is neither text nor audio, ids are out of range, audio cannot be used or has no codec
+                to encode it, or a text contains `<|audio_start|>` or `<|audio_end|>`.
+            OSError: A file cannot be read.
         """
-        return self._join([self._piece(part, f"part {index}") for index, part in enumerate(parts)])
+        named = [(part, f"part {index}") for index, part in enumerate(parts)]
+        return self.vocabulary.join(self._pieces([named])[0], open_audio)
 
-    def decode_parts(self, tokens: Sequence[int]) -> list[Part]:
+    def encode(
+        self,
+        parts: Sequence[Any],
+        open_audio: bool = False,
+        **options: Unpack[BatchOptions],
+    ) -> BatchEncoding:
+        """Encode parts, or a batch of parts, as `encode_parts` does, as input of a language model.
+
+        ```python
+        >>> batch = processor.encode([[text, clip], [clip]], padding=True, return_tensors="pt", output_labels=True)
+        >>> loss = language_model(**batch).loss
+        ```
+
+        Args:
+            parts: A list of parts, or a batch of such lists.
+            open_audio: As in `encode_parts`.
+            options: `padding`, `padding_side`, `pad_to_multiple_of`, `truncation`, `max_length` and `return_tensors` as
+                in tokenizers; `output_labels=True` adds `labels`, the tokens with −100 at padding.
+
+        Returns:
+            `input_ids` and `attention_mask` (B, N), and `labels` if asked for.
+
+        Raises:
+            ValueError: As in `encode_parts`, there are no parts, or an option has no effect or is out of range.
+            OSError: A file cannot be read.
+        """
+        if not parts:
+            raise ValueError("There are no parts; give at least one.")
+        is_batch = not isinstance(parts[0], dict)
+        batch: Any = parts if is_batch else [parts]
+        named = [
+            [(part, f"part {index}" + f" of sequence {number}" * is_batch) for index, part in enumerate(row)]
+            for number, row in enumerate(batch)
+        ]
+        rows = [self.vocabulary.join(pieces, open_audio) for pieces in self._pieces(named)]
+        encoded = to_batch(self.tokenizer, rows, {}, **options)
+        return encoded if is_batch or options.get("return_tensors") is not None else first_row(encoded)
+
+    def pad(self, sequences: Sequence[Any], **options: Unpack[BatchOptions]) -> BatchEncoding:
+        """Pad token sequences to a batch, e.g. as a data collator.
+
+        Args:
+            sequences: Token sequences (N,), or mappings with `input_ids`, as `encode_parts` and `encode` return them.
+            options: As in `encode`; `padding` is True here unless it is given.
+
+        Returns:
+            `input_ids` and `attention_mask` (B, N), and `labels` if asked for.
+
+        Raises:
+            ValueError: There are no sequences, one is not of integers, or an option has no effect or is out of range.
+        """
+        if not len(sequences):
+            raise ValueError("There are no sequences to pad; give at least one.")
+        rows = []
+        for index, sequence in enumerate(sequences):
+            tokens = sequence if isinstance(sequence, (list, tuple, np.ndarray, Tensor)) else sequence["input_ids"]
+            rows.append(as_ids(tokens, f"`sequences[{index}]`").reshape(-1).tolist())
+        return to_batch(self.tokenizer, rows, {}, **{"padding": True, **options})  # type: ignore[arg-type]
+
+    def apply_chat_template(  # type: ignore[override]  # audio needs no placeholder of the template
+        self,
+        conversation: list[Message] | list[list[Message]],
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        open_audio: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Encode a chat, or each chat of a batch, as one token sequence.
+
+        ```python
+        >>> chat = [{"role": "user", "content": [{"type": "text", "text": "Go on: "}, {"type": "audio", "ids": ids}]}]
+        >>> inputs = processor.apply_chat_template(
+        ...     chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        ... )
+        ```
+
+        Any template that writes the text of the messages works; audio parts keep their positions in the text.
+        `decode_parts` returns the text that the template wrote, and the ids.
+
+        Args:
+            conversation: Messages whose `content` is a string or a list of parts as in `encode_parts`.
+            chat_template: Replaces the template of the processor and the tokenizer.
+            tokenize: False returns the text, with numbered placeholders for audio.
+            return_dict: Return a dictionary as `encode` does, instead of `input_ids` alone.
+            open_audio: End inside audio, as in `encode_parts`: behind the generation prompt `<|audio_start|>` is added;
+                with `continue_final_message`, audio at the end of the last message stays open.
+            return_assistant_tokens_mask: Add `assistant_masks` (B, N) to the dictionary: 1 at the tokens, those of
+                audio included, that the template writes between `{% generation %}` and `{% endgeneration %}`.
+            kwargs: The options of `encode`; `add_generation_prompt`, `continue_final_message`, `tools` and `documents`
+                of the tokenizer's method; and variables of the template.
+
+        Raises:
+            TypeError: An argument is neither of these nor a variable of the template.
+            ValueError: As in `encode`; the template drops or repeats an audio part, or does not mark what the assistant
+                says; an argument has no effect, e.g. `padding` without `tokenize=True`; or there are no chats.
+            OSError: A file cannot be read.
+        """
+        is_batch = bool(conversation) and isinstance(conversation[0], list)
+        chats: list[Any] = conversation if is_batch else [conversation]
+        if not conversation:
+            raise ValueError("There are no messages; give at least one.")
+        template = chat_template or self.chat_template
+        options: Any = {name: kwargs.pop(name) for name in BatchOptions.__annotations__ if name in kwargs}
+        check_template_arguments(self.tokenizer, template, kwargs)
+        flags = {
+            "return_dict": return_dict,
+            "open_audio": open_audio,
+            "return_assistant_tokens_mask": return_assistant_tokens_mask,
+        }
+        if (given := given_options(options | flags)) and not tokenize:
+            raise ValueError(f"`{given[0]}` is for tokens, but the result is text: give `tokenize=True`, too.")
+        if (return_assistant_tokens_mask or options.get("output_labels")) and not return_dict:
+            raise ValueError("Masks and labels are entries of a dictionary: give `return_dict=True`, too.")
+        named = [content_parts(chat, f" of chat {number}" * is_batch) for number, chat in enumerate(chats)]
+        pieces = iter(self._pieces([message for chat in named for message in chat]))
+        rendered, rows, masks = [], [], []
+        for chat in chats:
+            messages, audio = with_marks(chat, [next(pieces) for _ in chat])
+            if return_assistant_tokens_mask:
+                text, marked = render_with_assistant(self.tokenizer, messages, template, kwargs)
+            else:
+                text, marked = render(self.tokenizer, messages, template, kwargs), None
+            found = segments(text, audio, marked)
+            rendered.append(text)
+            rows.append(self.vocabulary.join([segment.piece for segment in found], open_audio))
+            if marked is not None:
+                masks.append([mark for segment in found for mark in self.vocabulary.marks(*segment)])
+        if not tokenize:
+            return rendered if is_batch else rendered[0]
+        batch = to_batch(self.tokenizer, rows, {"assistant_masks": masks} if masks else {}, **options)
+        if not is_batch and options.get("return_tensors") is None:
+            batch = first_row(batch)
+        return batch if return_dict else batch["input_ids"]
+
+    # ------------------------------------------------------------------------------------- tokens to parts
+
+    def decode_parts(self, tokens: Sequence[int], errors: str = "strict") -> list[Part]:
         """Decode a token sequence to its parts of text and audio; the inverse of `encode_parts`.
 
         The parts are equal to those given to `encode_parts`, with adjacent texts joined, empty texts dropped and ids as
@@ -123,39 +272,83 @@ class L3ACProcessor(ProcessorMixin):
 
         Args:
             tokens: Integers (N,): a list, array or tensor.
+            errors: `"strict"` refuses a sequence that `encode_parts` does not give. `"close"` keeps all of it: text
+                inside audio, e.g. an end of sequence, closes the audio part and is text, and ids outside audio open a
+                part. Such an audio part says under `"error"` what was wrong.
 
         Raises:
-            ValueError: A token is out of range, an audio token is outside of an audio part, or a text token inside one.
+            ValueError: A token is out of range, or `errors` is unknown; or, if strict, an audio token is outside of an
+                audio part, or a text token inside one.
         """
-        parts: list[Part] = []
-        text: list[int] = []
-        ids: list[int] | None = None  # of the current audio part
-        text_size = min(self._text_size, self.audio_offset)
         sequence = as_ids(tokens, "`tokens`")
         if sequence.ndim != 1:
             raise ValueError(f"`tokens` has shape {tuple(sequence.shape)}; give one sequence, (num_tokens,).")
-        for position, token in enumerate(sequence.tolist()):
-            is_audio = self.audio_offset <= token < self.vocab_size
-            if not is_audio and not 0 <= token < text_size:
-                raise ValueError(
-                    f"Token {position} is {token}; text tokens are 0 to {text_size - 1}, audio tokens are "
-                    f"{self.audio_offset} to {self.vocab_size - 1}."
-                )
-            if ids is None and (is_audio or token == self.audio_end_id):
-                raise ValueError(f"Token {position} is the audio token {token}, without {AUDIO_START} before it.")
-            if ids is not None and not is_audio and token != self.audio_end_id:
-                raise ValueError(f"Token {position} is the text token {token}, without {AUDIO_END} before it.")
-            if ids is None and token == self.audio_start_id:
-                parts += self._decode_text(text)
-                text, ids = [], []
-            elif ids is None:
-                text.append(token)
-            elif is_audio:
-                ids.append(token - self.audio_offset)
-            else:
-                parts.append({"type": "audio", "ids": ids})
-                ids = None
-        return parts + (self._decode_text(text) if ids is None else [{"type": "audio", "ids": ids}])
+        return self.vocabulary.split(sequence.tolist(), errors)
+
+    def decode_audio(self, ids: Any, time_norm: TimeNormMode | None = None) -> Any:
+        """Decode ids to a waveform by the audio tokenizer.
+
+        Args:
+            ids: Ids (N,) of one clip, as in a part, or a list of those of several clips.
+            time_norm: As in the codec's `decode`; `"frozen"` gives what `AudioStreamer` gives.
+
+        Returns:
+            Waveform (T,) float32 at the codec's sampling rate, or a list of them. T is N · hop; without ids it is 0.
+
+        Raises:
+            ValueError: The processor has no codec, ids are out of range, or see the codec's `decode`.
+        """
+        codec = self._codec("decode ids")
+        is_batch = isinstance(ids, (list, tuple)) and any(np.ndim(row) for row in ids)
+        clips = [as_ids(row, "`ids`").cpu().numpy() for row in (ids if is_batch else [ids])]
+        from .inference import decode_clips
+
+        full = [clip for clip in clips if clip.size]
+        mode = codec.check_time_norm(time_norm)
+        waves = iter(decode_clips(codec, full, [len(clip) * codec.config.hop_length for clip in full], mode))
+        decoded = [next(waves) if clip.size else np.zeros(0, np.float32) for clip in clips]
+        return decoded if is_batch else decoded[0]
+
+    def post_process_audio(self, sequences: Any, time_norm: TimeNormMode | None = None) -> list[Any]:
+        """Decode the audio in the output of `generate` to waveforms.
+
+        Args:
+            sequences: Tokens (B, N), or of one sequence (N,), with or without the prompt; text and padding are left
+                out, and audio that was not closed counts, as in `decode_parts(errors="close")`.
+            time_norm: As in `decode_audio`.
+
+        Returns:
+            The waveforms (T,) of each sequence, one for each audio part; of one sequence its list alone.
+
+        Raises:
+            ValueError: As in `decode_audio`, or a token is out of range.
+        """
+        is_batch = len(sequences) > 0 and np.ndim(sequences[0]) > 0
+        parts = [self.decode_parts(row, errors="close") for row in (sequences if is_batch else [sequences])]
+        clips = [[part["ids"] for part in row if part["type"] == "audio"] for row in parts]
+        waves = iter(self.decode_audio([np.asarray(ids, np.int64) for row in clips for ids in row], time_norm))
+        result = [[next(waves) for _ in row] for row in clips]
+        return result if is_batch else result[0]
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """Decode text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
+
+        Raises:
+            ValueError: A token is that of an id.
+        """
+        self.vocabulary.check_no_audio(token_ids)
+        return self.tokenizer.decode(token_ids, **kwargs)
+
+    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
+        """Decode sequences of text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
+
+        Raises:
+            ValueError: A token is that of an id.
+        """
+        self.vocabulary.check_no_audio(sequences)
+        return self.tokenizer.batch_decode(sequences, **kwargs)
+
+    # ---------------------------------------------------------------------------- calling, saving, loading
 
     def __call__(self, *, text: Any = None, audio: Any = None, **kwargs: Any) -> BatchFeature:
         """Tokenize text, or prepare audio for the codec.
@@ -179,279 +372,102 @@ class L3ACProcessor(ProcessorMixin):
             )
         output = super().__call__(text=text, audio=audio, **kwargs)
         if "input_ids" in output:
-            self._check_text_tokens(output["input_ids"])
+            self.vocabulary.check_text_tokens(output["input_ids"])
         return output
 
-    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
-        """Decode text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
-
-        Raises:
-            ValueError: A token is that of an id.
-        """
-        self._check_no_audio(token_ids)
-        return self.tokenizer.decode(token_ids, **kwargs)
-
-    def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
-        """Decode sequences of text tokens as the tokenizer does; `decode_parts` decodes sequences with audio.
-
-        Raises:
-            ValueError: A token is that of an id.
-        """
-        self._check_no_audio(sequences)
-        return self.tokenizer.batch_decode(sequences, **kwargs)
-
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Write the processor to a folder.
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write the processor, and the codec if it has one, to a folder.
 
         Raises:
             ValueError: The tokenizer has grown into the range of audio, so that the folder could not be loaded.
         """
-        self._check_text_size()
-        return super().save_pretrained(save_directory, **kwargs)
+        self.vocabulary.check_text_size()
+        if self.audio_tokenizer is not None:
+            self.audio_tokenizer.save_pretrained(Path(save_directory) / AUDIO_TOKENIZER_FOLDER)
+        saved = super().save_pretrained(save_directory)
+        if push_to_hub:
+            return self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return saved
 
-    def apply_chat_template(  # type: ignore[override]  # audio is given as ids
-        self,
-        conversation: list[dict[str, Any]] | list[list[dict[str, Any]]],
-        chat_template: str | None = None,
-        *,
-        tokenize: bool = False,
-        padding: bool | str = False,
-        padding_side: str | None = None,
-        pad_to_multiple_of: int | None = None,
-        truncation: bool | str = False,
-        max_length: int | None = None,
-        return_tensors: str | TensorType | None = None,
-        return_dict: bool = False,
-        **template_kwargs: Any,
-    ) -> Any:
-        """Encode a chat, or each chat of a batch, as one token sequence.
+    def to_dict(self) -> dict[str, Any]:
+        """The values of `processor_config.json`; of the codec, whose weights are files of their own, a digest."""
+        values = copy.copy(self)  # transformers copies all attributes deeply, and stores the path of the codec
+        values.__dict__.pop("audio_tokenizer", None)
+        del values.vocabulary
+        digest = {} if self.audio_tokenizer is None else {"encoder_digest": self.audio_tokenizer.encoder_digest()}
+        return {**super(L3ACProcessor, values).to_dict(), **digest}
 
-        ```python
-        >>> chat = [{"role": "user", "content": [{"type": "text", "text": "Go on: "}, {"type": "audio", "ids": ids}]}]
-        >>> inputs = processor.apply_chat_template(
-        ...     chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        ... )
-        ```
+    @classmethod
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the values of a saved processor, and load the codec that belongs to it.
 
-        Any template that writes the text of the messages works; audio parts keep their positions in the text.
-        `decode_parts` returns the text that the template wrote, and the ids.
-
-        Args:
-            conversation: Messages whose `content` is a string or a list of parts as in `encode_parts`.
-            chat_template: Replaces the template of the processor and the tokenizer.
-            tokenize: False returns the text, with numbered placeholders for audio.
-            padding: Padding of a batch, as in tokenizers: True or `"longest"`, `"max_length"`, or False.
-            padding_side: `"left"` or `"right"`; None: as the tokenizer.
-            pad_to_multiple_of: Pad to a multiple of this length.
-            truncation: Truncate to `max_length` tokens, at the tokenizer's `truncation_side`.
-            max_length: Length for `truncation` and `padding="max_length"`; None: the tokenizer's `model_max_length`.
-            return_tensors: `"pt"` or `"np"`; None: lists.
-            return_dict: Return `input_ids` and `attention_mask` instead of the former alone.
-            template_kwargs: `add_generation_prompt`, `continue_final_message`, `tools` and `documents` of the
-                tokenizer's method, and variables of the template.
+        `audio_tokenizer` as an argument of `from_pretrained` replaces the codec; None loads none.
 
         Raises:
-            TypeError: An argument is neither of these nor a variable of the template.
-            ValueError: As in `encode_parts`; the template drops or repeats an audio part; an argument has no effect,
-                e.g. `padding` without `tokenize=True`; or there are no chats.
+            ValueError: The codec makes other ids than the one that the processor was saved with.
         """
-        is_batch = bool(conversation) and isinstance(conversation[0], list)
-        chats: list[Any] = conversation if is_batch else [conversation]
-        if not conversation:
-            raise ValueError("There are no messages; give at least one.")
-        template = chat_template or self.chat_template
-        self._check_template_arguments(template, template_kwargs)
-        of_tokens = {
-            "padding": padding not in (False, "do_not_pad"),
-            "truncation": truncation not in (False, "do_not_truncate"),
-            "max_length": max_length is not None,
-            "padding_side": padding_side is not None,
-            "pad_to_multiple_of": pad_to_multiple_of is not None,
-            "return_tensors": return_tensors is not None,
-            "return_dict": return_dict,
-        }
-        given = [name for name, is_given in of_tokens.items() if is_given]
-        if given and not tokenize:
-            raise ValueError(f"`{given[0]}` is for tokens, but the result is text: give `tokenize=True`, too.")
-        length = self._length_for(of_tokens["truncation"], padding, max_length)
-        rendered, rows = [], []
-        for chat in chats:
-            messages, audio = self._with_marks(chat)
-            text = self.tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, **template_kwargs
+        values, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        digest = values.pop("encoder_digest", None)
+        if digest is None:
+            return values, unused
+        if "audio_tokenizer" not in kwargs:
+            from .modeling import CodecModel
+
+            names = (*AUDIO_TOKENIZER_KWARGS, "revision", "subfolder")
+            where: dict[str, Any] = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            where["subfolder"] = "/".join(filter(None, [where.get("subfolder"), AUDIO_TOKENIZER_FOLDER]))
+            values["audio_tokenizer"] = CodecModel.from_pretrained(pretrained_model_name_or_path, **where)
+        codec = kwargs.get("audio_tokenizer", values.get("audio_tokenizer"))
+        if codec is not None and codec.encoder_digest() != digest:
+            raise ValueError(
+                f"The processor of {pretrained_model_name_or_path} was saved with the encoder {digest[:12]}…, and this "
+                f"codec has {codec.encoder_digest()[:12]}…, whose ids have another meaning: give the codec that "
+                "belongs to it."
             )
-            rendered.append(text)
-            rows.append(self._join(_with_audio(text, audio)))
-        if not tokenize:
-            return rendered if is_batch else rendered[0]
-        if of_tokens["truncation"] and length is not None:
-            left = self.tokenizer.truncation_side == "left"
-            rows = [row[max(0, len(row) - length) :] if left else row[:length] for row in rows]
-        batch = self.tokenizer.pad(
-            {"input_ids": rows},
-            padding=padding,
-            max_length=length,
-            pad_to_multiple_of=pad_to_multiple_of,
-            padding_side=padding_side,
-            return_tensors=return_tensors,
+        return values, unused
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
+    ) -> Any:
+        others = {key: value for key, value in kwargs.items() if key not in ("audio_tokenizer", "device_map", "dtype")}
+        return super()._get_arguments_from_pretrained(pretrained_model_name_or_path, processor_dict, **others)
+
+    def _codec(self, purpose: str) -> CodecModel:
+        if self.audio_tokenizer is None:
+            raise ValueError(f"The processor has no codec to {purpose}: make it with `audio_tokenizer`.")
+        return self.audio_tokenizer
+
+    def _pieces(self, rows: Sequence[Sequence[tuple[Part, str]]]) -> list[list[Piece]]:
+        """Check named parts in rows; the waveforms of all rows are encoded together."""
+        flat = [named for row in rows for named in row]
+        pieces = iter(to_pieces(flat, self.codebook_size, self.audio_tokenizer))
+        return [[next(pieces) for _ in row] for row in rows]
+
+
+def _codebook_size(codec: Any, feature_extractor: Any, given: int | None) -> int:
+    """The codebook size of a codec, after checking what is given beside it."""
+    from .modeling import CodecModel
+
+    if not isinstance(codec, CodecModel):
+        raise TypeError(f"`audio_tokenizer` is a {type(codec).__name__}; give a codec of this package.")
+    size = math.prod(codec.config.frame_levels)
+    if given not in (None, size):
+        raise ValueError(f"`codebook_size` is {given} and the codec has {size} ids: leave `codebook_size` out.")
+    if feature_extractor.sampling_rate != codec.config.sampling_rate:
+        raise ValueError(
+            f"The feature extractor has {feature_extractor.sampling_rate} Hz and the codec "
+            f"{codec.config.sampling_rate} Hz: load both from one checkpoint."
         )
-        if not is_batch and return_tensors is None:
-            batch = type(batch)({name: values[0] for name, values in batch.items()})
-        return batch if return_dict else batch["input_ids"]
-
-    def _check_template_arguments(self, template: Any, arguments: dict[str, Any]) -> None:
-        """Refuse arguments that neither the tokenizer's rendering nor the template heeds."""
-        if arguments.get("return_assistant_tokens_mask"):
-            raise ValueError(
-                "`return_assistant_tokens_mask` is not supported: audio is joined to the tokens after the template has "
-                "written the text; make the mask from the parts that `decode_parts` returns."
-            )
-        variables = _get_template_variables(self.tokenizer.get_chat_template(template, arguments.get("tools")))
-        known = RENDERING_ARGUMENTS | variables
-        if unknown := sorted(arguments.keys() - known - {"return_assistant_tokens_mask"}):
-            raise TypeError(
-                f"`apply_chat_template` does not take `{unknown[0]}`, which is not a variable of the chat template "
-                "either: leave it out."
-            )
-        arguments.pop("return_assistant_tokens_mask", None)
-
-    def _length_for(self, truncates: bool, padding: bool | str, max_length: int | None) -> int | None:
-        """Length for truncation and padding; None where neither needs one."""
-        if not (truncates or padding == "max_length"):
-            if max_length is not None:
-                raise ValueError(
-                    "`max_length` has no effect alone; give `truncation=True` or `padding='max_length'`, too."
-                )
-            return None
-        length = self.tokenizer.model_max_length if max_length is None else max_length
-        if length > LARGE_INTEGER:
-            raise ValueError("The tokenizer states no maximum length; give `max_length`.")
-        if length < 1:
-            raise ValueError(f"`max_length` is {length}; it must be at least 1.")
-        return length
-
-    @property
-    def _text_size(self) -> int:
-        """Number of text tokens, with those that were added since the processor was made."""
-        size = len(self.tokenizer)
-        if self._sizes[0] != size:
-            self._sizes = (size, max(self.tokenizer.get_vocab().values()) + 1)
-        return self._sizes[1]
-
-    def _check_text_size(self) -> None:
-        """Refuse a tokenizer that has tokens in the range of audio."""
-        if self._text_size > self.audio_offset:
-            raise ValueError(
-                f"The tokenizer has {self._text_size} tokens, but the audio tokens begin at {self.audio_offset}: use "
-                "the tokenizer that the processor was made with, or make a new processor and a new language model."
-            )
-
-    def _check_text_tokens(self, tokens: Any) -> None:
-        """Refuse tokens of text, nested at will, in the range of audio."""
-        if self._text_size > self.audio_offset and (found := _first(tokens, self.audio_offset)) is not None:
-            raise ValueError(
-                f"The text has the token {found}, {self.tokenizer.convert_ids_to_tokens(found)!r}, and audio tokens "
-                f"begin at {self.audio_offset}: it was added to the tokenizer after the processor was made. Add tokens "
-                "first, and make a new processor with room for them (`audio_offset`)."
-            )
-
-    def _check_no_audio(self, tokens: Any) -> None:
-        """Refuse audio tokens where text alone is decoded."""
-        if (found := _first(tokens, self.audio_offset)) is not None:
-            raise ValueError(f"The token {found} is not one of text: decode sequences with audio by `decode_parts`.")
-
-    def _piece(self, part: Part, name: str) -> Piece:
-        """Validate a part and return its text or its audio tokens; errors call it `name`."""
-        kind = part.get("type")
-        if kind == "text":
-            for mark in (AUDIO_START, AUDIO_END):
-                if mark in part["text"]:
-                    raise ValueError(f"The text of {name} contains {mark}, which is reserved for audio: remove it.")
-            return part["text"]
-        if kind != "audio":
-            raise ValueError(f"The type of {name} is {kind!r}; it must be 'text' or 'audio'.")
-        if "ids" not in part:
-            raise ValueError(f"The audio of {name} lacks `ids`: encode the waveform with the codec first.")
-        ids = np.asarray(part["ids"].cpu() if isinstance(part["ids"], Tensor) else part["ids"])
-        if ids.ndim != 1:
-            raise ValueError(f"The ids of {name} have shape {ids.shape}; give those of one clip, (num_ids,).")
-        if ids.size == 0:
-            return []
-        check_ids(ids, self.codebook_size, f"`ids` of {name}")
-        return (ids.astype(np.int64) + self.audio_offset).tolist()
-
-    def _join(self, pieces: list[Piece]) -> list[int]:
-        """Join texts and audio tokens to one token sequence; adjacent texts are tokenized as one."""
-        tokens: list[int] = []
-        text = ""
-        for piece in pieces:
-            if isinstance(piece, str):
-                text += piece
-                continue
-            tokens += [*self._encode_text(text), self.audio_start_id, *piece, self.audio_end_id]
-            text = ""
-        return tokens + self._encode_text(text)
-
-    def _with_marks(self, chat: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Piece]]:
-        """Replace the audio parts of messages by placeholders; returns the messages, and the audio tokens in order."""
-        audio: list[Piece] = []
-        messages = []
-        for number, message in enumerate(chat):
-            content = message.get("content")
-            if content is None:  # e.g. a tool call
-                messages.append(message)
-                continue
-            written = ""
-            for index, part in enumerate([{"type": "text", "text": content}] if isinstance(content, str) else content):
-                piece = self._piece(part, f"part {index} of message {number}")
-                if isinstance(piece, str):
-                    written += piece
-                else:
-                    written += f"{AUDIO_START}{len(audio)}{AUDIO_END}"
-                    audio.append(piece)
-            messages.append({**message, "content": written})
-        return messages, audio
-
-    def _encode_text(self, text: str) -> list[int]:
-        tokens = self.tokenizer.encode(text, add_special_tokens=False) if text else []
-        self._check_text_tokens(tokens)
-        return tokens
-
-    def _decode_text(self, tokens: list[int]) -> list[Part]:
-        if not tokens:
-            return []
-        text = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return [{"type": "text", "text": text}]
+    return size
 
 
 def _parameters(method: Callable[..., Any]) -> Iterator[str]:
     """Names of the arguments that a method takes one by one."""
     several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return (name for name, parameter in inspect.signature(method).parameters.items() if parameter.kind not in several)
-
-
-def _first(tokens: Any, least: int) -> int | None:
-    """The first token from `least` up, in a number, array, tensor or lists of them; None if there is none."""
-    if isinstance(tokens, (list, tuple)):
-        return next((found for each in tokens if (found := _first(each, least)) is not None), None)
-    array = np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens).reshape(-1)
-    above = array[array >= least]
-    return int(above[0]) if above.size else None
-
-
-def _with_audio(text: str, audio: list[Piece]) -> list[Piece]:
-    """Replace the placeholders in the output of a template by audio tokens."""
-    first, *rest = _AUDIO_MARKS.split(text)  # text, number, text, number, …, text
-    numbers = [int(number) for number in rest[::2]]
-    if sorted(numbers) != list(range(len(audio))):
-        raise ValueError(
-            f"The chat template wrote the audio parts {numbers} of {len(audio)}, but must write each of them once: use "
-            "a template that writes the content of every message."
-        )
-    pieces: list[Piece] = [first]
-    for number, following in zip(numbers, rest[1::2], strict=True):
-        pieces += [audio[number], following]
-    return pieces
 
 
 __all__ = ["AUDIO_END", "AUDIO_START", "L3ACProcessor"]

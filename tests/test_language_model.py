@@ -100,6 +100,19 @@ def test_probabilities_of_all_ids_sum_to_one(levels, mode):
     assert probabilities.max() > 3 / math.prod(levels)
 
 
+@pytest.mark.parametrize("levels", SMALL_LEVELS)
+@pytest.mark.parametrize("mode", HEAD_MODES)
+@pytest.mark.parametrize("shape", [(), (4,), (2, 0), (2, 3)])
+def test_log_probabilities_of_all_ids_are_those_of_each(levels, mode, shape):
+    head, hidden = sharp_head(levels, mode), torch.randn(*shape, WIDTH)
+    found = head.log_probs(hidden)
+    assert found.shape == (*shape, math.prod(levels)) and found.dtype == torch.float32
+    each = head.log_prob(
+        hidden[..., None, :].expand(*shape, math.prod(levels), WIDTH), every_id(levels).expand_as(found)
+    )
+    assert torch.allclose(found, each, atol=1e-5)
+
+
 @pytest.mark.parametrize("mode", HEAD_MODES)
 @pytest.mark.parametrize("shape", [(), (4,), (2, 0), (2, 3)])
 def test_log_probabilities_have_the_shape_of_the_ids(mode, shape):
