@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoFeatureExtractor, AutoModel, BatchFeature, DataCollatorWithPadding
 
-import l3ac_tokenizer  # noqa: F401 - registers the codecs
+from l3ac_tokenizer import CodecFeatureExtractor
 
 
 class Recordings(Dataset):
     """Outputs of the extractor, one for each file."""
 
-    def __init__(self, paths: list[str], extractor: AutoFeatureExtractor) -> None:
+    def __init__(self, paths: list[str], extractor: CodecFeatureExtractor) -> None:
         self.paths, self.extractor = paths, extractor
 
     def __len__(self) -> int:
