@@ -22,11 +22,9 @@ def main(path: str, name: str = "l3ac-1k-light") -> None:
     inputs = extractor(audio, sampling_rate=extractor.sampling_rate, return_tensors="pt")
     with torch.no_grad():
         features = codec.codes_to_features(codec.encode(**inputs).audio_codes)  # (B, N, D)
-    config = LlamaConfig(
-        vocab_size=1, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
-    )
+    config = LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
     lm = LlamaModel(config)
-    adapter = nn.Linear(features.shape[-1], lm.config.hidden_size)
+    adapter = nn.Linear(features.shape[-1], config.hidden_size)
     hidden = lm(inputs_embeds=adapter(features)).last_hidden_state
     print(f"features {tuple(features.shape)}, hidden states {tuple(hidden.shape)}")
 
