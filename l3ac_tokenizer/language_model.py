@@ -154,8 +154,8 @@ class FSQHead(nn.Module):
             last = self._logits(state, index).log_softmax(dim=-1)  # (M, P, size), or (M, 1, size) if independent
             total = (total[..., None] + last).transpose(1, 2).flatten(1)  # the first group is fastest
             if self.conditioned and index < len(self.conditions):
-                values = self.conditions[index].weight[:, None]  # (size, 1, D)
-                state = (state[:, None] + values).flatten(1, 2)
+                values = torch.arange(last.shape[-1], device=hidden.device)
+                state = (state[:, None] + self.conditions[index](values)[:, None]).flatten(1, 2)
         return total.reshape(*hidden.shape[:-1], math.prod(self.levels))
 
     def loss(self, hidden: Tensor, ids: Tensor) -> Tensor:
