@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     for step in range(options.steps):
         batch = processor.pad(draw.sample(trained, options.batch), return_tensors="pt", output_labels=True)
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1.0, (step + 1) / 50)
+            group["lr"] = options.rate * min(1.0, (step + 1) / 20)
         start = time.process_time()
         loss = model(**batch).loss
         loss.backward()

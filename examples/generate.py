@@ -21,7 +21,7 @@ codec = processor.audio_tokenizer
 inputs = processor.encode([{"type": "audio", "audio": prompt}], open_audio=True, return_tensors="pt")
 streamer = AudioStreamer(codec, processor, skip_prompt=True)
 only_audio = AudioLogitsProcessor(processor, "audio", min_ids=inputs["input_ids"].shape[1] + 60)
-options = {"logits_processor": [only_audio], "max_new_tokens": 180, "do_sample": True, "top_k": 0}
+options = {"logits_processor": [only_audio], "max_new_tokens": 100, "do_sample": True, "top_k": 0}
 Thread(target=lm.generate, kwargs={**inputs, **options, "streamer": streamer}).start()
 
 with soundfile.SoundFile(target, "w", codec.config.sampling_rate, channels=1) as file:

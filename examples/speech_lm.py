@@ -36,5 +36,5 @@ processor.save_pretrained(target)  # with the codec
 
 inputs = processor.encode([{"type": "audio", "audio": prompt}], open_audio=True, return_tensors="pt")
 only_audio = AudioLogitsProcessor(processor, "audio", min_ids=inputs["input_ids"].shape[1] + 60)
-tokens = lm.generate(**inputs, logits_processor=[only_audio], max_new_tokens=120, do_sample=True, top_k=0)
+tokens = lm.generate(**inputs, logits_processor=[only_audio], max_new_tokens=100, do_sample=True, top_k=0)
 soundfile.write(continued, processor.post_process_audio(tokens[0])[0], codec.config.sampling_rate)

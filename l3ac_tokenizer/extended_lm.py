@@ -213,10 +213,10 @@ def extend_causal_lm(
     model = ExtendedCausalLM(config, lm)
     for layer in (model.audio_embedding, model.audio_gate, model.audio_head):
         layer.to(device=lm.device, dtype=lm.dtype)
+    text: Any = lm.get_input_embeddings()
     with torch.no_grad():  # features of ids as large as those of text
-        size = next(lm.get_input_embeddings().parameters()).float().std()
         for weight in model.audio_embedding.parameters():
-            weight.mul_(size)
+            weight.mul_(text.weight.float().std())
     model.generation_config = lm.generation_config
     return model.train(lm.training)
 

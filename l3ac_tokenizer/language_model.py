@@ -148,14 +148,13 @@ class FSQHead(nn.Module):
         It has a state of D features for each value of the groups before it: 343 for `"split"` and 16,807 for
         `"chained"` with six digits of 7 levels.
         """
-        sizes = split_sizes(self.levels, self.groups)
         state = self._start(hidden.reshape(-1, 1, hidden.shape[-1]))  # (M, P, D): given each of P beginnings of an id
         total = torch.zeros(len(state), 1, device=hidden.device)
         for index in range(self.groups):
             last = self._logits(state, index).log_softmax(dim=-1)  # (M, P, size), or (M, 1, size) if independent
             total = (total[..., None] + last).transpose(1, 2).flatten(1)  # the first group is fastest
             if self.conditioned and index < len(self.conditions):
-                values = torch.arange(sizes[index], device=hidden.device)
+                values = torch.arange(last.shape[-1], device=hidden.device)
                 state = (state[:, None] + self.conditions[index](values)[:, None]).flatten(1, 2)
         return total.reshape(*hidden.shape[:-1], math.prod(self.levels))
 

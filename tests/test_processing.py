@@ -482,6 +482,17 @@ def test_the_codec_is_saved_and_loaded_with_the_processor(network, tmp_path):
     assert copy.deepcopy(processor).audio_tokenizer is not codec and processor.audio_tokenizer is codec
 
 
+def test_the_codec_is_there_when_a_saved_processor_is_pushed(speaking, tmp_path, monkeypatch):
+    pushed: dict[str, list[str]] = {}
+
+    def push(name: str, **kwargs) -> None:
+        pushed[name] = sorted(path.name for path in (tmp_path / "spoken" / "audio_tokenizer").iterdir())
+
+    monkeypatch.setattr(speaking, "push_to_hub", push)
+    speaking.save_pretrained(tmp_path / "spoken", push_to_hub=True)
+    assert list(pushed) == ["spoken"] and "model.safetensors" in pushed["spoken"]
+
+
 def test_a_codec_of_other_ids_is_refused_on_loading(speaking, tmp_path):
     speaking.save_pretrained(tmp_path)
     other = tiny("tiny")
