@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
     from .container import read_l3ac
+    from .conversion.download import download
     from .evaluation.evaluate import EvaluationResult, evaluate
     from .families import preset_config
     from .feature_extraction import CodecFeatureExtractor
@@ -49,6 +50,7 @@ _HOME = {
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
+    "download": "conversion.download",
     "evaluate": "evaluation.evaluate",
     "decode_clips": "inference",
     "encode_clips": "inference",
@@ -82,6 +84,7 @@ __all__ = [
     "TAAEModel",
     "__version__",
     "decode_clips",
+    "download",
     "encode_clips",
     "encode_files",
     "evaluate",
