@@ -7,18 +7,15 @@ noise"). The published weights are not at hand, so a bundled network with the sa
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-import l3ac_tokenizer
 from l3ac_tokenizer import L3ACModel, read_audio
+from l3ac_tokenizer.conversion.trial import MOST_DISTANCE, SENTENCE
 from l3ac_tokenizer.metrics import stft_distance, stoi
 from l3ac_tokenizer.quantization import digits_to_ids, ids_to_digits
 
 LEVELS = (7,) * 6
-SENTENCE = Path(l3ac_tokenizer.__file__).parent / "assets" / "demo.flac"
 
 
 def divided(latents, times):
@@ -47,4 +44,7 @@ def test_two_divisions_turn_speech_into_other_sounds():
     distances = [stft_distance(audio, estimate) for estimate in decoded]
     intelligibility = [stoi(audio, estimate, 16_000) for estimate in decoded]
     used = [len(ids.unique()) for ids in (once, twice)]
-    print("distance", distances, "STOI", intelligibility, "ids", used)
+    assert used[0] > 300 and used[1] < used[0] and used[1] <= 3**6
+    assert distances == pytest.approx([1.74, 2.83], abs=0.05)
+    assert distances[0] < MOST_DISTANCE < distances[1], "the trial of downloaded weights would tell"
+    assert intelligibility == pytest.approx([0.78, 0.55], abs=0.02)

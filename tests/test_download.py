@@ -90,6 +90,12 @@ def test_one_command_downloads_and_one_line_loads(hub, tiny, capsys):
     assert len(hub.requests) == sent
     assert model.weights_digest() in said
     assert model.config.hop_length == 12
+    assert main(["models", "--json"]) == 0
+    row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == tiny)
+    assert (row["downloaded"], row["bundled"], row["license"]) == (True, False, "mit")
+    assert main(["info", "l3ac-tiny-published"]) == 0
+    said = capsys.readouterr().out
+    assert "mit\n" in said and "not possible before l3ac download l3ac-tiny --calibrate FOLDER" in said
     assert "weights/other.v1/encoder.pt" not in " ".join(hub.transfers())
 
 
@@ -339,8 +345,9 @@ def test_downloaded_weights_give_the_golden_ids(hub, shared, preset, monkeypatch
     state = deterministic_state(preset, golden)
     if preset in GOLDEN_TAAE:  # under the names of the files of Stable Codec
         monkeypatch.setitem(PUBLISHED, preset, PublishedWeights("stabilityai/codec", "", "a license", 1))
-        released = pytest.importorskip("test_parity_taae").released_config(preset)
-        files = {"model.safetensors": save(clone(state["model"])), "model_config.json": json.dumps(released).encode()}
+        tensors = {name: value.clone() for name, value in state["model"].items()}
+        released = json.dumps(released_config(preset_config(preset)))
+        files = {"model.safetensors": save(tensors), "model_config.json": released.encode()}
     else:
         files = {f"{PUBLISHED[preset].folder}/{name}.pt": pickled(state[name]) for name in FILES}
     hub.repositories[PUBLISHED[preset].repository] = files
@@ -349,8 +356,24 @@ def test_downloaded_weights_give_the_golden_ids(hub, shared, preset, monkeypatch
     assert parity.changed_away_from_boundary == 0 and parity.holds(), parity
 
 
-def clone(tensors):
-    return {name: value.clone() for name, value in tensors.items()}
+def released_config(config):
+    """The `model_config.json` that lies beside released weights of TAAE."""
+    half = {
+        "channels": config.hidden_size,
+        "c_mults": [1] * len(config.strides),
+        "strides": list(config.strides),
+        "transformer_depths": list(config.depths),
+        "latent_dim": len(config.levels),
+        "sliding_window": list(config.attention_window),
+    }
+    model = {
+        "encoder": {"config": {**half, "in_channels": config.patch_size}},
+        "decoder": {"config": {**half, "out_channels": config.patch_size}},
+        "pretransform": {"type": "patched", "config": {"patch_size": config.patch_size}},
+        "bottleneck": {"type": "dithered_fsq", "config": {"dim": len(config.levels)}},
+        "downsampling_ratio": config.hop_length,
+    }
+    return {"sample_rate": config.sampling_rate, "model": model}
 
 
 def test_sizes_in_the_table_are_those_of_the_parameters():

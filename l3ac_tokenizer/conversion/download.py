@@ -112,7 +112,7 @@ def _state(folder: Path, preset: str, place: Place) -> str:
         return "absent"
     record = read_record(folder)
     if record is None:
-        if folder.parent == cache_folder().absolute():
+        if (folder / RECORD).is_file():
             return "damaged"
         raise OSError(f"{folder} exists and is not a downloaded checkpoint: choose another output, or remove it.")
     if [record.get(key) for key in ("preset", "repository", "folder", "revision")] != [
