@@ -238,10 +238,12 @@ def test_files_come_with_the_digests_of_their_contents(hub):
     assert (result.snapshot / PLACE.path("decoder.pt")).read_bytes() == b"decoder" * 1000
 
 
-def test_a_connection_cut_in_the_middle_is_continued_where_it_was_cut(hub):
+def test_a_connection_cut_in_the_middle_is_continued_where_it_was_cut(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500)
     hub.cut = {PLACE.path("decoder.pt")}
-    fetched(hub)
-    assert hub.ranges() == [f"bytes={len(b'decoder' * 1000) // 2}-"]
+    result = fetched(hub)
+    assert hub.ranges() == ["bytes=3500-"]  # half of the 7000 bytes
+    assert result.digests[PLACE.path("decoder.pt")] == sha256(b"decoder" * 1000)
 
 
 def test_an_interrupted_download_keeps_the_files_that_it_completed(hub):
@@ -329,6 +331,17 @@ def test_a_hub_that_cannot_be_reached_is_said(hub, monkeypatch, tmp_path):
     connect(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub")
     with pytest.raises(OSError, match=r"could not be fetched .*check the network, HF_ENDPOINT"):
         fetched(hub)
+
+
+def test_the_check_of_all_published_weights_prints_what_it_measures_and_what_is_missing(hub, tiny, audio, capsys):
+    pytest.importorskip("pesq")
+    from benchmarks import check_published
+
+    arguments = [str(audio), "--asr", "none", "--limit", "1", "--any-sound", "--presets", tiny, "l3ac-1k"]
+    assert check_published.main(arguments) == 1
+    said = capsys.readouterr().out
+    assert "| l3ac-tiny | 1 | " in said and "l3ac-1k: The hub shows no repository zhai-lw/L3AC" in said
+    assert check_published.PAPER["l3ac-1k"] == "0.84 / 1.77"
 
 
 # --- golden ids -------------------------------------------------------------------------------------------------
