@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _weights(preset: str) -> dict[str, Any]:
-    """Where the weights of a preset are, their license, and their size."""
+    """Origin, license and size in MB of the weights of a preset."""
     from ..hub import CHECKPOINTS
     from ..hub_card import license_of
     from ..published import PUBLISHED, SUFFIX, cache_folder, is_downloaded, read_record
