@@ -7,6 +7,7 @@
 # make bench              speed and memory beside other codecs, into docs/reports/speed.md; hours, on a quiet machine
 # make latency            look-ahead and latency of every preset, into docs/reports/latency.md; half an hour
 # make report             quality of the bundled weights, into docs/reports/results.md; needs L3AC_SHARED
+# make check-published AUDIO=folder  the authors' weights, downloaded and measured; needs a network
 # make env                .venv with every extra (the other targets install what they need themselves)
 # make help               this list
 
@@ -27,7 +28,7 @@ ifneq ($(L3AC_SHARED),)
 export L3AC_SHARED
 endif
 
-.PHONY: demo test test-all test-transformers fuzz lint bench latency report env help
+.PHONY: demo test test-all test-transformers fuzz lint bench latency report check-published env help
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
@@ -83,6 +84,10 @@ report: export OMP_NUM_THREADS = 1
 report: $(VENV)/env.stamp
 	@test -d "$(L3AC_SHARED)/audio/eval" || { echo "make report: L3AC_SHARED must name a folder with audio/eval"; exit 1; }
 	$(BIN)/python recipes/report.py "$(L3AC_SHARED)"
+
+check-published: $(VENV)/env.stamp
+	@test -d "$(AUDIO)" || { echo "make check-published: AUDIO must name a folder with speech"; exit 1; }
+	$(BIN)/python -m benchmarks.check_published "$(AUDIO)"
 
 env: $(VENV)/env.stamp
 

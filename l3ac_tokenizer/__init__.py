@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .configuration import L3ACConfig
     from .configuration_taae import TAAEConfig
     from .container import read_l3ac
+    from .conversion.download import download
     from .evaluation.evaluate import EvaluationResult, evaluate
     from .extended_lm import ExtendedCausalLM, extend_causal_lm
     from .families import preset_config
@@ -55,6 +56,7 @@ _HOME = {
     "TAAEConfig": "configuration_taae",
     "TAAEModel": "modeling",
     "decode_clips": "inference",
+    "download": "conversion.download",
     "encode_clips": "inference",
     "encode_files": "inference",
     "evaluate": "evaluation.evaluate",
@@ -91,6 +93,7 @@ __all__ = [
     "TAAEModel",
     "__version__",
     "decode_clips",
+    "download",
     "encode_clips",
     "encode_files",
     "evaluate",

@@ -1,8 +1,9 @@
 """Checkpoints by name: a bare preset name such as `"l3ac-1k-light"` stands for a checkpoint directory in this package.
 
-The name is replaced by that directory before transformers sees it, so loading it sends no request, with or without a
-network. All other names pass unchanged. As in transformers, a checkpoint of the same name in the working directory
-takes precedence, which is logged once; a folder without a configuration, e.g. of output files, hides nothing.
+A name such as `"l3ac-1k-published"` stands for the directory into which `l3ac download l3ac-1k` converted the published
+weights. The name is replaced by that directory before transformers sees it, so loading it sends no request, with or
+without a network. All other names pass unchanged. As in transformers, a checkpoint of the same name in the working
+directory takes precedence, which is logged once; a folder without a configuration, e.g. of output files, hides nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 
 from .causes import shortened, with_causes
 from .parsing import parse_json
-from .presets import OWN_PRESETS, PRESETS
+from .presets import PRESETS
+from .published import PUBLISHED, SUFFIX, downloaded_folder, preset_of
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -36,33 +38,48 @@ def bundled_presets() -> list[str]:
 
 
 def resolve(name: Any, configuration: str = "config.json") -> Any:
-    """Replace a bare preset name by its bundled directory; return anything else unchanged.
+    """Replace the name of bundled or downloaded weights by their directory; return anything else unchanged.
 
     Args:
         name: The argument of `from_pretrained`.
         configuration: File that makes a folder of that name in the working directory a checkpoint.
 
     Raises:
-        OSError: `name` is a preset without bundled weights.
+        OSError: `name` is a preset without bundled weights, or of published weights that were not downloaded.
     """
-    if not isinstance(name, str) or name not in PRESETS:
+    if not is_name(name):
         return name
     if os.path.isfile(os.path.join(name, configuration)):
         from transformers.utils import logging
 
         logging.get_logger(__name__).warning_once(
-            f"{os.path.abspath(name)} holds a checkpoint and is used instead of the bundled {name}; load another "
-            "directory, or rename this one, to use that."
+            f"{os.path.abspath(name)} holds a checkpoint and is used instead of the {_origin(name)} {name}; load "
+            "another directory, or rename this one, to use that."
         )
         return name
+    if preset := preset_of(name):
+        return downloaded_folder(preset)
     if name not in bundled_presets():
-        converted = "" if name in OWN_PRESETS else " or convert the published weights with `l3ac convert`"
+        published = (
+            f"download the published weights (`l3ac download {name}`, then load {name + SUFFIX!r}), or "
+            if name in PUBLISHED
+            else ""
+        )
         raise OSError(
             f"The preset {name!r} has no bundled weights (bundled: {', '.join(bundled_presets()) or 'none'}): "
-            f"train it (`l3ac train --config {name}`){converted}, then load the resulting "
-            f"directory; `l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
+            f"{published}train it (`l3ac train --config {name}`) and load the resulting directory; "
+            f"`l3ac_tokenizer.preset_config({name!r})` gives the configuration alone."
         )
     return str(CHECKPOINTS / name)
+
+
+def is_name(name: Any) -> bool:
+    """Whether `name` is a preset, or the name of its published weights."""
+    return isinstance(name, str) and (name in PRESETS or preset_of(name) is not None)
+
+
+def _origin(name: str) -> str:
+    return "bundled" if preset_of(name) is None else "downloaded"
 
 
 def is_hub_name(name: str) -> bool:
@@ -76,13 +93,13 @@ def model_name(name: str) -> str:
 
 
 def checkpoint_folder(name: str) -> str:
-    """The checkpoint directory of a bundled name, a directory, or a hub name, whose files are downloaded or cached.
+    """The checkpoint directory of a name (see `resolve`), a directory, or a hub name, whose files are fetched.
 
     Raises:
         ValueError: `name` has none of these forms, or the hub does not give it.
-        OSError: `name` is a preset without bundled weights.
+        OSError: See `resolve`.
     """
-    if os.path.isdir(name) or name in PRESETS:
+    if os.path.isdir(name) or is_name(name):
         return str(resolve(name))
     if not is_hub_name(name):
         nearest = suggest(name)
@@ -112,8 +129,9 @@ def refuse_remote_code(cls: type) -> None:
 
 
 def suggest(name: str) -> str | None:
-    """Return the preset with the name closest to a mistyped one, or None if none is close."""
-    return next(iter(difflib.get_close_matches(name, PRESETS, n=1)), None)
+    """Return the preset or published name closest to a mistyped one, or None if none is close."""
+    names = [*PRESETS, *(preset + SUFFIX for preset in PUBLISHED)]
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def takes_bundled_names(cls: _Class) -> _Class:

@@ -32,6 +32,17 @@ def complete_card(path: Path, digest: str, repository: str | None = None) -> Non
     card.save(path)
 
 
+def license_of(folder: str | Path) -> str | None:
+    """The license that the card of a checkpoint directory states; None if it has no card, or none is stated."""
+    path = Path(folder, "README.md")
+    try:
+        stated = ModelCard(path.read_text("utf-8")).data.to_dict()
+    except (OSError, ValueError):
+        return None
+    found = stated.get("license")
+    return str(stated.get("license_name") or found) if found == "other" else found
+
+
 def _how_to_load(digest: str, repository: str | None) -> str:
     name = repository or "OWNER/NAME"
     return f"""```bash

@@ -211,7 +211,9 @@ def test_a_preset_without_weights_names_the_ways_to_get_them(bundled, tmp_path, 
         import transformers
 
         loader = getattr(transformers, loader)
-    with pytest.raises(OSError, match=r"'l3ac-0k75' has no .*`l3ac train --config l3ac-0k75`.*`l3ac convert`"):
+    with pytest.raises(
+        OSError, match=r"'l3ac-0k75' has no .*`l3ac download l3ac-0k75`.*`l3ac train --config l3ac-0k75`"
+    ):
         loader.from_pretrained("l3ac-0k75")
 
 

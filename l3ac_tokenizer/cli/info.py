@@ -81,11 +81,15 @@ def describe_model(name: str) -> dict[str, Any]:
     Raises:
         ValueError, OSError: see `load_model`.
     """
+    from ..hub import checkpoint_folder
+    from ..hub_card import license_of
+
     model = load_model(name)
     config = model.config
     digest, *others = model.id_digests()
     return {
         "model": name,
+        "license": license_of(checkpoint_folder(name)),
         "weights_digest": digest,
         "ids_of": others,
         "parameters": model.num_parameters(),
@@ -100,13 +104,14 @@ def _stream(model: CodecModel) -> dict[str, Any]:
     """Whether a stream gives the audio of `decode`, and the level of the difference on the sentence of `l3ac demo`."""
     from ..audio import read_audio
     from ..inference import decode_clips, encode_clips
+    from ..published import command_to_calibrate
     from .demo import SENTENCE
 
     norms = model.time_norms()
     if not norms:
         return {"stream": "equal to decode()"}
     if not all(norm.is_calibrated for norm in norms):
-        return {"stream": "not possible before calibrate_time_norm()"}
+        return {"stream": f"not possible before {command_to_calibrate(model.name_or_path) or 'calibrate_time_norm()'}"}
     audio, _ = read_audio(SENTENCE, model.config.sampling_rate)
     ids = encode_clips(model, [audio])
     (whole,), (streamed,) = (decode_clips(model, ids, time_norm=mode) for mode in ("clip", "frozen"))
@@ -146,6 +151,7 @@ def _latency(config: CodecConfig) -> dict[str, float]:
 _LABELS = {
     "file": ("file", "{}"),
     "model": ("model", "{}"),
+    "license": ("license", "{}"),
     "weights_digest": ("weights digest", "{}"),
     "ids_of": ("also reads ids of", "{}"),
     "parameters": ("parameters", "{:,}"),
@@ -173,4 +179,6 @@ _LABELS = {
 
 def _texts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Labels and formatted values, in the order of `_LABELS`."""
-    return [(label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if facts.get(key, []) != []]
+    return [
+        (label, form.format(facts[key])) for key, (label, form) in _LABELS.items() if facts.get(key) not in (None, [])
+    ]

@@ -1,8 +1,13 @@
-"""`l3ac models`: a table of the presets, which also shows the bundled ones."""
+"""`l3ac models`: a table of the presets, with their weights: bundled, downloaded, or available to `l3ac download`.
+
+The license and the size in MB are those of the weights in the package where they are bundled, else of the published.
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from .report import show_json, show_table
 
@@ -17,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
     from ..hub import bundled_presets
     from ..presets import PRESETS
 
+    weights = {name: _weights(name) for name in PRESETS}
     bundled = bundled_presets()
     configs = {name: preset_config(name) for name in PRESETS}
     if options.json:
@@ -31,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
                     "levels": list(config.levels),
                     "codebook_size": config.codebook_size,
                     "bundled": name in bundled,
+                    **weights[name],
                 }
                 for name, config in configs.items()
             ]
@@ -45,9 +52,43 @@ def run(options: argparse.Namespace) -> int:
             f"{config.bits_per_second:.0f}",
             ",".join(map(str, config.levels)),
             str(config.codebook_size),
-            "bundled" if name in bundled else "-",
+            _state(name in bundled, weights[name]),
+            "-" if weights[name]["megabytes"] is None else str(weights[name]["megabytes"]),
+            weights[name]["license"] or "-",
         )
         for name, config in configs.items()
     ]
-    show_table(rows, ("preset", "Hz", "hop", "ids/s", "bits/s", "levels", "codebook", "weights"))
+    show_table(rows, ("preset", "Hz", "hop", "ids/s", "bits/s", "levels", "codebook", "weights", "MB", "license"))
     return 0
+
+
+def _weights(preset: str) -> dict[str, Any]:
+    """Origin, license and size in MB of the weights of a preset."""
+    from ..hub import CHECKPOINTS
+    from ..hub_card import license_of
+    from ..published import PUBLISHED, SUFFIX, cache_folder, is_downloaded, read_record
+
+    published = PUBLISHED.get(preset)
+    facts: dict[str, Any] = {
+        "available": published is not None,
+        "downloaded": published is not None and is_downloaded(preset),
+        "license": published and published.license,
+        "megabytes": published and published.megabytes,
+    }
+    bundled = CHECKPOINTS / preset / "model.safetensors"
+    folder = Path(cache_folder() / f"{preset}{SUFFIX}")
+    if bundled.is_file():
+        facts |= {"license": license_of(bundled.parent), "megabytes": _megabytes(bundled)}
+    elif facts["downloaded"]:
+        record = read_record(folder) or {}
+        facts |= {"license": record.get("license"), "megabytes": _megabytes(folder / "model.safetensors")}
+    return facts
+
+
+def _megabytes(file: Path) -> int:
+    return round(file.stat().st_size / 1e6)
+
+
+def _state(is_bundled: bool, facts: dict[str, Any]) -> str:
+    names = [name for name in ("downloaded", "available") if facts[name]][:1]
+    return ", ".join((["bundled"] if is_bundled else []) + names) or "-"

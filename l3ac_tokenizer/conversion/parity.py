@@ -104,10 +104,14 @@ def verify(folder: Path) -> Iterator[tuple[Path, Parity | None]]:
         yield path, compare(preset, load_file(path)) if path.is_file() else None
 
 
-@torch.no_grad()
 def compare(preset: str, golden: dict[str, Tensor]) -> Parity:
-    """Run our network on the audio and ids of a golden file."""
-    model = convert_state_dicts(preset, deterministic_state(preset, golden))
+    """Run our network with the weights of a golden file on its audio and ids."""
+    return compare_model(preset, convert_state_dicts(preset, deterministic_state(preset, golden)), golden)
+
+
+@torch.no_grad()
+def compare_model(preset: str, model: CodecModel, golden: dict[str, Tensor]) -> Parity:
+    """Run a network that has the weights of a golden file on its audio and ids."""
     parity = Parity(preset)
     if isinstance(model, TAAEModel):
         _compare_taae(parity, model, golden)

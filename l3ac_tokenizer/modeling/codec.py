@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 
 from ..checks import as_audio_codes, check_samples
 from ..configuration import CodecConfig
+from ..published import command_to_calibrate
 from ..quantization import FSQ, residual_levels
 from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper, padded_chunks
 from .inputs import (
@@ -323,9 +324,11 @@ class CodecModel(CodecPreTrainedModel):
         if time_norm != "frozen":
             raise ValueError(f"`time_norm` is {time_norm!r}; it must be 'clip' or 'frozen'.")
         if not torch.compiler.is_compiling() and not all(norm.is_calibrated for norm in self.time_norms()):
+            command = command_to_calibrate(self.name_or_path)
             raise ValueError(
-                "This checkpoint has no statistics for time_norm='frozen'; call model.calibrate_time_norm(clips), or "
-                "decode with time_norm='clip'."
+                "This checkpoint has no statistics for time_norm='frozen'; "
+                f"{f'run `{command}`' if command else 'call model.calibrate_time_norm(clips)'}, or decode with "
+                "time_norm='clip'."
             )
         return "frozen"
 
