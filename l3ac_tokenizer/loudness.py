@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -115,7 +114,7 @@ def checked_lufs(lufs: Any, name: str = "level_lufs") -> float | None:
     """
     if lufs is None:
         return None
-    if isinstance(lufs, bool) or not isinstance(lufs, numbers.Real) or not LOWEST_LUFS <= lufs <= HIGHEST_LUFS:
+    if isinstance(lufs, bool) or not isinstance(lufs, (int, float)) or not LOWEST_LUFS <= lufs <= HIGHEST_LUFS:
         raise ValueError(
             f"`{name}` is {str(lufs)[:80]!r}; it must be a loudness from {LOWEST_LUFS:g} to {HIGHEST_LUFS:g} LUFS, "
             "or None."
