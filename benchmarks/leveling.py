@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def main() -> None:
     recognize = FasterWhisper()
     files = [file for file in read_layout(options.folder).files if file.text]
     files = [files[round(place)] for place in np.linspace(0, len(files) - 1, CLIPS)]
-    clips = [read_audio(file.path, ASR_RATE)[0] for file in files]
+    clips = [read_audio(os.path.join(options.folder, file.path), ASR_RATE)[0] for file in files]
     for lufs in LOUDNESSES:
         errors = words = total = ones = sixes = 0.0
         for file, audio in zip(files, clips, strict=True):

@@ -28,7 +28,7 @@ def level_of(model: str, lufs: float | str | None) -> float | None:
         extractor = CodecFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # json and the classes of transformers each raise their own
         raise ValueError(
-            f"{model} has a preprocessor_config.json that cannot be read ({with_causes(error)}): mend it, or give --lufs."
+            f"{model} has a preprocessor_config.json that cannot be read ({with_causes(error)}): give --lufs."
         ) from error
     return extractor.level_lufs
 

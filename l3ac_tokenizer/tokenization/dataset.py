@@ -64,7 +64,8 @@ def tokenize_dataset(
     Returns:
         `id` string; `ids` List(int32) (N,) or List(List(int32)) (N, split); `num_samples` int64 and `sampling_rate`
         int32 after resampling; `path` string; with `level_lufs`, `audio_scale` float32, by which the decoded clip is
-        multiplied to have its level; then the other columns, with `text`, `speaker` and `language` under these names. `info.description` holds `CorpusMetadata` as JSON.
+        multiplied to have its level; then the other columns, with `text`, `speaker` and `language` under these names.
+        `info.description` holds `CorpusMetadata` as JSON.
 
     Raises:
         DataError: the audio column is missing, samples have no rate, or there are too many failures.
