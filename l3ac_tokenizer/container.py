@@ -28,7 +28,8 @@ from .limits import ENTROPY_CELLS, HOP_SAMPLES, L3AC_EXPANSION, L3AC_IDS, check_
 from .range_coder import AdaptiveDigitCoder
 
 MAGIC = b"L3AC"
-VERSION = 1
+VERSION = 2
+"""Files at the clip's own level are of version 1, which has no field for the scale."""
 BLOCK_IDS = 1024
 CODINGS = ("packed", "entropy")
 """Codings of ids as bytes; the index of a coding is its number in the file."""
@@ -37,7 +38,8 @@ FREE_IDS = 8192
 
 _PREFIX = struct.Struct("<4sBBBB32sIIQQ")
 # magic, version, coding, bytes of the model name, number of levels, weights digest,
-# sampling rate, hop length, number of samples, number of ids; then the levels and the name
+# sampling rate, hop length, number of samples, number of ids; then the levels, the name and, in version 2, the scale
+_SCALE = struct.Struct("<f")
 _UINT32 = struct.Struct("<I")
 _IDS_PER_BYTE = int(L3AC_EXPANSION.default)
 _MOST_OF_REST = 1 << 20
@@ -59,6 +61,7 @@ class Header:
         hop_length: samples an id.
         num_samples: length of the clip in samples, at least 1.
         coding: "packed" (mixed radix) or "entropy" (adaptive range coder).
+        audio_scale: what the decoded samples are multiplied by to have the clip's level, a float32 from 1e-6 to 1e6.
 
     Raises:
         ContainerError: a value that the format cannot hold.
@@ -71,6 +74,7 @@ class Header:
     hop_length: int
     num_samples: int
     coding: str = "packed"
+    audio_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.model_name.encode()) <= 255:
@@ -86,6 +90,9 @@ class Header:
                 raise ContainerError(f"{name} must be in [1, {limit}), not {getattr(self, name)}.")
         if self.coding not in CODINGS:
             raise ContainerError(f"coding must be one of {', '.join(CODINGS)}, not {self.coding!r}.")
+        if not 1e-6 <= self.audio_scale <= 1e6:
+            raise ContainerError(f"audio_scale must be from 1e-6 to 1e6, not {self.audio_scale}.")
+        object.__setattr__(self, "audio_scale", float(np.float32(self.audio_scale)))
         if self.coding == "entropy":
             cells = sum(level**2 for level in self.levels)
             ENTROPY_CELLS.check(
@@ -242,9 +249,10 @@ def checked_ids(ids: np.ndarray, levels: tuple[int, ...], name: str = "") -> np.
 def _dump_header(header: Header) -> bytes:
     """The bytes of a header without its checksum."""
     name = header.model_name.encode()
+    scale = b"" if header.audio_scale == 1 else _SCALE.pack(header.audio_scale)
     prefix = _PREFIX.pack(
         MAGIC,
-        VERSION,
+        2 if scale else 1,
         CODINGS.index(header.coding),
         len(name),
         len(header.levels),
@@ -254,7 +262,7 @@ def _dump_header(header: Header) -> bytes:
         header.num_samples,
         header.num_ids,
     )
-    return prefix + struct.pack(f"<{len(header.levels)}H", *header.levels) + name
+    return prefix + struct.pack(f"<{len(header.levels)}H", *header.levels) + name + scale
 
 
 def _read_header(file: BinaryIO, name: str) -> tuple[Header, int, int]:
@@ -267,7 +275,8 @@ def _read_header(file: BinaryIO, name: str) -> tuple[Header, int, int]:
         raise ContainerError(damaged)
     fields = _PREFIX.unpack_from(data)
     _, version, coding, name_size, num_levels, digest, rate, hop, num_samples, num_ids = fields
-    end = _PREFIX.size + 2 * num_levels + name_size
+    name_end = _PREFIX.size + 2 * num_levels + name_size
+    end = name_end + (_SCALE.size if version == 2 else 0)
     data += _take(file, end + _UINT32.size - len(data))
     if len(data) < end + _UINT32.size or zlib.crc32(data[:end]) != _UINT32.unpack_from(data, end)[0]:
         # Later versions may have another header, but with their number in this place.
@@ -279,17 +288,18 @@ def _read_header(file: BinaryIO, name: str) -> tuple[Header, int, int]:
         raise ContainerError(damaged)
     try:
         header = Header(
-            model_name=data[_PREFIX.size + 2 * num_levels : end].decode(),
+            model_name=data[_PREFIX.size + 2 * num_levels : name_end].decode(),
             weights_digest=digest.hex(),
             levels=struct.unpack_from(f"<{num_levels}H", data, _PREFIX.size),
             sampling_rate=rate,
             hop_length=hop,
             num_samples=num_samples,
             coding=CODINGS[coding],
+            audio_scale=_SCALE.unpack_from(data, name_end)[0] if version == 2 else 1.0,
         )
     except (ValueError, IndexError) as error:
         raise ContainerError(f"{name} was written with errors: {error}") from error
-    if version != VERSION or header.num_ids != num_ids:
+    if version not in (1, VERSION) or header.num_ids != num_ids:
         raise ContainerError(
             f"{name} was written with errors: version {version}, {num_samples} samples, hop {hop}, {num_ids} ids."
         )

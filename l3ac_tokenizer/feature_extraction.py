@@ -16,6 +16,7 @@ from .checks import MAX_ABS_SAMPLE, as_clip
 from .configuration import LOADING_ARGUMENTS
 from .hub import refuse_remote_code, takes_bundled_names
 from .limits import BATCH_SAMPLES, check_rate
+from .loudness import checked_lufs, leveled
 
 logger = logging.get_logger(__name__)
 
@@ -35,9 +36,13 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         sampling_rate (`int`, *optional*, defaults to 16000): Sampling rate of the model in Hz.
         padding_value (`float`, *optional*, defaults to 0.0): Value of padding samples.
         padding_side (`str`, *optional*, defaults to `"right"`): `"right"` or `"left"`.
+        level_lufs (`float`, *optional*): Integrated loudness (ITU-R BS.1770) to which every waveform is scaled, e.g.
+            -20, so that ids do not depend on its level; the scale that restores the level is in `audio_scales`. Where a
+            sample would exceed ±1, the peak becomes 0.95 and the loudness stays lower. Waveforms shorter than 0.4 s,
+            practically silent ones (below -60 dB) and infrasound keep their level. By default, all do.
 
     Raises:
-        ValueError: `feature_size` is not 1.
+        ValueError: `feature_size` is not 1, or `level_lufs` is not a number from -70 to 0.
         TypeError: An argument is unknown.
     """
 
@@ -48,6 +53,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
         feature_size: int = 1,
         sampling_rate: int = 16_000,
         padding_value: float = 0.0,
+        level_lufs: float | None = None,
         **kwargs: Any,
     ):
         if feature_size != 1:
@@ -56,6 +62,7 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             raise TypeError(f"{type(self).__name__} does not take `{unknown[0][:80]}`: leave it out.")
         sampling_rate = check_rate(sampling_rate, f"`sampling_rate` of {type(self).__name__}")
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        self.level_lufs = checked_lufs(level_lufs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
@@ -68,14 +75,23 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
 
         Raises:
             TypeError: The feature extractor has no value of a name in `kwargs`.
+            ValueError: A value is not one that the class takes.
         """
         result: Any = super().from_dict(feature_extractor_dict, **{**kwargs, "return_unused_kwargs": True})
         made, unused = result
+        made.level_lufs = checked_lufs(made.level_lufs)
         if kwargs.get("return_unused_kwargs"):
             return made, unused
         if unknown := sorted(name for name in unused.keys() - LOADING_ARGUMENTS if not name.startswith("_")):
             raise TypeError(f"{cls.__name__} has no value `{unknown[0]}`: leave it out.")
         return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values as in `preprocessor_config.json`, without a `level_lufs` of None, which older versions refuse."""
+        values = super().to_dict()
+        if values.get("level_lufs") is None:
+            values.pop("level_lufs", None)
+        return values
 
     def __call__(
         self,
@@ -103,7 +119,8 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
 
         Returns:
             [`BatchFeature`] with `input_values` (B, 1, T) float32 and `padding_mask` (B, 1, T) int32, which is 1 at
-            audio and 0 at padding.
+            audio and 0 at padding. With `level_lufs`, also `audio_scales` (B, 1) float32: `input_values` times these
+            are the given waveforms. A scale is that of the whole waveform, whatever the batch, padding and truncation.
 
         Raises:
             ValueError: Not exactly one of `raw_audio` and `audio` is given, `sampling_rate` differs from the model's,
@@ -128,8 +145,13 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             waveforms = [_waveform(each, f"`{name}[{index}]`") for index, each in enumerate(given)]
         else:
             waveforms = [_waveform(given, f"`{name}`")]
+        rows: dict[str, list[Any]] = {"input_values": waveforms}
+        if self.level_lufs is not None:
+            pairs = [leveled(each, self.sampling_rate, self.level_lufs) for each in waveforms]
+            rows["input_values"] = [audio for audio, _ in pairs]
+            rows["audio_scales"] = [np.array([scale], dtype=np.float32) for _, scale in pairs]
         return self._padded(
-            {"input_values": waveforms},
+            rows,
             return_tensors,
             padding=True if padding is None else padding,
             truncation=truncation,
@@ -150,11 +172,12 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             kwargs: See `args`.
 
         Returns:
-            [`BatchFeature`] with `input_values` (B, 1, T) and `padding_mask` (B, 1, T), and further entries unchanged.
+            [`BatchFeature`] with `input_values` (B, 1, T) and `padding_mask` (B, 1, T), `audio_scales` (B, 1) where
+            the features have them, and further entries unchanged.
             Waveforms without the axis of channels, (T,), are padded to (B, T), with an `attention_mask`.
 
         Raises:
-            ValueError: There are no features, or a mask is not as long as its waveform.
+            ValueError: There are no features, a mask is not as long as its waveform, or only some have `audio_scales`.
         """
         is_list = isinstance(processed_features, (list, tuple))
         examples = list(processed_features) if is_list else [processed_features]
@@ -178,8 +201,12 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             others = {name: value for name, value in example.items() if name not in self.model_input_names}
             rows.setdefault("input_values", []).extend(clips)
             rows.setdefault("attention_mask", []).extend(masks)
+            if (scales := others.pop("audio_scales", None)) is not None:
+                rows.setdefault("audio_scales", []).extend(_flat(scales).astype(np.float32)[:, np.newaxis])
             for name, value in others.items():
                 rows.setdefault(name, []).extend([value] * len(clips) if is_list else value)
+        if len(rows.get("audio_scales", rows["input_values"])) != len(rows["input_values"]):
+            raise ValueError("Only some of the features have `audio_scales`; give the outputs of one extractor.")
         return self._padded(rows, return_tensors, *args, **kwargs)
 
     def _padded(
@@ -225,7 +252,7 @@ def _waveform(audio: Any, name: str) -> np.ndarray:
 
 
 def _flat(values: Any) -> np.ndarray:
-    """Waveform or mask (T,) or (1, T) → (T,)."""
+    """Waveform or mask (T,) or (1, T) → (T,), or scales (B, 1) → (B,)."""
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values).reshape(-1)
 
 

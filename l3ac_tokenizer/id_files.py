@@ -6,7 +6,7 @@
 | `.txt` | ids in decimal, on one line with spaces between |
 | `.json` | object with `ids` and the fields of `container.Header` but `coding`: `model_name`, `weights_digest`, … |
 
-Only `.json` says which weights made the ids and how many samples the clip has.
+Only `.json` says which weights made the ids, how many samples the clip has, and the scale that restores its level.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def _read_json(data: bytes) -> tuple[Header, np.ndarray]:
         if type(values[name]) is not kind:
             raise ValueError(f"its {name} is not of the type {kind.__name__}")
     ids = _checked(np.asarray(values["ids"]))
-    header = Header(**{name: values[name] for name in kinds if name != "ids"})
+    scale = values.get("audio_scale", 1.0)
+    if type(scale) not in (int, float):
+        raise ValueError("its audio_scale is not a number")
+    header = Header(**{name: values[name] for name in kinds if name != "ids"}, audio_scale=scale)
     checked_ids(ids, header.levels)
     if len(ids) != header.num_ids:
         raise ValueError(f"it has {len(ids)} ids and states {header.num_samples} samples")
@@ -124,7 +127,8 @@ def _txt(header: Header, ids: np.ndarray) -> bytes:
 
 
 def _json(header: Header, ids: np.ndarray) -> bytes:
-    fields = {name: value for name, value in asdict(header).items() if name != "coding"}
+    left_out = {"coding"} | ({"audio_scale"} if header.audio_scale == 1 else set())
+    fields = {name: value for name, value in asdict(header).items() if name not in left_out}
     return (json.dumps({**fields, "ids": ids.tolist()}) + "\n").encode()
 
 

@@ -23,6 +23,7 @@ from .causes import failure, shortened
 from .checks import as_ids
 from .feature_extraction import CodecFeatureExtractor
 from .limits import BATCH_CLIPS
+from .loudness import LoudnessMeter, checked_lufs, leveled
 from .quantization import check_ids
 from .streaming import StreamingEncoder
 
@@ -48,12 +49,14 @@ class EncodedClip(NamedTuple):
         num_samples: length T at the model's rate; 0 if the clip failed.
         error: why it failed, in one sentence; None if it did not.
         truncated: says that its file is truncated, in one sentence; None if it is not.
+        audio_scale: what the decoded clip is multiplied by to have its level; 1 if it was not leveled.
     """
 
     ids: np.ndarray
     num_samples: int
     error: str | None = None
     truncated: str | None = None
+    audio_scale: float = 1.0
 
     @classmethod
     def failed(cls, error: BaseException | str) -> EncodedClip:
@@ -67,6 +70,7 @@ def encode_files(
     paths: Iterable[str | os.PathLike[str]],
     errors: Literal["raise", "return"] = "raise",
     chunk_seconds: float = 30.0,
+    level_lufs: float | None = None,
 ) -> list[EncodedClip]:
     """Encode audio files of any format, sampling rate and length, downmixed to mono and resampled.
 
@@ -78,6 +82,7 @@ def encode_files(
         errors: `"raise"` stops at the first file that cannot be encoded, a truncated one included; `"return"` goes on,
             and the result of such a file says why in `error`.
         chunk_seconds: seconds of audio in the network at once.
+        level_lufs: loudness to which each clip is leveled, see `CodecFeatureExtractor`; None: it keeps its level.
 
     Returns:
         The result of each file, in the order of the paths.
@@ -85,7 +90,7 @@ def encode_files(
     Raises:
         AudioError: a file cannot be encoded; the message names it.
         TypeError: `paths` is a single path.
-        ValueError: `errors` is another word, or `chunk_seconds` is not above 0.
+        ValueError: `errors` is another word, `chunk_seconds` is not above 0, or `level_lufs` is not from -70 to 0.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f"`paths` is a single path, {os.fspath(paths)!r}: give a list of paths.")
@@ -93,10 +98,11 @@ def encode_files(
         raise ValueError(f"`errors` is {errors!r}; it must be 'raise' or 'return'.")
     if not chunk_seconds > 0:
         raise ValueError(f"`chunk_seconds` is {chunk_seconds}; it must be above 0.")
+    checked_lufs(level_lufs)
     rate = model.config.sampling_rate
     openers = [functools.partial(AudioReader, path, rate) for path in paths]
     results: dict[int, EncodedClip] = {}
-    for position, clip in encode_audio(model, openers, chunk_seconds):
+    for position, clip in encode_audio(model, openers, chunk_seconds, level_lufs=level_lufs):
         if clip.error is not None and errors == "raise":
             raise AudioError(clip.error)
         results[position] = clip
@@ -108,6 +114,7 @@ def encode_audio(
     clips: Sequence[Callable[[], AudioReader]],
     chunk_seconds: float,
     progress: Callable[[float], object] | None = None,
+    level_lufs: float | None = None,
 ) -> Iterator[tuple[int, EncodedClip]]:
     """Encode clips of any length, each opened once; a clip that fails in any way gives an error, the others continue.
 
@@ -118,6 +125,7 @@ def encode_audio(
         clips: a function for each that opens it; it may raise any error.
         chunk_seconds: seconds of audio in the network at once.
         progress: called with the seconds of audio that have been encoded since the last call.
+        level_lufs: loudness to which each clip is leveled; None: it keeps its level. Long clips are read twice.
 
     Yields:
         Position and result of each clip, in the order in which they are done.
@@ -137,18 +145,22 @@ def encode_audio(
                 members = {positions[place]: readers[positions[place]] for place in group}
                 (position, reader), *_ = members.items()
                 if seconds[group[0]] > chunk_seconds:
-                    yield position, _encode_long(model, reader, chunk_seconds, progress)
+                    yield position, _encode_long(model, reader, chunk_seconds, progress, level_lufs)
                 else:
-                    yield from _encode_batch(model, members, progress)
+                    yield from _encode_batch(model, members, progress, level_lufs)
 
 
 def _encode_batch(
-    model: CodecModel, readers: dict[int, AudioReader], progress: Callable[[float], object] | None
+    model: CodecModel,
+    readers: dict[int, AudioReader],
+    progress: Callable[[float], object] | None,
+    level_lufs: float | None,
 ) -> Iterator[tuple[int, EncodedClip]]:
     waves: dict[int, np.ndarray] = {}
+    scales: dict[int, float] = {}
     for position, reader in readers.items():
         try:
-            waves[position] = reader.read()
+            waves[position], scales[position] = leveled(reader.read(), model.config.sampling_rate, level_lufs)
         except Exception as error:
             yield position, EncodedClip.failed(error)
     together = functools.partial(encode_clips, model)
@@ -159,7 +171,7 @@ def _encode_batch(
         if isinstance(ids, Exception):
             yield position, EncodedClip.failed(ids)
         else:
-            yield position, EncodedClip(ids, len(wave), truncated=readers[position].truncated)
+            yield position, EncodedClip(ids, len(wave), None, readers[position].truncated, scales[position])
 
 
 def each_or_failure(function: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
@@ -175,15 +187,26 @@ def each_or_failure(function: Callable[[list[Any]], list[Any]], items: list[Any]
 
 
 def _encode_long(
-    model: CodecModel, reader: AudioReader, chunk_seconds: float, progress: Callable[[float], object] | None
+    model: CodecModel,
+    reader: AudioReader,
+    chunk_seconds: float,
+    progress: Callable[[float], object] | None,
+    level_lufs: float | None,
 ) -> EncodedClip:
     rate = model.config.sampling_rate
+    size = max(1, round(chunk_seconds * rate))
     num_samples = 0
+    scale = 1.0
 
     def chunks() -> Iterator[np.ndarray]:
-        nonlocal num_samples
-        for samples in reader.blocks(max(1, round(chunk_seconds * rate))):
-            yield samples
+        nonlocal num_samples, scale
+        if level_lufs is not None:
+            meter = LoudnessMeter(rate)
+            for samples in reader.blocks(size):
+                meter.push(samples)
+            scale = meter.scale(level_lufs)
+        for samples in reader.blocks(size):
+            yield samples / np.float32(scale)
             num_samples += len(samples)
             if progress is not None:
                 progress(len(samples) / rate)
@@ -192,7 +215,7 @@ def _encode_long(
         ids = encode_chunks(model, chunks())
     except Exception as error:
         return EncodedClip.failed(error)
-    return EncodedClip(ids, num_samples, truncated=reader.truncated)
+    return EncodedClip(ids, num_samples, None, reader.truncated, scale)
 
 
 def least_seconds(config: CodecConfig) -> float:
@@ -276,6 +299,7 @@ def decode_clips(
     all_ids: Sequence[np.ndarray | Sequence[int]],
     num_samples: Sequence[int] | None = None,
     time_norm: TimeNormMode = "clip",
+    audio_scales: Sequence[float] | None = None,
 ) -> list[np.ndarray]:
     """Decode the ids of clips, in batches as in `encode_clips`.
 
@@ -284,12 +308,14 @@ def decode_clips(
         all_ids: ids (N,) of each clip, arrays, tensors or lists.
         num_samples: length T of each clip in samples, by which the last frame is cut; None: all N frames, whole.
         time_norm: see `CodecModel.decode`.
+        audio_scales: scale of each clip, by which its samples are multiplied; None: 1.
 
     Returns:
         The samples (T,) float32 of each clip.
 
     Raises:
-        ValueError: ids are of a wrong type, shape or range, or a length does not fit the number of ids.
+        ValueError: ids are of a wrong type, shape or range, a length does not fit the number of ids, or a scale is not
+            above 0.
     """
     if not len(all_ids):
         return []
@@ -297,6 +323,9 @@ def decode_clips(
     lengths = [len(row) * model.config.hop_length for row in rows] if num_samples is None else list(num_samples)
     if len(lengths) != len(rows):
         raise ValueError(f"`num_samples` has {len(lengths)} numbers for {len(rows)} clips; give one for each.")
+    scales = [1.0] * len(rows) if audio_scales is None else list(audio_scales)
+    if len(scales) != len(rows):
+        raise ValueError(f"`audio_scales` has {len(scales)} numbers for {len(rows)} clips; give one for each.")
     for number, row in enumerate(rows):
         if row.ndim != 1:
             raise ValueError(f"`all_ids[{number}]` has shape {tuple(row.shape)}; give the ids (N,) of one clip.")
@@ -306,7 +335,11 @@ def decode_clips(
         return _by_groups(
             groups,
             lambda group: decode_clips(
-                model, [rows[place].numpy() for place in group], [lengths[place] for place in group], time_norm
+                model,
+                [rows[place].numpy() for place in group],
+                [lengths[place] for place in group],
+                time_norm,
+                [scales[place] for place in group],
             ),
         )
     audio_codes = model.quantizer.ids_to_codebooks(pad_sequence(rows, batch_first=True))
@@ -316,6 +349,7 @@ def decode_clips(
         audio_codes_mask=mask.to(model.device),
         num_samples=torch.tensor(lengths, device=model.device),
         time_norm=time_norm,
+        audio_scales=torch.tensor(scales, dtype=torch.float32),
     )
     pairs = zip(output.audio_values, lengths, strict=True)
     return [row[0, :length].float().cpu().numpy() for row, length in pairs]
@@ -323,13 +357,18 @@ def decode_clips(
 
 @torch.inference_mode()
 def decode_chunks(
-    model: CodecModel, ids: np.ndarray, num_samples: int, time_norm: TimeNormMode, chunk_seconds: float
+    model: CodecModel,
+    ids: np.ndarray,
+    num_samples: int,
+    time_norm: TimeNormMode,
+    chunk_seconds: float,
+    audio_scale: float = 1.0,
 ) -> Iterator[np.ndarray]:
-    """The samples of one clip from its ids (N,), in consecutive chunks (t,) float32."""
+    """The samples of one clip from its ids (N,), times its scale, in consecutive chunks (t,) float32."""
     row = as_ids(ids, "`ids`")
     check_ids(row, math.prod(model.config.frame_levels))
     audio_codes = model.quantizer.ids_to_codebooks(row[None].to(model.device))
     for audio in model.iter_decode(audio_codes, chunk_seconds, time_norm):
         samples = audio[0, 0, :num_samples].float().cpu().numpy()
         num_samples -= len(samples)
-        yield samples
+        yield samples * np.float32(audio_scale)

@@ -164,6 +164,10 @@ class StreamingEncoder(_Rows):
     >>> (ids,) = stream.flush()                     # the clip ends here
     ```
 
+    The level of a clip is not known before its end, so a stream is not leveled, whatever `level_lufs` the feature
+    extractor has: multiply the samples by a gain of your own, e.g. that of an earlier clip of the same microphone, and
+    divide the decoded ones by it.
+
     Args:
         model: The codec.
         batch_size: Number of rows.

@@ -4,6 +4,8 @@ import io
 import itertools
 import math
 import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,31 @@ def test_entropy_coding_finds_structure_and_costs_little_where_there_is_none(lev
     structured = dump_l3ac(make_header(num_ids, levels, "entropy"), slow_digits(num_ids, levels))
     entropy_of_steps = num_ids * len(levels) * np.log2(3) / 8  # bytes; less at the edges
     assert len(structured) < 1.1 * entropy_of_steps < 0.7 * len(packed)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_the_scale_is_a_float_behind_the_header_of_version_2_alone(coding):
+    header, ids = make_header(20, coding=coding), make_ids(20)
+    plain = dump_l3ac(header, ids)
+    assert plain[4] == 1 and read_l3ac(io.BytesIO(plain))[0].audio_scale == 1.0
+    leveled = dump_l3ac(replace(header, audio_scale=0.3), ids)
+    assert leveled[4] == 2 and len(leveled) == len(plain) + 4
+    read, ids_read = read_l3ac(io.BytesIO(leveled))
+    assert read == replace(header, audio_scale=np.float32(0.3)) and ids_read.tolist() == ids.tolist()
+    for position in range(len(leveled)):
+        with pytest.raises(ContainerError):
+            read_l3ac(io.BytesIO(leveled[:position] + bytes([leveled[position] ^ 0x5A]) + leveled[position + 1 :]))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf, 1e-7, 1e7])
+def test_scales_that_no_clip_has_are_refused(scale):
+    with pytest.raises(ContainerError, match="audio_scale must be"):
+        replace(make_header(3), audio_scale=scale)
+    data = dump_l3ac(replace(make_header(3), audio_scale=0.3), make_ids(3))
+    end = data.index(struct.pack("<f", 0.3))
+    head = data[:end] + struct.pack("<f", scale)
+    with pytest.raises(ContainerError, match="written with errors: audio_scale"):
+        read_l3ac(io.BytesIO(head + struct.pack("<I", zlib.crc32(head)) + data[end + 8 :]))
 
 
 # --- damage -------------------------------------------------------------------------------------------------
@@ -309,7 +336,10 @@ def test_the_documented_reader_reads_our_files(documented_reader, tmp_path, leve
             "rate": header.sampling_rate,
             "hop": header.hop_length,
             "digest": header.weights_digest,
+            "scale": 1.0,
         }
+    write_l3ac(path, replace(header, audio_scale=0.7), ids)
+    assert documented_reader(path) == {**read, "ids": ids.tolist(), "scale": float(np.float32(0.7))}
 
 
 def test_the_documented_reader_refuses_damage(documented_reader, tmp_path):

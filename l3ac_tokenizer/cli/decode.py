@@ -177,7 +177,11 @@ class Decoding:
 
         def together(some: list[EncodedFile]) -> list[np.ndarray]:
             return decode_clips(
-                model, [clip.ids for clip in some], [clip.num_samples for clip in some], self.options.time_norm
+                model,
+                [clip.ids for clip in some],
+                [clip.num_samples for clip in some],
+                self.options.time_norm,
+                [clip.header.audio_scale for clip in some],
             )
 
         for (job, clip), samples in zip(clips.items(), each_or_failure(together, list(clips.values())), strict=True):
@@ -193,7 +197,12 @@ class Decoding:
 
         def chunks() -> Iterator[np.ndarray]:
             for samples in decode_chunks(
-                model, clip.ids, clip.num_samples, self.options.time_norm, self.options.chunk_seconds
+                model,
+                clip.ids,
+                clip.num_samples,
+                self.options.time_norm,
+                self.options.chunk_seconds,
+                clip.header.audio_scale,
             ):
                 yield samples
                 bar.update(len(samples) / clip.header.sampling_rate)

@@ -65,26 +65,27 @@ def _batches(
 ) -> Iterator[dict[FileJob, EncodedFile]]:
     """The clips of some rows at a time, by their jobs."""
     targets: set[str] = set()
-    for table in corpus.tables(["id", "ids", "num_samples"]):
+    columns = ["id", "num_samples", *([] if corpus.metadata.level_lufs is None else ["audio_scale"])]
+    for table in corpus.tables(["ids", *columns]):
         clips: dict[FileJob, EncodedFile] = {}
-        rows = zip(table["id"].to_pylist(), corpus.stored_ids(table), table["num_samples"].to_pylist(), strict=True)
-        for number, (name, stored, num_samples) in enumerate(rows):
+        values = zip(*(table[column].to_pylist() for column in columns), strict=True)
+        for number, ((name, *facts), stored) in enumerate(zip(values, corpus.stored_ids(table), strict=True)):
             with decoding.failures.of(f"row {number}" if name is None else name):
-                if name is None or num_samples is None:
-                    raise ValueError(f"row {number} has no id or no num_samples: it is left out.")
+                if name is None or None in facts:
+                    raise ValueError(f"row {number} has no {' or no '.join(columns)}: it is left out.")
                 ids = corpus.joined(stored)
                 target = target_below(options.output, f"{name}.{options.audio_format}")
                 if target in targets:
                     raise ValueError(f"{name} is the id of two clips: the second one is left out.")
-                header = _header(corpus.metadata, num_samples)
+                header = _header(corpus.metadata, *facts)
                 if header.num_ids != len(ids):
-                    raise ValueError(f"{name} has {len(ids)} ids for {num_samples} samples: tokenize it again.")
+                    raise ValueError(f"{name} has {len(ids)} ids for {header.num_samples} samples: tokenize it again.")
                 targets.add(target)
-                clips[FileJob(name, target)] = EncodedFile(header, ids, num_samples)
+                clips[FileJob(name, target)] = EncodedFile(header, ids, header.num_samples)
         yield clips
 
 
-def _header(metadata: CorpusMetadata, num_samples: int) -> Header:
+def _header(metadata: CorpusMetadata, num_samples: int, audio_scale: float = 1.0) -> Header:
     """The header that a `.l3ac` file of a clip would have."""
     from ..container import Header
 
@@ -95,6 +96,7 @@ def _header(metadata: CorpusMetadata, num_samples: int) -> Header:
         metadata.sampling_rate,
         metadata.hop_length,
         num_samples,
+        audio_scale=audio_scale,
     )
 
 

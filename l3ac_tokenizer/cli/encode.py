@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..hub import model_name
-from .loading import load_model
-from .options import UsageError, add_compute, add_model, add_outside, add_truncated
+from .loading import level_of, load_model
+from .options import UsageError, add_compute, add_lufs, add_model, add_outside, add_truncated
 from .paths import PLAIN_SUFFIXES, FileJob, is_plain, make_folder_of, plan_jobs
 from .report import Failures, progress, say, say_truncated, show_json, show_table
 
 if TYPE_CHECKING:
-    import numpy as np
     from tqdm import tqdm
 
     from ..audio import AudioReader
+    from ..inference import EncodedClip
     from ..modeling import CodecModel
 
 
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="packed",
         help="of .l3ac files; entropy: smaller ones by an adaptive model of the ids, slower (default: %(default)s)",
     )
+    add_lufs(parser)
     add_truncated(parser)
     add_outside(parser)
     add_compute(parser)
@@ -70,6 +71,7 @@ class _Encoding:
         self.model = model
         self.options = options
         self.digest = model.weights_digest()
+        self.level_lufs = level_of(options.model, options.lufs)
         self.failures = Failures()
         self.truncated: dict[str, str] = {}
         self.results: dict[FileJob, dict[str, Any]] = {}
@@ -80,11 +82,13 @@ class _Encoding:
 
         with progress(0, "encoding") as bar:
             openers = [functools.partial(self._open, job, bar) for job in jobs]
-            for position, clip in encode_audio(self.model, openers, self.options.chunk_seconds, bar.update):
+            for position, clip in encode_audio(
+                self.model, openers, self.options.chunk_seconds, bar.update, self.level_lufs
+            ):
                 job = jobs[position]
                 if clip.error is None:
                     with self.failures.of(job.source):
-                        self._write(job, clip.ids, clip.num_samples)
+                        self._write(job, clip)
                         if clip.truncated is not None:
                             self.truncated[job.source] = clip.truncated
                             say(clip.truncated)
@@ -121,7 +125,7 @@ class _Encoding:
         if len(jobs) > 1:
             say_truncated(len(self.truncated), next(iter(self.truncated), None))
 
-    def _write(self, job: FileJob, ids: np.ndarray, num_samples: int) -> None:
+    def _write(self, job: FileJob, clip: EncodedClip) -> None:
         from ..container import Header, write_l3ac
         from ..id_files import write_ids
 
@@ -132,19 +136,22 @@ class _Encoding:
             config.frame_levels,
             config.sampling_rate,
             config.hop_length,
-            num_samples,
+            clip.num_samples,
             self.options.coding,
+            clip.audio_scale,
         )
         make_folder_of(job.target)
         if is_plain(job.target):
-            size = write_ids(job.target, header, ids)
+            size = write_ids(job.target, header, clip.ids)
+            if clip.audio_scale != 1 and not job.target.endswith(".json"):
+                say(f"{job.target} cannot hold the level of {job.source}, which decoding will not restore.")
         else:
-            size = write_l3ac(sys.stdout.buffer if job.target == "-" else job.target, header, ids)
+            size = write_l3ac(sys.stdout.buffer if job.target == "-" else job.target, header, clip.ids)
         self.results[job] = {
             "source": job.source,
             "target": job.target,
             "seconds": header.duration,
-            "num_samples": num_samples,
-            "num_ids": len(ids),
+            "num_samples": clip.num_samples,
+            "num_ids": len(clip.ids),
             "bytes": size,
         }

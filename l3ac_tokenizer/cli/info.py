@@ -11,8 +11,8 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from .loading import load_model
-from .options import MODEL_HELP, UsageError
+from .loading import level_of, load_model
+from .options import MODEL_HELP, OF_MODEL, UsageError
 from .report import show_facts, show_json
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def describe_file(path: str) -> dict[str, Any]:
         from ..families import preset_config
 
         facts |= _latency(preset_config(header.model_name))
+    if header.audio_scale != 1:
+        facts["audio_scale"] = header.audio_scale
     return facts
 
 
@@ -87,7 +89,9 @@ def describe_model(name: str) -> dict[str, Any]:
     model = load_model(name)
     config = model.config
     digest, *others = model.id_digests()
+    lufs = level_of(name, OF_MODEL)
     return {
+        **({} if lufs is None else {"level_lufs": lufs}),
         "model": name,
         "license": license_of(checkpoint_folder(name)),
         "weights_digest": digest,
@@ -166,6 +170,8 @@ _LABELS = {
     "bits_per_second": ("bit rate", "{:.1f} bits/s"),
     "codebooks": ("codebooks", "{}"),
     "coding": ("coding", "{}"),
+    "audio_scale": ("level", "decoded samples times {:.6g}"),
+    "level_lufs": ("levels clips to", "{:g} LUFS"),
     "bytes": ("size", "{} bytes"),
     "file_bits_per_second": ("bit rate of the file", "{:.1f} bits/s"),
     "good_ids": ("good ids", "{}"),

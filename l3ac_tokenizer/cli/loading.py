@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..modeling import CodecModel
+
+
+def level_of(model: str, lufs: float | str | None) -> float | None:
+    """The loudness to which clips are leveled: that of `--lufs` or, without it, of the model's feature extractor.
+
+    Raises:
+        ValueError: `preprocessor_config.json` of the model cannot be read; or see `load_model`.
+    """
+    if not isinstance(lufs, str):
+        return lufs
+    from ..causes import with_causes
+    from ..feature_extraction import CodecFeatureExtractor
+    from ..hub import checkpoint_folder
+
+    folder = checkpoint_folder(model)
+    if not (Path(folder) / "preprocessor_config.json").is_file():
+        return None
+    try:
+        extractor = CodecFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # json and the classes of transformers each raise their own
+        raise ValueError(
+            f"{model} has a preprocessor_config.json that cannot be read ({with_causes(error)}): give --lufs."
+        ) from error
+    return extractor.level_lufs
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:

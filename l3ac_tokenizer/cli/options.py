@@ -9,6 +9,10 @@ DEFAULT_MODEL = "l3ac-1k-light"
 MODEL_HELP = "bundled name, directory, or hub name (owner/name)"
 
 
+OF_MODEL = "of the model"
+"""`--lufs` where it was not given."""
+
+
 class UsageError(Exception):
     """Arguments that are valid one by one but contradict each other; exit status 2."""
 
@@ -29,6 +33,18 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds of audio to process at once: longer files are split into chunks, shorter ones are batched; "
         "affects memory, not results (default: %(default)g)",
+    )
+
+
+def add_lufs(parser: argparse.ArgumentParser) -> None:
+    """Add the loudness to which clips are leveled."""
+    parser.add_argument(
+        "--lufs",
+        type=_loudness,
+        default=OF_MODEL,
+        metavar="LUFS",
+        help="level each clip to this loudness, e.g. -20, and store the scale that restores its level; none: keep the "
+        "level (default: as the model's preprocessor_config.json says)",
     )
 
 
@@ -55,6 +71,16 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _loudness(text: str) -> float | None:
+    """Parse a loudness in LUFS, or `none`."""
+    from ..loudness import checked_lufs
+
+    try:
+        return None if text == "none" else checked_lufs(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a loudness from -70 to 0 nor none") from error
 
 
 def positive_number(text: str) -> float:

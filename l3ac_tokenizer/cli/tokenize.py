@@ -11,8 +11,8 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .loading import load_model
-from .options import UsageError, add_compute, add_model, add_outside, add_truncated, positive_number
+from .loading import level_of, load_model
+from .options import UsageError, add_compute, add_lufs, add_model, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_facts, show_json
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"
     )
     parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="count longer clips as failures")
+    add_lufs(parser)
     add_truncated(parser)
     add_outside(parser)
     parser.add_argument("--max-failures", type=int, metavar="N", help="stop after more than N failed clips")
@@ -98,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
     if options.kind not in (None, *KINDS):
         raise UsageError(f"--kind is {options.kind}; it must be {', '.join(KINDS)}.")
 
+    level_lufs = level_of(options.model, options.lufs)
     try:
         job_options = TokenizationOptions(
             options.split,
@@ -106,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
             options.num_shards,
             options.shard_index,
             options.allow_truncated,
+            level_lufs,
         )
         engine = _engine(options)
     except ValueError as error:

@@ -30,7 +30,8 @@ def convert_checkpoint(source: Path, preset: str, output: Path) -> str:
     """
     model = convert_state_dicts(preset, read_state_dicts(source, preset))
     model.save_pretrained(output)
-    CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(output)
+    lufs = taae_names.LEVEL_LUFS if isinstance(model.config, TAAEConfig) else None
+    CodecFeatureExtractor(sampling_rate=model.config.sampling_rate, level_lufs=lufs).save_pretrained(output)
     return model.weights_digest()
 
 

@@ -17,6 +17,9 @@ from .entries import OLD_NORMED, Entry, Published, layer, plain, shape_of_source
 
 MODULE = "model"
 
+LEVEL_LUFS = -20.0
+"""Loudness to which the published wrapper levels audio before it encodes."""
+
 # Published name, our name, tensors.
 _LAYER_PARTS = (
     ("self_attn.to_qkv", "attention.to_qkv", ("weight",)),

@@ -24,7 +24,9 @@ from .chunked import CodecDecoder, CodecEncoder, DecoderStepper, EncoderStepper,
 from .inputs import (
     align_left,
     as_latents,
+    as_scales,
     as_waveforms,
+    at_level,
     clip_bounds,
     frame_counts,
     output_lengths,
@@ -115,6 +117,7 @@ class CodecModel(CodecPreTrainedModel):
         padding_mask: Tensor | None = None,
         chunk_seconds: float | None = None,
         return_dict: bool | None = None,
+        audio_scales: Tensor | None = None,
     ) -> CodecEncoderOutput:
         """Encode audio to ids: ceil(n / hop) frames for a clip of n samples, independent of batch and padding.
 
@@ -123,16 +126,19 @@ class CodecModel(CodecPreTrainedModel):
             padding_mask: Mask (B, 1, T) or (B, T), non-zero for the samples of a clip, which are contiguous; None: all.
             chunk_seconds: Encode in chunks of this length, which needs less memory and gives the same ids.
             return_dict: False returns a plain tuple in the order of `CodecEncoderOutput`.
+            audio_scales: Scales (B, 1) of the levels, from a feature extractor with `level_lufs`; returned as they are,
+                for `decode`.
 
         Raises:
             ValueError: The input has a wrong shape or type, samples that are NaN, infinite or beyond ±`MAX_ABS_SAMPLE`,
-                or a clip without samples.
+                a clip without samples, or scales that are not positive.
         """
         wave, lengths, _ = self._clips(input_values, padding_mask)
+        scales = as_scales(audio_scales, wave.shape[0], wave.device)
         latents = self.quantizer.project_in(self._encode_features(wave, lengths, chunk_seconds))
         codes, mask = self._audio_codes(latents, lengths)
         latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
-        output = CodecEncoderOutput(audio_codes=codes, audio_codes_mask=mask, latents=latents)
+        output = CodecEncoderOutput(audio_codes=codes, audio_codes_mask=mask, latents=latents, audio_scales=scales)
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def decode(
@@ -145,6 +151,7 @@ class CodecModel(CodecPreTrainedModel):
         num_samples: int | Tensor | None = None,
         padding_mask: Tensor | None = None,
         return_dict: bool | None = None,
+        audio_scales: Tensor | None = None,
     ) -> CodecDecoderOutput:
         """Decode ids, or continuous latents, to audio.
 
@@ -166,6 +173,8 @@ class CodecModel(CodecPreTrainedModel):
                 becomes (B, 1, T), each clip where it was in its row, 0 in padding. Without `audio_codes_mask`, it also
                 tells the frames of each clip.
             return_dict: False returns a plain tuple in the order of `CodecDecoderOutput`.
+            audio_scales: Scales (B, 1) of the levels, from a feature extractor with `level_lufs`; the audio is
+                multiplied by them.
 
         Raises:
             ValueError: Neither `audio_codes` nor `latents` is given, or both `num_samples` and `padding_mask`; a
@@ -173,6 +182,7 @@ class CodecModel(CodecPreTrainedModel):
                 are missing.
         """
         source = self._decoder_source(audio_codes, latents)
+        scales = as_scales(audio_scales, source.shape[0], source.device)
         frames, starts, width = None, None, None
         if audio_codes_mask is not None:
             frames = frame_counts(audio_codes_mask, source.shape[:2], source.device)
@@ -194,7 +204,7 @@ class CodecModel(CodecPreTrainedModel):
         audio = audio if width is None else audio[:, :width]
         if isinstance(lengths, Tensor):
             audio = undo_alignment(zero_after(audio, lengths), starts)
-        output = CodecDecoderOutput(audio_values=audio.transpose(1, 2))
+        output = CodecDecoderOutput(audio_values=at_level(audio.transpose(1, 2), scales))
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 
     def iter_decode(
@@ -219,6 +229,7 @@ class CodecModel(CodecPreTrainedModel):
         padding_mask: Tensor | None = None,
         audio_codes: Tensor | None = None,
         return_dict: bool | None = None,
+        audio_scales: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CodecOutput:
         """Encode and decode audio, with gradients through the straight-through quantizer; or decode ids.
@@ -228,6 +239,8 @@ class CodecModel(CodecPreTrainedModel):
             padding_mask: Mask (B, 1, T) or (B, T), non-zero for the samples of a clip, which are contiguous; None: all.
             audio_codes: Ids (B, K, N) to decode, as `decode` does, instead of `input_values`.
             return_dict: False returns a plain tuple in the order of `CodecOutput`.
+            audio_scales: Scales (B, 1) of the levels, from a feature extractor with `level_lufs`; the decoded audio is
+                multiplied by them.
             kwargs: Common arguments of transformers models; ignored.
 
         Raises:
@@ -239,10 +252,15 @@ class CodecModel(CodecPreTrainedModel):
                 "give exactly one of them."
             )
         if input_values is None:
-            decoded = self.decode(audio_codes, padding_mask=padding_mask, return_dict=True)
-            output = CodecOutput(audio_values=decoded.audio_values, audio_codes=audio_codes)  # type: ignore[arg-type]
+            decoded = self.decode(audio_codes, padding_mask=padding_mask, return_dict=True, audio_scales=audio_scales)
+            output = CodecOutput(
+                audio_values=decoded.audio_values,
+                audio_codes=audio_codes,  # type: ignore[arg-type]
+                audio_scales=audio_scales,
+            )
             return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
         wave, lengths, starts = self._clips(input_values, padding_mask)
+        scales = as_scales(audio_scales, wave.shape[0], wave.device)
         latents = self.quantizer.project_in(self._encode_features(wave, lengths, None))
         codes, mask = self._audio_codes(latents.detach(), lengths)
         features = self.quantizer.straight_through(latents).to(self.dtype)
@@ -252,10 +270,11 @@ class CodecModel(CodecPreTrainedModel):
             audio = undo_alignment(zero_after(audio, lengths), starts)
             latents = latents.masked_fill(~mask[:, 0, :, None], 0.0)
         output = CodecOutput(
-            audio_values=audio.transpose(1, 2),
+            audio_values=at_level(audio.transpose(1, 2), scales),
             audio_codes=codes,
             audio_codes_mask=None if padding_mask is None else mask,
             latents=latents,
+            audio_scales=scales,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()  # type: ignore[return-value]
 

@@ -46,6 +46,27 @@ def as_latents(latents: Any, width: int) -> Tensor:
     return latents
 
 
+def as_scales(audio_scales: Any, batch: int, device: torch.device) -> Tensor | None:
+    """Scales (B, 1) or (B,) of the levels of B = `batch` clips → (B, 1) float32 on `device`; None stays None.
+
+    Raises:
+        ValueError: The scales are of another type or shape, or not finite numbers above 0.
+    """
+    if audio_scales is None:
+        return None
+    scales = as_floats(audio_scales, "`audio_scales`").to(device, torch.float32)
+    if tuple(scales.shape) not in ((batch, 1), (batch,)):
+        raise ValueError(f"`audio_scales` has shape {tuple(scales.shape)}; it must be {(batch, 1)}: one for each clip.")
+    if not in_graph(scales) and not bool((scales.isfinite() & (scales > 0)).all()):
+        raise ValueError("`audio_scales` holds values that are not finite or not above 0; give those of the extractor.")
+    return scales.reshape(batch, 1)
+
+
+def at_level(audio: Tensor, scales: Tensor | None) -> Tensor:
+    """Waveforms (B, 1, T) times their scales (B, 1), in the precision of the waveforms."""
+    return audio if scales is None else (audio * scales[:, :, None]).to(audio.dtype)
+
+
 def _rows(mask: Any, shape: Sequence[int], name: str, device: torch.device) -> Tensor:
     """Mask (B, 1, T) or (B, T) → bool (B, T)."""
     mask = torch.as_tensor(mask, device=device)

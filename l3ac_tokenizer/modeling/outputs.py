@@ -21,11 +21,13 @@ class CodecEncoderOutput(ModelOutput):
         audio_codes: Ids (B, K, N), int64; 0 in padding.
         audio_codes_mask: Mask (B, 1, N), True for frames of a clip; clips are left-aligned.
         latents: Latents (B, N, L) before tanh and rounding, float32.
+        audio_scales: Scales (B, 1) of the levels, float32, as they were given; else None.
     """
 
     audio_codes: Tensor = None  # type: ignore[assignment]
     audio_codes_mask: Tensor = None  # type: ignore[assignment]
     latents: Tensor = None  # type: ignore[assignment]
+    audio_scales: Tensor | None = None
 
     def to_list(self) -> list[list[Any]]:
         """The ids of each clip without padding: B lists of N integers, or of K lists of N integers where K > 1."""
@@ -37,7 +39,8 @@ class CodecDecoderOutput(ModelOutput):
     """Output of `decode`.
 
     Attributes:
-        audio_values: Waveform (B, 1, T) in [-1, 1]; 0 after the end of a clip.
+        audio_values: Waveform (B, 1, T) in [-1, 1], times the scale where `audio_scales` are given; 0 after the end of
+            a clip.
     """
 
     audio_values: Tensor = None  # type: ignore[assignment]
@@ -52,12 +55,14 @@ class CodecOutput(ModelOutput):
         audio_codes: Ids (B, K, N), int64; 0 in padding.
         audio_codes_mask: Mask (B, 1, N), True for frames of a clip; None without a padding mask.
         latents: Latents (B, N, L) before tanh and rounding, float32.
+        audio_scales: Scales (B, 1) of the levels, float32, as they were given; else None.
     """
 
     audio_values: Tensor = None  # type: ignore[assignment]
     audio_codes: Tensor = None  # type: ignore[assignment]
     audio_codes_mask: Tensor | None = None
     latents: Tensor = None  # type: ignore[assignment]
+    audio_scales: Tensor | None = None
 
     def to_list(self) -> list[list[Any]]:
         """The ids of each clip, as `CodecEncoderOutput.to_list` gives them."""

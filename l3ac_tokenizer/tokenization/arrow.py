@@ -18,6 +18,7 @@ from ..causes import failure
 from ..inference import EncodedClip
 from ..names import without_folders
 from .encoding import ClipEncoder
+from .errors import CorpusError
 from .sources.base import Record
 from .spec import METADATA_KEY, CorpusMetadata
 
@@ -28,7 +29,15 @@ def ids_type(split: int) -> pa.DataType:
 
 
 def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -> pa.Schema:
-    """The schema of a shard: our columns, those carried along, and the corpus' metadata."""
+    """The schema of a shard: our columns, those carried along, and the corpus' metadata.
+
+    Raises:
+        CorpusError: a column carried along is called as the one of the scales.
+    """
+    if metadata.level_lufs is not None and "audio_scale" in columns:
+        raise CorpusError(
+            "the corpus has a column `audio_scale`, as leveling writes it: rename it, or use --lufs none."
+        )
     return pa.schema(
         [
             ("id", pa.string()),
@@ -36,6 +45,7 @@ def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -
             ("num_samples", pa.int64()),
             ("sampling_rate", pa.int32()),
             ("path", pa.string()),
+            *([] if metadata.level_lufs is None else [("audio_scale", pa.float32())]),
             *columns.items(),
         ],
         metadata={METADATA_KEY: metadata.to_json()},
@@ -51,6 +61,7 @@ def encode_records(
     encoded = iter(encoder([record.audio for record in sound], [record.name or record.path for record in sound], rank))
     clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
     rate = encoder.model.config.sampling_rate
+    scales = pa.array([clip.audio_scale for clip in clips], type=pa.float32())
     return pa.table(
         {
             "id": pa.array([_storable(record.id) for record in records], type=pa.string()),
@@ -58,6 +69,7 @@ def encode_records(
             "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
             "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
             "path": pa.array([_storable(record.path) for record in records], type=pa.string()),
+            **({} if encoder.level_lufs is None else {"audio_scale": scales}),
             **stored,
             "error": pa.array([_note(clip.error) for clip in clips], type=pa.string()),
             "truncated": pa.array([_note(clip.truncated) for clip in clips], type=pa.string()),

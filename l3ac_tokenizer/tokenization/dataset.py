@@ -36,6 +36,7 @@ def tokenize_dataset(
     device: str = "cpu",
     allow_truncated: bool = False,
     allow_outside: bool = False,
+    level_lufs: float | None = None,
 ) -> _Dataset:
     """The ids of every clip, in the dataset's order, equal to those of clips encoded one by one.
 
@@ -58,20 +59,22 @@ def tokenize_dataset(
         allow_truncated: encode what is there of truncated clips, each with a warning; False: they are failures.
         allow_outside: read any file that a row names; False: only files that `datasets` has downloaded, so that the
             rows of a stranger do not name files of yours. Others are failures.
+        level_lufs: loudness to which clips are leveled, see `CodecFeatureExtractor`; None: they keep their level.
 
     Returns:
         `id` string; `ids` List(int32) (N,) or List(List(int32)) (N, split); `num_samples` int64 and `sampling_rate`
-        int32 after resampling; `path` string; then the other columns, with `text`, `speaker` and `language`
-        under these names. `info.description` holds `CorpusMetadata` as JSON.
+        int32 after resampling; `path` string; with `level_lufs`, `audio_scale` float32, by which the decoded clip is
+        multiplied to have its level; then the other columns, with `text`, `speaker` and `language` under these names.
+        `info.description` holds `CorpusMetadata` as JSON.
 
     Raises:
         DataError: the audio column is missing, samples have no rate, or there are too many failures.
         ValueError: an option is out of range.
     """
-    encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device, allow_truncated)
+    encoder = ClipEncoder(model, split, chunk_seconds, max_seconds, device, allow_truncated, level_lufs)
     source, source_features = undecoded(dataset)
     rows = DatasetRows(source_features, audio_column, "the dataset", allow_outside=allow_outside)
-    metadata = CorpusMetadata.of(model, split, max_seconds, allow_truncated)
+    metadata = CorpusMetadata.of(model, split, max_seconds, allow_truncated, level_lufs)
     encode = _BatchEncoder(rows, encoder, max_failures)
     schema = shard_schema(rows.columns, metadata)
     features = Features.from_arrow_schema(schema.remove_metadata().append(pa.field("error", pa.string())))

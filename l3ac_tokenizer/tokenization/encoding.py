@@ -15,6 +15,7 @@ import torch
 
 from ..audio import AudioReader, check_form, open_clip
 from ..inference import EncodedClip, encode_audio
+from ..loudness import checked_lufs
 from ..quantization import split_ids, split_sizes
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ class ClipEncoder:
         max_seconds: longer clips are failures; None: no limit.
         device: torch device, e.g. "cuda"; with several of that kind, a worker takes the one of its rank.
         allow_truncated: encode what is there of truncated clips; False: they are failures.
+        level_lufs: loudness to which each clip is leveled, see `CodecFeatureExtractor`; None: it keeps its level.
 
     Raises:
-        ValueError: `split` is not between 1 and the digits of an id or leaves ids that need more than 32 bits, or a
-            number is not above 0.
+        ValueError: `split` is not between 1 and the digits of an id or leaves ids that need more than 32 bits, a
+            number is not above 0, or `level_lufs` is not from -70 to 0.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class ClipEncoder:
         max_seconds: float | None = None,
         device: str = "cpu",
         allow_truncated: bool = False,
+        level_lufs: float | None = None,
     ) -> None:
         self.model = model
+        self.level_lufs = checked_lufs(level_lufs)
         self.allow_truncated = allow_truncated
         self.split = split
         self.chunk_seconds = chunk_seconds
@@ -79,7 +83,7 @@ class ClipEncoder:
             check_form(clip, name)
         self._place(rank)
         openers = [functools.partial(self._open, clip, name) for clip, name in zip(clips, names, strict=True)]
-        results = dict(encode_audio(self.model, openers, self.chunk_seconds))
+        results = dict(encode_audio(self.model, openers, self.chunk_seconds, level_lufs=self.level_lufs))
         return [results[position]._replace(ids=self._stored(results[position].ids)) for position in range(len(clips))]
 
     def _open(self, clip: Any, name: str) -> AudioReader:

@@ -29,7 +29,7 @@ class TokenizedCorpus:
         path: folder with the shards, or one file.
 
     Raises:
-        CorpusError: there are no shards, one was not made by tokenization, or two are of different models.
+        CorpusError: there are no shards, one was not made by tokenization, or two are of different models or levels.
         OSError: a file cannot be read.
     """
 
@@ -48,6 +48,11 @@ class TokenizedCorpus:
                     f"{file} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
                     f"{self.files[0]} of {self.metadata.model} (weights {self.metadata.weights_digest[:12]}…, split "
                     f"{self.metadata.split}): give them as two corpora."
+                )
+            if other.level_lufs != self.metadata.level_lufs:
+                raise CorpusError(
+                    f"{file} has ids of clips leveled to {other.level_lufs} LUFS and {self.files[0]} to "
+                    f"{self.metadata.level_lufs}: give them as two corpora."
                 )
 
     def __len__(self) -> int:

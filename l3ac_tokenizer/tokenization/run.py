@@ -59,7 +59,9 @@ def tokenize_corpus(
         OSError: the disk is full, or cannot be written for another reason.
     """
     options = options or TokenizationOptions()
-    encoder = ClipEncoder(model, options.split, chunk_seconds, options.max_seconds, device, options.allow_truncated)
+    encoder = ClipEncoder(
+        model, options.split, chunk_seconds, options.max_seconds, device, options.allow_truncated, options.level_lufs
+    )
     for remark in source.remarks:
         logger.warning(remark)
     with locked(output):

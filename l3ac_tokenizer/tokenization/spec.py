@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..hub import model_name
 from ..id_metadata import IdMetadata, checked_levels
 from ..limits import CORPUS_ROWS, HIGHEST_RATE, HOP_SAMPLES
+from ..loudness import checked_lufs
 from ..names import without_folders
 from ..parsing import parse_json
 from ..version import __version__
@@ -39,6 +40,7 @@ class TokenizationOptions:
         num_shards: jobs that the source is divided over.
         shard_index: number of this job, from 0.
         allow_truncated: encode what is there of truncated clips; False: they are failures.
+        level_lufs: loudness to which clips are leveled, see `CodecFeatureExtractor`; None: they keep their level.
 
     Raises:
         ValueError: a number out of range, by its name.
@@ -50,6 +52,7 @@ class TokenizationOptions:
     num_shards: int = 1
     shard_index: int = 0
     allow_truncated: bool = False
+    level_lufs: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("split", "shard_rows", "num_shards"):
@@ -59,11 +62,12 @@ class TokenizationOptions:
             raise ValueError(f"`shard_index` is {self.shard_index}; it must be 0 to {self.num_shards - 1}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"`max_seconds` is {self.max_seconds}; it must be above 0.")
+        object.__setattr__(self, "level_lufs", checked_lufs(self.level_lufs))
 
 
 @dataclass(frozen=True)
 class CorpusMetadata:
-    """Metadata of a tokenized corpus; ids of two `weights_digest` are never mixed.
+    """Metadata of a tokenized corpus; ids of two `weights_digest`, or of two `level_lufs`, are never mixed.
 
     Attributes:
         model: preset, or name of the model's directory.
@@ -73,6 +77,7 @@ class CorpusMetadata:
         sampling_rate: in Hz.
         options: `split`, `max_seconds` and `allow_truncated`, see `TokenizationOptions`.
         version: of this library.
+        level_lufs: loudness to which the clips were leveled; None: they kept their level.
     """
 
     model: str
@@ -82,10 +87,16 @@ class CorpusMetadata:
     sampling_rate: int
     options: Mapping[str, Any]
     version: str = __version__
+    level_lufs: float | None = None
 
     @classmethod
     def of(
-        cls, model: CodecModel, split: int, max_seconds: float | None, allow_truncated: bool = False
+        cls,
+        model: CodecModel,
+        split: int,
+        max_seconds: float | None,
+        allow_truncated: bool = False,
+        level_lufs: float | None = None,
     ) -> CorpusMetadata:
         """The metadata of a model's ids."""
         config = model.config
@@ -96,6 +107,7 @@ class CorpusMetadata:
             hop_length=config.hop_length,
             sampling_rate=config.sampling_rate,
             options={"split": split, "max_seconds": max_seconds, "allow_truncated": allow_truncated},
+            level_lufs=checked_lufs(level_lufs),
         )
 
     def _check(self) -> None:
@@ -110,6 +122,7 @@ class CorpusMetadata:
         ):
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"`{name}` is {value!r}, not a number from 1 to {most}")
+        checked_lufs(self.level_lufs)
 
     @property
     def split(self) -> int:
@@ -168,7 +181,9 @@ class Job:
     def of(cls, source: Source, model: CodecModel, options: TokenizationOptions) -> Job:
         """The job of encoding a source."""
         return cls(
-            metadata=CorpusMetadata.of(model, options.split, options.max_seconds, options.allow_truncated),
+            metadata=CorpusMetadata.of(
+                model, options.split, options.max_seconds, options.allow_truncated, options.level_lufs
+            ),
             shard_rows=options.shard_rows,
             num_shards=options.num_shards,
             shard_index=options.shard_index,
@@ -236,7 +251,7 @@ class Job:
     def _named(self) -> dict[str, Any]:
         """All values by their names in messages."""
         metadata = asdict(self.metadata)
-        options = metadata.pop("options")
+        options = {**metadata.pop("options"), "lufs": metadata.pop("level_lufs")}
         for name in ("shard_rows", "num_shards", "shard_index"):
             options[name] = getattr(self, name)
         return {

@@ -134,6 +134,7 @@ def test_a_finished_folder_is_left_as_it_is(tiny_model, corpus, tmp_path):
     ("change", "message"),
     [
         ({"split": 3}, "--split is 3 and was 1"),
+        ({"level_lufs": -20}, "--lufs is -20.0 and was None"),
         ({"max_seconds": 2.0}, "--max-seconds is 2.0 and was None"),
         ({"shard_rows": 4}, "--shard-rows is 4 and was 3"),
         ({"num_shards": 2}, "--num-shards is 2 and was 1"),

@@ -8,12 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import soxr
 
+from ...loudness import loudness_scale
 from ..config import Augment
 
 Samples = np.ndarray
-
-QUIET = 1e-6
-"""Mean square below which a clip keeps its level."""
 
 
 def level_divisor(audio: Samples) -> float:
@@ -26,29 +24,11 @@ def level_divisor(audio: Samples) -> float:
     return float(loudest.mean(dtype=np.float64)) / 0.75 + 1e-6
 
 
-def loudness_divisor(audio: Samples, sampling_rate: int, lufs: float) -> float:
-    """TAAE's level rule: brings a clip to `lufs` (ITU-R BS.1770, integrated loudness), and its peak to at most 0.95.
-
-    1 for clips that are practically silent or shorter than the standard's block of 0.4 s.
-    """
-    from pyloudnorm import Meter
-
-    meter = Meter(sampling_rate)
-    if len(audio) < meter.block_size * sampling_rate or np.square(audio).mean(dtype=np.float64) < QUIET:
-        return 1.0
-    loudness = meter.integrated_loudness(audio)
-    if loudness == -np.inf:  # only infrasound
-        return 1.0
-    divisor = float(10 ** ((loudness - lufs) / 20))
-    peak = float(np.abs(audio).max())
-    return divisor if peak < divisor else peak / 0.95
-
-
 def level_rule(sampling_rate: int, lufs: float | None) -> Callable[[Samples], float]:
     """The function that gives a clip's divisor: L3AC's rule, or TAAE's where a loudness is given."""
     if lufs is None:
         return level_divisor
-    return functools.partial(loudness_divisor, sampling_rate=sampling_rate, lufs=lufs)
+    return functools.partial(loudness_scale, sampling_rate=sampling_rate, lufs=lufs)
 
 
 def level(audio: Samples, divisor: float) -> Samples:
