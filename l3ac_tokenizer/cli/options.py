@@ -9,8 +9,8 @@ DEFAULT_MODEL = "l3ac-1k-light"
 MODEL_HELP = "bundled name, directory, or hub name (owner/name)"
 
 
-OF_MODEL = "of the model"
-"""`--lufs` where it was not given."""
+OF_MODEL = "model"
+"""`--lufs`: as the feature extractor of the model."""
 
 
 class UsageError(Exception):
@@ -44,7 +44,7 @@ def add_lufs(parser: argparse.ArgumentParser) -> None:
         default=OF_MODEL,
         metavar="LUFS",
         help="level each clip to this loudness, e.g. -20, and store the scale that restores its level; none: keep the "
-        "level (default: as the model's preprocessor_config.json says)",
+        "level; model: as its preprocessor_config.json says (default: %(default)s)",
     )
 
 
@@ -73,10 +73,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _loudness(text: str) -> float | None:
-    """Parse a loudness in LUFS, or `none`."""
+def _loudness(text: str) -> float | str | None:
+    """Parse a loudness in LUFS, `none` or `model`."""
     from ..loudness import checked_lufs
 
+    if text == OF_MODEL:
+        return text
     try:
         return None if text == "none" else checked_lufs(float(text))
     except ValueError as error:
