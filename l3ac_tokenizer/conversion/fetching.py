@@ -85,7 +85,8 @@ def fetch(place: Place, preset: str, gated_license: str | None = None) -> Fetche
     def get() -> tuple[Path, list[str]]:
         companions, modules = _names(preset)
         about = [*_ABOUT, *(place.path(name) for name in companions)]
-        commit, missing = place.revision, []
+        commit = place.revision
+        missing: list[str] = []
         for suffix in SUFFIXES:
             wanted = [*companions, *(f"{module}{suffix}" for module in modules)]
             folder = snapshot(commit, [*about, *map(place.path, wanted)])
