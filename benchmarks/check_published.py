@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--any-sound", action="store_true", help="measure weights that decode speech to other sounds")
     options = parser.parse_args(arguments)
 
-    folders, failures = {}, {}
+    folders: dict[str, Path] = {}
+    failures: dict[str, str] = {}
     for preset in options.presets:
         print(f"{preset} …", file=sys.stderr)
         try:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             failures[preset] = str(error)
     if folders:
-        asr = {} if options.asr == "none" else {"asr": options.asr}
+        asr: dict[str, Any] = {} if options.asr == "none" else {"asr": options.asr}
         result = evaluate(list(folders.values()), str(options.audio), limit=options.limit, consistency=False, **asr)
         print(table(list(folders), result.summary))
     for preset, reason in failures.items():

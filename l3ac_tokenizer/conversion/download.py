@@ -96,7 +96,7 @@ def _which(name: str, preset: str | None) -> tuple[str, Place, str]:
             f"{name!r} has no published weights: give one of {', '.join(PUBLISHED)}, or a place on the hub, "
             "owner/repo[@revision][:folder]."
         )
-    if preset not in PUBLISHED:
+    if preset is None or preset not in PUBLISHED:
         raise ValueError(f"Give the preset of the network in {name}, one of {', '.join(PUBLISHED)}.")
     parts = [place.repository, place.revision or "main", place.folder, preset]
     return preset, place, "--".join(part.replace("/", "-") for part in parts if part)
