@@ -115,7 +115,7 @@ def downloaded_folder(preset: str) -> str:
     )
 
 
-def command_to_calibrate(folder: str | os.PathLike[str] | None) -> str | None:
+def command_to_calibrate(folder: str | None) -> str | None:
     """The command that calibrates a downloaded checkpoint for `time_norm="frozen"`; None for any other folder."""
     record = read_record(folder) if folder else None
     return f"{record['command']} --calibrate FOLDER" if record else None
