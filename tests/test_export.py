@@ -124,10 +124,12 @@ def test_the_card_shows_the_import_once_however_often_it_is_pushed(checkpoint, h
 
 @pytest.mark.parametrize("first", ["model", "extractor"])
 def test_a_model_in_memory_is_pushed_with_extractor_and_card(checkpoint, hub, first):
+    CodecFeatureExtractor(level_lufs=-20).save_pretrained(checkpoint)
     model, extractor = L3ACModel.from_pretrained(checkpoint), CodecFeatureExtractor.from_pretrained(checkpoint)
     for each in (model, extractor) if first == "model" else (extractor, model):
         each.push_to_hub("me/codec")
     assert sorted(path.name for path in hub.files("me/codec").iterdir()) == FILES
+    assert CodecFeatureExtractor.from_pretrained(hub.files("me/codec")).level_lufs == -20
     card = ModelCard.load(hub.files("me/codec") / "README.md")
     assert "import l3ac_tokenizer" in card.text and model.weights_digest() in card.text
     assert card.data.library_name == "l3ac_tokenizer"

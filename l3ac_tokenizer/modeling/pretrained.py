@@ -43,7 +43,13 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         from ..feature_extraction import CodecFeatureExtractor
         from ..hub_card import complete_card
 
-        CodecFeatureExtractor(sampling_rate=self.config.sampling_rate).save_pretrained(working_dir)
+        # That of the checkpoint may level clips.
+        own = Path(self.name_or_path) / "preprocessor_config.json" if self.name_or_path else None
+        if own is not None and own.is_file():
+            extractor = CodecFeatureExtractor.from_pretrained(self.name_or_path)
+        else:
+            extractor = CodecFeatureExtractor(sampling_rate=self.config.sampling_rate)
+        extractor.save_pretrained(working_dir)
         complete_card(Path(working_dir) / "README.md", self.weights_digest(), repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
