@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     """Train and measure one variant."""
     torch.set_num_threads(1)
     codec = CodecModel.from_pretrained(options.codec)
-    extractor = AutoFeatureExtractor.from_pretrained(options.codec)
+    extractor = AutoFeatureExtractor.from_pretrained(options.codec, trust_remote_code=False)
     processor = L3ACProcessor(extractor, byte_tokenizer(), audio_tokenizer=codec)
     corpus = TokenizedCorpus(options.corpus)
     sequences = [
@@ -145,7 +145,7 @@ def main() -> None:
     print("| model | parameters, M | memory, GB | CPU s per step | per generated id | nats per text token | per id |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in options.variants:
-        command = [sys.executable, "-m", "benchmarks.extended_lm", *sys.argv[1:], "--variant", name]
+        command = [sys.executable, "-P", __file__, *sys.argv[1:], "--variant", name]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
         print(
             f"| {name} | {found['parameters'] / 1e6:.1f} | {found['training_bytes'] / 1e9:.2f} "

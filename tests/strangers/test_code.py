@@ -87,7 +87,8 @@ def loads_a_model(call: ast.Call) -> bool:
 
 
 def test_every_call_of_transformers_refuses_code():
-    found = [(path, call) for path in SOURCES for call in calls(path) if loads_a_model(call)]
+    ours = [path for path in SOURCES if path.parent.name != "examples"]  # users' programs, where transformers asks
+    found = [(path, call) for path in ours for call in calls(path) if loads_a_model(call)]
     without = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path, call in found

@@ -198,7 +198,7 @@ def test_info_prints_a_name_from_a_header(tmp_path, capsys, as_json):
 
     header = Header("\x1b[2J\x9b31m", "0" * 64, (7,), 16_000, 270, 1)
     write_l3ac(tmp_path / "a.l3ac", header, np.zeros(1, np.int64))
-    info(argparse.Namespace(name=str(tmp_path / "a.l3ac"), json=as_json))
+    info(argparse.Namespace(name=str(tmp_path / "a.l3ac"), model=None, json=as_json))
     out = capsys.readouterr().out
     assert not CONTROL.search(out) and "1b[2J" in out
 
