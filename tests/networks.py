@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
@@ -114,3 +116,24 @@ def speech_like(samples: int, seed: int = 0) -> torch.Tensor:
     noise = torch.randn(samples, generator=generator, dtype=torch.float64)
     wave = syllables * voiced + 0.3 * (1 - syllables) * noise
     return (0.15 * wave).clamp(-1, 1).float()
+
+
+def tiny_mimi() -> Any:
+    """A random `MimiModel` of transformers: 4 codebooks of 32 ids."""
+    from transformers import MimiConfig, MimiModel
+
+    config = MimiConfig(
+        num_filters=4,
+        hidden_size=16,
+        codebook_dim=8,
+        vector_quantization_hidden_dimension=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=32,
+        codebook_size=32,
+        num_quantizers=4,
+        upsample_groups=16,
+    )
+    return MimiModel(config)

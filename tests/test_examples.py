@@ -20,7 +20,7 @@ import pytest
 import soundfile
 import torch
 from hub_stub import LocalHub
-from networks import speech_like, tiny
+from networks import speech_like, tiny, tiny_mimi
 from test_processing import byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
@@ -265,23 +265,9 @@ def test_microphone(light, monkeypatch, capsys, kind):
 
 
 def test_compare_mimi(tmp_path, monkeypatch, capsys):
-    from transformers import EncodecFeatureExtractor, MimiConfig, MimiModel
+    from transformers import EncodecFeatureExtractor
 
-    config = MimiConfig(
-        num_filters=4,
-        hidden_size=16,
-        codebook_dim=8,
-        vector_quantization_hidden_dimension=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        intermediate_size=32,
-        codebook_size=32,
-        num_quantizers=4,
-        upsample_groups=16,
-    )
-    MimiModel(config).save_pretrained(tmp_path / "mimi")
+    tiny_mimi().save_pretrained(tmp_path / "mimi")
     EncodecFeatureExtractor(sampling_rate=24_000).save_pretrained(tmp_path / "mimi")
     monkeypatch.chdir(tmp_path)
     run_here("compare_mimi", SENTENCE, tmp_path / "mimi", "l3ac-1k-light")

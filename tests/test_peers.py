@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import transformers
-from networks import speech_like
+from networks import speech_like, tiny_mimi
 
 import l3ac_tokenizer
 
@@ -87,22 +87,7 @@ def ours(tmp_path_factory) -> tuple[dict[str, Any], dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def theirs() -> dict[str, tuple[dict[str, Any], dict[str, int]]]:
-    mimi = transformers.MimiModel(
-        transformers.MimiConfig(
-            num_filters=4,
-            hidden_size=16,
-            codebook_dim=8,
-            vector_quantization_hidden_dimension=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=8,
-            intermediate_size=32,
-            codebook_size=32,
-            num_quantizers=4,
-            upsample_groups=16,
-        )
-    )
+    mimi = tiny_mimi()
     dac = transformers.DacModel(
         transformers.DacConfig(
             encoder_hidden_size=4, decoder_hidden_size=32, codebook_size=32, codebook_dim=4, n_codebooks=3
