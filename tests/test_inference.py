@@ -17,7 +17,8 @@ LENGTHS = (1_600, 4_801, 801, 9_600)
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny("tiny")
+    torch.manual_seed(0)
+    return tiny("tiny").double()  # in float32 a frame near a rounding boundary may differ in chunks
 
 
 @pytest.fixture
