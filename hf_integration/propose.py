@@ -164,7 +164,7 @@ def propose(checkout: Path) -> list[Path]:
             postponed_annotations=False,
         ),
         "src/transformers/models/l3ac/feature_extraction_l3ac.py": joined(
-            [PACKAGE / "limits.py", PACKAGE / "checks.py", PACKAGE / "feature_extraction.py"],
+            [PACKAGE / name for name in ("limits.py", "checks.py", "loudness.py", "feature_extraction.py")],
             postponed_annotations=True,
         ),
         "src/transformers/models/l3ac/modeling_l3ac.py": joined(

@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from l3ac_tokenizer.cli.report import one_sentence
@@ -44,6 +45,8 @@ HELD_OUT = {
     "other languages": ("kerstin-de", "yoruba", "asterisk-it", "fillets-cs-v", "artikulate-el"),
 }
 """Beginnings of the names of further clips of speech, held out by the training configurations (`light/base.yaml`)."""
+HELD_OUT_CLIPS = 5
+"""Most clips of each beginning."""
 APPLICATION_CODECS = ["opus@6", "codec2@1200", "original"]
 APPLICATIONS = EvaluationOptions(
     consistency=False, scorers=(("asr", "faster-whisper"), ("speaker", "resemblyzer"), ("mos", "distillmos"))
@@ -107,6 +110,7 @@ def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
         texts = {row["path"]: row["text"] for row in csv.DictReader(file)}
     entries: list[dict[str, str | None]] = []
     held_out: list[dict[str, str | None]] = []
+    counts: Counter[str] = Counter()
     with open(audio / "manifest.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             parts = Path(row["path"]).parts
@@ -116,16 +120,12 @@ def _write_manifests(shared: Path, folder: Path) -> dict[str, Path]:
                 text = texts.get(row["path"])
                 entries.append({**entry, "domain": domain, "speaker": row["speaker"] or None, "text": text})
             elif parts[0].startswith("train"):
-                held_out += [
-                    {
-                        "path": str(audio / row["path"]),
-                        "id": Path(row["path"]).stem,
-                        "dataset": name,
-                        "domain": "speech",
-                    }
-                    for name, beginnings in HELD_OUT.items()
-                    if parts[-1].startswith(beginnings)
-                ]
+                entry = {"path": str(audio / row["path"]), "id": Path(row["path"]).stem, "domain": "speech"}
+                for name, beginnings in HELD_OUT.items():
+                    found = next((beginning for beginning in beginnings if parts[-1].startswith(beginning)), None)
+                    if found is not None and counts[found] < HELD_OUT_CLIPS:
+                        counts[found] += 1
+                        held_out.append({**entry, "dataset": name})
     entries.sort(key=lambda entry: DATA_SETS.index(str(entry["dataset"])))
     chosen = {"signal": entries, "applications": [entry for entry in entries if entry["text"]], "held-out": held_out}
     paths = {}

@@ -95,7 +95,10 @@ def test_one_command_downloads_and_one_line_loads(hub, tiny, capsys):
     assert (row["downloaded"], row["bundled"], row["license"]) == (True, False, "mit")
     assert main(["info", "l3ac-tiny-published"]) == 0
     said = capsys.readouterr().out
-    assert "mit\n" in said and "not possible before l3ac download l3ac-tiny --calibrate FOLDER" in said
+    assert (
+        "mit\n" in said
+        and "not possible before its calibration: run `l3ac download l3ac-tiny --calibrate FOLDER`" in said
+    )
     assert "weights/other.v1/encoder.pt" not in " ".join(hub.transfers())
 
 

@@ -108,14 +108,13 @@ def _stream(model: CodecModel) -> dict[str, Any]:
     """Whether a stream gives the audio of `decode`, and the level of the difference on the sentence of `l3ac demo`."""
     from ..audio import read_audio
     from ..inference import decode_clips, encode_clips
-    from ..published import command_to_calibrate
     from .demo import SENTENCE
 
     norms = model.time_norms()
     if not norms:
         return {"stream": "equal to decode()"}
     if not all(norm.is_calibrated for norm in norms):
-        return {"stream": f"not possible before {command_to_calibrate(model.name_or_path) or 'calibrate_time_norm()'}"}
+        return {"stream": f"not possible before its calibration: {model.how_to_calibrate}"}
     audio, _ = read_audio(SENTENCE, model.config.sampling_rate)
     ids = encode_clips(model, [audio])
     (whole,), (streamed,) = (decode_clips(model, ids, time_norm=mode) for mode in ("clip", "frozen"))

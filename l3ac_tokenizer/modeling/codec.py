@@ -50,6 +50,8 @@ class CodecModel(CodecPreTrainedModel):
     encoder: CodecEncoder
     quantizer: FSQ
     decoder: CodecDecoder
+    how_to_calibrate = "call model.calibrate_time_norm(clips)"
+    """Advice of the error for checkpoints without the statistics of `time_norm="frozen"`."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +63,11 @@ class CodecModel(CodecPreTrainedModel):
         """
         if cls is not CodecModel:
             cls._check_weights_are_there(pretrained_model_name_or_path, kwargs)
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info`
+            if command := command_to_calibrate(model.name_or_path):
+                model.how_to_calibrate = f"run `{command}`"
+            return loaded
         from transformers import AutoModel
 
         kwargs = {"trust_remote_code": False, **kwargs}
@@ -343,10 +349,8 @@ class CodecModel(CodecPreTrainedModel):
         if time_norm != "frozen":
             raise ValueError(f"`time_norm` is {time_norm!r}; it must be 'clip' or 'frozen'.")
         if not torch.compiler.is_compiling() and not all(norm.is_calibrated for norm in self.time_norms()):
-            command = command_to_calibrate(self.name_or_path)
             raise ValueError(
-                "This checkpoint has no statistics for time_norm='frozen'; "
-                f"{f'run `{command}`' if command else 'call model.calibrate_time_norm(clips)'}, or decode with "
+                f"This checkpoint has no statistics for time_norm='frozen'; {self.how_to_calibrate}, or decode with "
                 "time_norm='clip'."
             )
         return "frozen"

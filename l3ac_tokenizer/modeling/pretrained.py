@@ -44,9 +44,9 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         from ..hub_card import complete_card
 
         # That of the checkpoint may level clips.
-        own = Path(self.name_or_path) / "preprocessor_config.json" if self.name_or_path else None
-        if own is not None and own.is_file():
-            extractor = CodecFeatureExtractor.from_pretrained(self.name_or_path)
+        source = self.name_or_path
+        if source and (Path(source) / "preprocessor_config.json").is_file():
+            extractor = CodecFeatureExtractor.from_pretrained(source)
         else:
             extractor = CodecFeatureExtractor(sampling_rate=self.config.sampling_rate)
         extractor.save_pretrained(working_dir)

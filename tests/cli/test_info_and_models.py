@@ -44,7 +44,7 @@ def test_info_of_a_model(l3ac, l3ac_json, tiny, tiny_model):
     assert facts["weights_digest"] == tiny_model.weights_digest()
     assert facts["encoder_latency_ms"] == pytest.approx((270 + tiny_model.encoder_lookahead) / 16)
     assert facts["decoder_latency_ms"] == pytest.approx(tiny_model.decoder_lookahead / 16)
-    assert facts["stream"] == "not possible before calibrate_time_norm()"
+    assert facts["stream"] == "not possible before its calibration: call model.calibrate_time_norm(clips)"
     status, out, _ = l3ac("info", tiny)
     assert status == 0 and "look-ahead" in out
 
