@@ -369,6 +369,7 @@ def test_export_is_the_averaged_model_in_half_precision(finished, corpus_folder)
     assert {path.name for path in (finished / "export").iterdir()} == {
         "README.md",
         "config.json",
+        "discriminator.safetensors",
         "model.safetensors",
         "preprocessor_config.json",
     }
