@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import AutoConfig
 
+from .hub import refuse_remote_code
 from .language_model import EMBEDDING_MODES, HEAD_MODES, check_mode
 
 
@@ -34,6 +35,11 @@ class ExtendedCausalLMConfig(PreTrainedConfig):
     levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
     embedding: str = "codes"
     head: str = "split"
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the modes, and make the configuration of the language model of text."""

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_extended_lm import ExtendedCausalLMConfig
+from .hub import refuse_remote_code
 from .language_model import IGNORED_ID, FSQEmbedding, FSQHead
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class ExtendedCausalLM(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
 
     def __init__(self, config: ExtendedCausalLMConfig, language_model: PreTrainedModel | None = None):
         super().__init__(config)

@@ -30,6 +30,7 @@ from .chats import (
     with_marks,
 )
 from .checks import as_ids
+from .hub import refuse_remote_code
 from .parts import AUDIO_END, AUDIO_START, Part, Piece, to_pieces
 from .vocabulary import Vocabulary
 
@@ -74,6 +75,11 @@ class L3ACProcessor(ProcessorMixin):
     """
 
     audio_tokenizer: CodecModel | None = None
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Always a ValueError that says how others load this class, see `hub.refuse_remote_code`."""
+        refuse_remote_code(cls)
 
     def __init__(
         self,

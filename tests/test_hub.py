@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3ac_tokenizer import CodecFeatureExtractor, L3ACConfig, L3ACModel, auto_classes, hub
+from l3ac_tokenizer import (
+    CodecFeatureExtractor,
+    ExtendedCausalLM,
+    L3ACConfig,
+    L3ACModel,
+    L3ACProcessor,
+    auto_classes,
+    hub,
+)
 from l3ac_tokenizer.presets import PRESETS
 
 LOADS = """
@@ -222,7 +230,10 @@ def test_loading_by_keyword(bundled, tiny_model):
     assert loaded.feature_dim == tiny_model.config.feature_dim
 
 
-@pytest.mark.parametrize("kind", [L3ACConfig, L3ACModel, CodecFeatureExtractor])
+@pytest.mark.parametrize(
+    "kind",
+    [L3ACConfig, L3ACModel, CodecFeatureExtractor, L3ACProcessor, ExtendedCausalLM, ExtendedCausalLM.config_class],
+)
 def test_classes_are_not_uploaded_as_code(kind):
     with pytest.raises(ValueError, match="`import l3ac_tokenizer`"):
         kind.register_for_auto_class()
