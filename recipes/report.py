@@ -41,7 +41,7 @@ TRANSFORMERS_CODECS = [
 COMMAND = "make report"
 DATA_SETS = ["speech", "music", "general"]
 HELD_OUT = {
-    "noisy or accented": ("speechocean-70", "picovoice-ww-jarvis_"),
+    "crowd and non-native": ("speechocean-70", "picovoice-ww-jarvis_"),
     "other languages": ("kerstin-de", "yoruba", "asterisk-it", "fillets-cs-v", "artikulate-el"),
 }
 """Beginnings of the names of further clips of speech, held out by the training configurations (`light/base.yaml`)."""

@@ -227,7 +227,7 @@ def _calibrate(folder: Path, audio: Path) -> None:
         count = model.calibrate_time_norm(clips)
         shutil.copytree(folder, new, dirs_exist_ok=True)
         model.save_pretrained(new)
-        record["calibration"] = {"folder": str(audio.absolute()), "clips": count, "minutes": seconds / 60}
+        record["calibration"] = {"folder": audio.absolute().name, "clips": count, "minutes": seconds / 60}
         _write_card(new, folder.name, record)
         _write_record(new, record)
 
