@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..files import atomic_write
 from ..hub import model_name
-from .loading import load_model
-from .options import add_compute, add_model
+from .loading import level_of, load_model
+from .options import OF_MODEL, add_compute, add_model
 from .paths import make_folder_of
 from .report import say, show_facts, show_json
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..container import Header
     from ..modeling import CodecModel
 
 SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
@@ -48,12 +49,14 @@ def run(options: argparse.Namespace) -> int:
     """Encode and decode one clip, print the measurements, and write the files."""
     from ..audio import read_audio, write_audio
     from ..container import Header, read_l3ac, write_l3ac
+    from ..loudness import leveled
 
     model = load_model(options.model, options.device)
     config = model.config
     samples, note = read_audio(options.audio, config.sampling_rate)
     if note:
         say(f"{options.audio}: {note}.")
+    leveled_samples, scale = leveled(samples, config.sampling_rate, level_of(options.model, OF_MODEL))
     header = Header(
         model_name(options.model),
         model.weights_digest(),
@@ -61,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         config.sampling_rate,
         config.hop_length,
         len(samples),
+        audio_scale=scale,
     )
     paths = {
         kind: os.path.join(options.output, name)
@@ -73,11 +77,11 @@ def run(options: argparse.Namespace) -> int:
     }
     make_folder_of(paths["ids"])
 
-    _encode(model, samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
-    ids, encode_seconds = _timed(lambda: _encode(model, samples, options.chunk_seconds))
+    _encode(model, leveled_samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
+    ids, encode_seconds = _timed(lambda: _encode(model, leveled_samples, options.chunk_seconds))
     size = write_l3ac(paths["ids"], header, ids)
     _, ids = read_l3ac(paths["ids"])
-    decoded, decode_seconds = _timed(lambda: _decode(model, ids, len(samples), options.chunk_seconds))
+    decoded, decode_seconds = _timed(lambda: _decode(model, ids, header, options.chunk_seconds))
     write_audio(paths["original"], samples, config.sampling_rate)
     write_audio(paths["reconstruction"], decoded, config.sampling_rate)
     if not _draw(paths["picture"], samples, decoded, config.sampling_rate):
@@ -118,15 +122,16 @@ def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.
     return encode_chunks(model, (samples[start : start + size] for start in range(0, len(samples), size)))
 
 
-def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
+def _decode(model: CodecModel, ids: np.ndarray, header: Header, chunk_seconds: float) -> np.ndarray:
     """Samples (T,) of ids (N,)."""
     import numpy as np
 
     from ..inference import decode_chunks, decode_clips
 
-    if num_samples <= chunk_seconds * model.config.sampling_rate:
-        return decode_clips(model, [ids], [num_samples], "clip")[0]
-    return np.concatenate(list(decode_chunks(model, ids, num_samples, "clip", chunk_seconds)))
+    if header.duration <= chunk_seconds:
+        return decode_clips(model, [ids], [header.num_samples], "clip", [header.audio_scale])[0]
+    chunks = decode_chunks(model, ids, header.num_samples, "clip", chunk_seconds, header.audio_scale)
+    return np.concatenate(list(chunks))
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

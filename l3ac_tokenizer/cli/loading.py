@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,19 +17,16 @@ def level_of(model: str, lufs: float | str | None) -> float | None:
     if not isinstance(lufs, str):
         return lufs
     from ..causes import with_causes
-    from ..feature_extraction import CodecFeatureExtractor
+    from ..feature_extraction import stored_level
     from ..hub import checkpoint_folder
 
     folder = checkpoint_folder(model)
-    if not (Path(folder) / "preprocessor_config.json").is_file():
-        return None
     try:
-        extractor = CodecFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        return stored_level(folder)
     except Exception as error:  # json and the classes of transformers each raise their own
         raise ValueError(
             f"{model} has a preprocessor_config.json that cannot be read ({with_causes(error)}): give --lufs."
         ) from error
-    return extractor.level_lufs
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:
