@@ -38,12 +38,11 @@ class WindowEncoder:
     def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
         """The table of the records from `start` up to, not including, `stop`; see `arrow.encode_records`."""
         records = safe_records(self.source, start, stop)
-        parts = [
-            encode_records(part, self.source.columns, self.encoder, rank)
-            for part in _by_bytes(records, WINDOW_BYTES.value)
-        ]
-        table = pa.concat_tables(parts)
-        return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
+        parts = []
+        for part in _by_bytes(records, WINDOW_BYTES.value):
+            parts.append(encode_records(part, start, self.source.columns, self.encoder, rank))
+            start += len(part)
+        return pa.concat_tables(parts)
 
 
 def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:

@@ -13,6 +13,7 @@ from ..limits import CORPUS_ROWS, HIGHEST_RATE, HOP_SAMPLES
 from ..loudness import checked_lufs
 from ..names import without_folders
 from ..parsing import parse_json
+from ..segments import Segmentation
 from ..version import __version__
 from .errors import CorpusError
 
@@ -41,6 +42,7 @@ class TokenizationOptions:
         shard_index: number of this job, from 0.
         allow_truncated: encode what is there of truncated clips; False: they are failures.
         level_lufs: loudness to which clips are leveled, see `CodecFeatureExtractor`; None: they keep their level.
+        segmentation: where recordings are cut into rows of their own; None: each is one row.
 
     Raises:
         ValueError: a number out of range, by its name.
@@ -53,6 +55,7 @@ class TokenizationOptions:
     shard_index: int = 0
     allow_truncated: bool = False
     level_lufs: float | None = None
+    segmentation: Segmentation | None = None
 
     def __post_init__(self) -> None:
         for name in ("split", "shard_rows", "num_shards"):
@@ -75,7 +78,8 @@ class CorpusMetadata:
         levels: levels of each FSQ dimension.
         hop_length: samples an id.
         sampling_rate: in Hz.
-        options: `split`, `max_seconds` and `allow_truncated`, see `TokenizationOptions`.
+        options: `split`, `max_seconds` and `allow_truncated`, see `TokenizationOptions`; of recordings in segments,
+            `segment_seconds` and `segment_margin`.
         version: of this library.
         level_lufs: loudness to which the clips were leveled; None: they kept their level.
     """
@@ -97,16 +101,20 @@ class CorpusMetadata:
         max_seconds: float | None,
         allow_truncated: bool = False,
         level_lufs: float | None = None,
+        segmentation: Segmentation | None = None,
     ) -> CorpusMetadata:
         """The metadata of a model's ids."""
         config = model.config
+        segments: dict[str, Any] = {}
+        if segmentation is not None:
+            segments = {"segment_seconds": segmentation.seconds, "segment_margin": segmentation.margin}
         return cls(
             model=model_name(model.name_or_path) if model.name_or_path else "unnamed",
             weights_digest=model.weights_digest(),
             levels=config.frame_levels,
             hop_length=config.hop_length,
             sampling_rate=config.sampling_rate,
-            options={"split": split, "max_seconds": max_seconds, "allow_truncated": allow_truncated},
+            options={"split": split, "max_seconds": max_seconds, "allow_truncated": allow_truncated, **segments},
             level_lufs=checked_lufs(level_lufs),
         )
 
@@ -128,6 +136,11 @@ class CorpusMetadata:
     def split(self) -> int:
         """Groups of digits that an id is written as."""
         return int(self.options["split"])
+
+    @property
+    def in_segments(self) -> bool:
+        """Whether rows are segments of recordings."""
+        return "segment_seconds" in self.options
 
     @property
     def made_by(self) -> IdMetadata:
@@ -182,7 +195,12 @@ class Job:
         """The job of encoding a source."""
         return cls(
             metadata=CorpusMetadata.of(
-                model, options.split, options.max_seconds, options.allow_truncated, options.level_lufs
+                model,
+                options.split,
+                options.max_seconds,
+                options.allow_truncated,
+                options.level_lufs,
+                options.segmentation,
             ),
             shard_rows=options.shard_rows,
             num_shards=options.num_shards,
@@ -251,7 +269,8 @@ class Job:
     def _named(self) -> dict[str, Any]:
         """All values by their names in messages."""
         metadata = asdict(self.metadata)
-        options = {**metadata.pop("options"), "lufs": metadata.pop("level_lufs")}
+        uncut = {"segment_seconds": None, "segment_margin": None}
+        options = {**uncut, **metadata.pop("options"), "lufs": metadata.pop("level_lufs")}
         for name in ("shard_rows", "num_shards", "shard_index"):
             options[name] = getattr(self, name)
         return {

@@ -15,7 +15,7 @@ from ...causes import failure
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RESERVED = ("ids", "num_samples", "sampling_rate", "row", "error")
+RESERVED = ("ids", "num_samples", "sampling_rate", "row", "row_segment", "error")
 """Columns that tokenization writes; columns of a source with these names are left out."""
 
 
