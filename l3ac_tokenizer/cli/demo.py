@@ -23,8 +23,6 @@ from .report import say, show_facts, show_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..modeling import CodecModel
-
 SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
 """Synthetic speech; the README beside it documents its origin."""
 
@@ -48,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Encode and decode one clip, print the measurements, and write the files."""
     from ..audio import read_audio, write_audio
     from ..container import Header, read_l3ac, write_l3ac
+    from ..inference import decode_clip, encode_clip
 
     model = load_model(options.model, options.device)
     config = model.config
@@ -73,11 +72,11 @@ def run(options: argparse.Namespace) -> int:
     }
     make_folder_of(paths["ids"])
 
-    _encode(model, samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
-    ids, encode_seconds = _timed(lambda: _encode(model, samples, options.chunk_seconds))
+    encode_clip(model, samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
+    ids, encode_seconds = _timed(lambda: encode_clip(model, samples, options.chunk_seconds))
     size = write_l3ac(paths["ids"], header, ids)
     _, ids = read_l3ac(paths["ids"])
-    decoded, decode_seconds = _timed(lambda: _decode(model, ids, len(samples), options.chunk_seconds))
+    decoded, decode_seconds = _timed(lambda: decode_clip(model, ids, len(samples), options.chunk_seconds))
     write_audio(paths["original"], samples, config.sampling_rate)
     write_audio(paths["reconstruction"], decoded, config.sampling_rate)
     if not _draw(paths["picture"], samples, decoded, config.sampling_rate):
@@ -106,27 +105,6 @@ def run(options: argparse.Namespace) -> int:
         seen = f"; see {paths['picture']}" if "picture" in paths else ""
         print(f"\nListen to {paths['original']} and {paths['reconstruction']}{seen}.")
     return 0
-
-
-def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
-    """Ids (N,) of samples (T,)."""
-    from ..inference import encode_chunks, encode_clips
-
-    size = max(1, round(chunk_seconds * model.config.sampling_rate))
-    if len(samples) <= size:
-        return encode_clips(model, [samples])[0]
-    return encode_chunks(model, (samples[start : start + size] for start in range(0, len(samples), size)))
-
-
-def _decode(model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds: float) -> np.ndarray:
-    """Samples (T,) of ids (N,)."""
-    import numpy as np
-
-    from ..inference import decode_chunks, decode_clips
-
-    if num_samples <= chunk_seconds * model.config.sampling_rate:
-        return decode_clips(model, [ids], [num_samples], "clip")[0]
-    return np.concatenate(list(decode_chunks(model, ids, num_samples, "clip", chunk_seconds)))
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
