@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import fastapi
 import gradio
 import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
@@ -13,19 +14,17 @@ from gradio.processing_utils import save_bytes_to_cache
 from ..causes import failure
 from ..conversion.trial import SENTENCE
 from ..hub import DEFAULT_MODEL
-from ..limits import SERVED_BYTES, SERVED_SECONDS
-from ..markup import html_text
+from ..limits import SERVED_BYTES, SERVED_SECONDS, check_rate
 from .clips import Result, decode_file, decode_text, encode_file
-from .microphone import Microphone
 from .models import served_names
-from .view import STYLE, id_files, progress_facts, result_facts, spectrograms, wav
+from .recordings import Recordings
+from .view import STYLE, id_files, progress_facts, refusal, result_facts, spectrograms, wav
 
 TITLE = "L3AC: speech as ids"
 _KEPT_SECONDS = 3600
 _WAITING = 32
 """Longest queue of visitors; those beyond are asked to come back."""
-_RECORDINGS = 4
-"""Recordings that are encoded at once."""
+_SCRIPT = Path(__file__).parent / "microphone.js"
 
 
 def serve(host: str | None = None, port: int | None = None) -> tuple[gradio.Blocks, str]:
@@ -41,29 +40,61 @@ def serve(host: str | None = None, port: int | None = None) -> tuple[gradio.Bloc
     Raises:
         OSError: The port is in use.
     """
-    page = _page()
+    recordings = Recordings()
+    page = _page(recordings)
     page.queue(max_size=_WAITING, default_concurrency_limit=1)
     try:
-        _, address, _ = page.launch(
+        app, address, _ = page.launch(
             server_name=host,
             server_port=port,
             prevent_thread_lock=True,
             quiet=True,
-            show_error=False,
             ssr_mode=False,
             run_history=False,
-            footer_links=["api"],
+            footer_links=[],
             max_file_size=int(SERVED_BYTES.value),
-            theme=gradio.themes.Default(primary_hue="cyan", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            theme=gradio.themes.Default(
+                primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+            ),
             css=STYLE,
+            head=f"<script>{_SCRIPT.read_text('utf-8')}</script>",
         )
     except OSError as error:
         where = "all ports from 7860 on are in use" if port is None else f"port {port} is in use"
         raise OSError(f"{where}, or cannot be opened: choose another port.") from error
+    _add_recording(app, recordings)
     return page, address
 
 
-def _page() -> gradio.Blocks:
+def _add_recording(app: fastapi.FastAPI, recordings: Recordings) -> None:
+    """Add the address to which `microphone.js` sends samples.
+
+    Gradio has a streaming input of its own. It keeps only the newest chunk that waits and leaves out the last one, so
+    that the ids would not be those of the recording.
+    """
+
+    @app.post("/recording/{key}")
+    def push(key: str, model: str, rate: int, samples: bytes = fastapi.Depends(_body)) -> dict[str, Any]:
+        try:
+            SERVED_BYTES.check(len(samples), f"the chunk has {len(samples):,} bytes")
+            rate = check_rate(rate, "the microphone")
+            progress = recordings.push(key, model, rate, np.frombuffer(samples, "<i2"))
+        except ValueError as error:
+            return {"error": failure(error)}
+        return {"html": progress_facts(progress), "full": progress.full}
+
+
+async def _body(request: fastapi.Request) -> bytes:
+    """The body of a request, as far as it may go and one byte beyond."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > SERVED_BYTES.value:
+            break
+    return bytes(body)
+
+
+def _page(recordings: Recordings) -> gradio.Blocks:
     """The components of the page and what their events do."""
     names = served_names()
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page:
@@ -74,7 +105,9 @@ def _page() -> gradio.Blocks:
         )
         model = gradio.Dropdown(names, value=DEFAULT_MODEL if DEFAULT_MODEL in names else names[0], label="Model")
         with gradio.Tab("Clip"):
-            clip = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="Record or drop a clip")
+            clip = gradio.Audio(
+                sources=["upload", "microphone"], type="filepath", label="Record or drop a clip", buttons=[]
+            )
             gradio.Examples([[str(SENTENCE)]], [clip], label="Example")
             encode = gradio.Button("Encode and decode", variant="primary")
         with gradio.Tab("Ids"):
@@ -84,104 +117,101 @@ def _page() -> gradio.Blocks:
             text = gradio.Textbox(label="Or paste ids, or the JSON of a file", lines=3, max_lines=6)
             decode = gradio.Button("Decode", variant="primary")
         with gradio.Tab("Live microphone"):
-            microphone = gradio.Audio(sources=["microphone"], streaming=True, label="Ids appear while you speak")
-            running = gradio.HTML(visible=False)
-            recording = gradio.State(None, time_to_live=_KEPT_SECONDS)
+            gradio.Markdown("The microphone is encoded while you speak.")
+            with gradio.Row():
+                record = gradio.Button("Record", variant="primary")
+                stop = gradio.Button("Stop and decode", interactive=False)
+            gradio.HTML(elem_id="running", padding=False)
+            key = gradio.Textbox(visible=False)
         shown = _Shown()
 
-        common: dict[str, Any] = {"outputs": shown.components, "concurrency_id": "codec"}
-        encode.click(shown.making(encode_file), [clip, model], api_name="encode", **common)
-        file.upload(shown.making(decode_file), [file, model], api_name="decode_file", **common)
-        decode.click(shown.making(decode_text), [text, model], api_name="decode", **common)
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        microphone.start_recording(lambda: None, None, recording, **quiet)
-        microphone.stream(
-            _push, [microphone, recording, model], [running, recording], concurrency_limit=_RECORDINGS, **quiet
-        )
-        microphone.stop_recording(shown.making(_finish), [recording, model], api_visibility="private", **common)
+        shown.on(encode.click, encode_file, [clip, model])
+        shown.on(file.upload, decode_file, [file, model])
+        shown.on(decode.click, decode_text, [text, model])
+        shown.on(stop.click, recordings.finish, [key], js="() => microphone.stop()")
+        for button, begins in ((record, True), (stop, False)):
+            button.click(
+                lambda begins=begins: [gradio.Button(interactive=not begins), gradio.Button(interactive=begins)],
+                None,
+                [record, stop],
+                api_visibility="private",
+                queue=False,
+            )
+        record.click(None, [model], None, js="(model) => { microphone.start(model); }", api_visibility="private")
     return page
 
 
 class _Shown:
-    """The part of the page that shows a result."""
+    """The part of the page that shows a result, or why there is none."""
 
     def __init__(self) -> None:
+        self._facts = gradio.HTML(elem_id="facts", padding=False)
         with gradio.Column(visible=False) as self._whole:
-            self._facts = gradio.HTML()
             with gradio.Row():
                 with gradio.Column(min_width=300) as self._left:
                     self._original = gradio.Audio(label="Original", interactive=False, buttons=["download"])
-                    self._original_picture = gradio.Image(label="Spectrogram of the original", buttons=["fullscreen"])
+                    self._original_picture = _picture("Spectrogram of the original")
                 with gradio.Column(min_width=300):
                     self._decoded = gradio.Audio(label="What the ids keep", interactive=False, buttons=["download"])
-                    self._decoded_picture = gradio.Image(
-                        label="Spectrogram of what the ids keep", buttons=["fullscreen"]
-                    )
-            self._ids = gradio.Textbox(elem_id="ids", label="Ids", lines=3, max_lines=6, buttons=["copy"], interactive=False)
-            self._files = gradio.File(label="The ids as files", file_count="multiple", interactive=False)
-        self.components = [
-            self._whole,
+                    self._decoded_picture = _picture("Spectrogram of what the ids keep")
+            self._ids = gradio.Textbox(
+                elem_id="ids", label="Ids", lines=3, max_lines=6, buttons=["copy"], interactive=False
+            )
+            with gradio.Row():
+                self._files = {name: gradio.DownloadButton(f"Download .{name}") for name in ("l3ac", "json")}
+        self._outputs: list[Any] = [
             self._facts,
+            self._whole,
             self._left,
             self._original,
             self._original_picture,
             self._decoded,
             self._decoded_picture,
             self._ids,
-            self._files,
+            *self._files.values(),
         ]
 
-    def making(self, work: Callable[..., Result]) -> Callable[..., list[Any]]:
-        """An event that shows the result of `work`, or its error as a sentence."""
+    def on(
+        self, event: Callable[..., Any], work: Callable[..., Result], inputs: list[Any], js: str | None = None
+    ) -> None:
+        """Show the result of `work` at an event, or its error as the sentence that the library gives."""
 
-        def event(*arguments: Any) -> list[Any]:
-            with _errors_shown():
-                result = work(*arguments)
-            return self._values(result)
+        def shown(*values: Any) -> list[Any]:
+            try:
+                return self._values(work(*values))
+            except (ValueError, OSError, MemoryError) as error:
+                unchanged = [gradio.skip()] * (len(self._outputs) - 2)
+                return [refusal(failure(error)), gradio.Column(visible=False), *unchanged]
 
-        return event
+        event(
+            shown,
+            inputs,
+            self._outputs,
+            js=js,
+            show_progress_on=self._facts,
+            concurrency_id="codec",
+            api_visibility="private",
+        )
 
     def _values(self, result: Result) -> list[Any]:
         rate = result.header.sampling_rate
         original_picture, decoded_picture = spectrograms(result)
         return [
-            gradio.Column(visible=True),
             result_facts(result),
+            gradio.Column(visible=True),
             gradio.Column(visible=result.original is not None),
             None if result.original is None else self._file("original.wav", wav(result.original, rate)),
             None if original_picture is None else self._file("original.png", original_picture),
             self._file("decoded.wav", wav(result.decoded, rate)),
             self._file("decoded.png", decoded_picture),
             " ".join(map(str, result.ids.tolist())),
-            [self._file(name, data) for name, data in id_files(result).items()],
+            *(self._file(f"clip.{name}", data) for name, data in id_files(result).items()),
         ]
 
     def _file(self, name: str, data: bytes) -> str:
         """The path of a new file that the page may show."""
-        return save_bytes_to_cache(data, name, self._files.GRADIO_CACHE)
+        return save_bytes_to_cache(data, name, self._decoded.GRADIO_CACHE)
 
 
-def _push(
-    chunk: tuple[int, np.ndarray] | None, recording: Microphone | None, model: str
-) -> tuple[Any, Microphone | None]:
-    """Give the newest chunk of the microphone to its recording, and show how far that is."""
-    if chunk is None:
-        return gradio.skip(), recording
-    if recording is None or recording.is_finished:
-        recording = Microphone(model)
-    with _errors_shown():
-        progress = recording.push(*chunk)
-    return gradio.HTML(progress_facts(progress), visible=True), recording
-
-
-def _finish(recording: Microphone | None, model: str) -> Result:
-    return (recording or Microphone(model)).finish()
-
-
-@contextlib.contextmanager
-def _errors_shown() -> Iterator[None]:
-    """Show the error of a visitor's data on the page, as the sentence that the library gives."""
-    try:
-        yield
-    except (ValueError, OSError, MemoryError) as error:
-        raise gradio.Error(html_text(failure(error)), duration=None, print_exception=False) from error
+def _picture(description: str) -> gradio.Image:
+    return gradio.Image(show_label=False, alt_text=description, buttons=["fullscreen"], interactive=False)

@@ -13,7 +13,7 @@ from ..id_files import SUFFIXES
 from ..markup import html_text
 from ..plots import as_png, draw_spectrogram, spectrogram_db
 from .clips import Result
-from .microphone import Progress
+from .recordings import Progress
 
 _INK = "#7d7d7d"
 """Color of axes: 4 to 1 against the page in light and in dark."""
@@ -21,15 +21,19 @@ _LAST_IDS = 12
 """Ids of a running recording that are shown."""
 
 STYLE = """
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .9rem 1.5rem; margin: 0; }
-.facts dt { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .9rem 1rem; margin: 0; }
+.facts dt, .facts small { color: color-mix(in srgb, var(--body-text-color) 75%, transparent); font-size: var(--text-sm);
+                          font-weight: 400; }
 .facts dd { margin: 0; font-size: var(--text-lg); font-weight: 600; font-variant-numeric: tabular-nums;
             overflow-wrap: anywhere; }
-.facts small { display: block; color: var(--body-text-color-subdued); font-size: var(--text-sm); font-weight: 400; }
-.remark { margin: .9rem 0 0; color: var(--body-text-color-subdued); }
+.facts small { display: block; }
+.remark { margin: .9rem 0 0; }
 .latest { margin: .9rem 0 0; font-family: var(--font-mono); font-size: var(--text-sm); overflow-wrap: anywhere; }
+[role=alert].refusal { margin: 0; padding: .7rem .9rem; overflow-wrap: anywhere; border-left: 4px solid #c0392b;
+                       background: color-mix(in srgb, #c0392b 10%, transparent); }
+#facts { min-height: 3rem; }
 """
-"""Style sheet of the facts."""
+"""Style sheet of what this module makes."""
 
 
 def result_facts(result: Result) -> str:
@@ -37,11 +41,13 @@ def result_facts(result: Result) -> str:
     header = result.header
     count, seconds = len(result.ids), header.duration
     bits = count * math.log2(header.codebook_size)
+    size = len(dump_l3ac(header, result.ids))
     facts = [
         ("model", header.model_name, f"{header.sampling_rate / 1000:g} kHz"),
         ("length", f"{seconds:.2f} s", f"{header.num_samples:,} samples"),
         ("ids", f"{count:,}", f"{header.sampling_rate / header.hop_length:.1f} per second"),
-        ("bits", f"{bits:,.0f}", f"{bits / seconds:,.0f} per second, 1/{16 * header.num_samples / bits:.0f} of PCM"),
+        ("bits", f"{bits:,.0f}", f"{bits / seconds:,.0f} per second"),
+        ("file", f"{size:,} bytes", f"1/{2 * header.num_samples / size:.0f} of 16-bit PCM"),
     ]
     if result.encode_seconds is not None:
         facts.append(("encoding", f"{result.encode_seconds:.2f} s", _speed(seconds, result.encode_seconds)))
@@ -54,10 +60,15 @@ def progress_facts(progress: Progress) -> str:
     facts = [
         ("recorded", f"{progress.seconds:.1f} s", "the longest recording" if progress.full else ""),
         ("ids", f"{len(progress.ids):,}", ""),
-        ("encoding took", f"{progress.encode_seconds:.2f} s", ""),
+        ("encoding", f"{progress.encode_seconds:.2f} s", _speed(progress.seconds, progress.encode_seconds)),
     ]
     latest = " ".join(map(str, progress.ids[-_LAST_IDS:].tolist()))
     return f'{_facts(facts)}<p class="latest">{latest}</p>'
+
+
+def refusal(sentence: str) -> str:
+    """An error as HTML."""
+    return f'<p class="refusal" role="alert">{html_text(sentence)}</p>'
 
 
 def spectrograms(result: Result) -> tuple[bytes | None, bytes]:
@@ -77,11 +88,8 @@ def wav(samples: np.ndarray, sampling_rate: int) -> bytes:
 
 
 def id_files(result: Result) -> dict[str, bytes]:
-    """The ids as files: name → bytes."""
-    return {
-        "clip.l3ac": dump_l3ac(result.header, result.ids),
-        "clip.json": SUFFIXES[".json"](result.header, result.ids),
-    }
+    """The ids as files: format → bytes."""
+    return {"l3ac": dump_l3ac(result.header, result.ids), "json": SUFFIXES[".json"](result.header, result.ids)}
 
 
 def _spectrogram(samples: np.ndarray, sampling_rate: int, top: float) -> bytes:
