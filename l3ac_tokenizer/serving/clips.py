@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import AudioReader
-from ..container import Header, read_header, read_l3ac
+from ..container import Header, checked_ids, read_header, read_l3ac
 from ..files import read_regular
 from ..id_files import parse_ids, suffix_of
 from ..inference import decode_clip, encode_clip
@@ -138,6 +138,7 @@ def _decode_plain(data: bytes, suffix: str, name: str, model: str) -> Result:
     if header is None:
         served = served_model(model)
         header = header_of(served, len(ids) * served.codec.config.hop_length)
+        checked_ids(ids, header.levels, name)
         _check_length(header, name)
     else:
         served = _maker_of(header, name, model)

@@ -22,6 +22,7 @@ from .view import STYLE, id_files, progress_facts, refusal, result_facts, spectr
 
 TITLE = "L3AC: speech as ids"
 _KEPT_SECONDS = 3600
+_CLEANING_SECONDS = 600
 _WAITING = 32
 """Longest queue of visitors; those beyond are asked to come back."""
 _SCRIPT = Path(__file__).parent / "microphone.js"
@@ -97,7 +98,7 @@ async def _body(request: fastapi.Request) -> bytes:
 def _page(recordings: Recordings) -> gradio.Blocks:
     """The components of the page and what their events do."""
     names = served_names()
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page:
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_CLEANING_SECONDS, _KEPT_SECONDS)) as page:
         gradio.Markdown(
             f"# {TITLE}\n\nA neural codec turns each frame of audio into one id, and ids into audio again. Clips of up "
             f"to {SERVED_SECONDS.value:g} s and files of up to {SERVED_BYTES.value / 2**20:g} MB; they are deleted "
@@ -129,14 +130,16 @@ def _page(recordings: Recordings) -> gradio.Blocks:
         shown.on(file.upload, decode_file, [file, model])
         shown.on(decode.click, decode_text, [text, model])
         shown.on(stop.click, recordings.finish, [key], js="() => microphone.stop()")
-        for button, begins in ((record, True), (stop, False)):
-            button.click(
-                lambda begins=begins: [gradio.Button(interactive=not begins), gradio.Button(interactive=begins)],
-                None,
-                [record, stop],
-                api_visibility="private",
-                queue=False,
-            )
+        quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
+        record.click(
+            lambda: [gradio.Button(interactive=False), gradio.Button(interactive=True), *shown.nothing()],
+            None,
+            [record, stop, *shown.outputs],
+            **quiet,
+        )
+        stop.click(
+            lambda: [gradio.Button(interactive=True), gradio.Button(interactive=False)], None, [record, stop], **quiet
+        )
         record.click(None, [model], None, js="(model) => { microphone.start(model); }", api_visibility="private")
     return page
 
@@ -159,7 +162,7 @@ class _Shown:
             )
             with gradio.Row():
                 self._files = {name: gradio.DownloadButton(f"Download .{name}") for name in ("l3ac", "json")}
-        self._outputs: list[Any] = [
+        self.outputs: list[Any] = [
             self._facts,
             self._whole,
             self._left,
@@ -178,20 +181,24 @@ class _Shown:
 
         def shown(*values: Any) -> list[Any]:
             try:
-                return self._values(work(*values))
+                result = work(*values)
             except (ValueError, OSError, MemoryError) as error:
-                unchanged = [gradio.skip()] * (len(self._outputs) - 2)
-                return [refusal(failure(error)), gradio.Column(visible=False), *unchanged]
+                return self.nothing(refusal(failure(error)))
+            return self._values(result)
 
         event(
             shown,
             inputs,
-            self._outputs,
+            self.outputs,
             js=js,
             show_progress_on=self._facts,
             concurrency_id="codec",
             api_visibility="private",
         )
+
+    def nothing(self, message: str = "") -> list[Any]:
+        """Values of the outputs that show a message alone, HTML."""
+        return [message, gradio.Column(visible=False), *[gradio.skip()] * (len(self.outputs) - 2)]
 
     def _values(self, result: Result) -> list[Any]:
         rate = result.header.sampling_rate

@@ -95,7 +95,7 @@ def id_files(result: Result) -> dict[str, bytes]:
 def _spectrogram(samples: np.ndarray, sampling_rate: int, top: float) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, 2.7), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(4.8, 2.5), layout="constrained", facecolor="none")
     axis = figure.subplots()
     draw_spectrogram(axis, samples, sampling_rate, top)
     axis.set_xlabel("seconds", color=_INK)
