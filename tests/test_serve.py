@@ -245,7 +245,14 @@ def test_the_command_serves_the_page_at_the_address_that_it_prints(monkeypatch, 
     seen = []
 
     def look(page):
-        seen.append(httpx.get(json.loads(capsys.readouterr().out)["address"]).text)
+        address = json.loads(capsys.readouterr().out)["address"]
+        seen.append(httpx.get(address).text)
+        for query, body, sentence in (
+            ("model=/etc&rate=16000", b"\0\0", "'/etc' is not served here"),
+            (f"model={LIGHT}&rate=1", b"\0\0", "the microphone"),
+            (f"model={LIGHT}&rate=16000", b"\0", "buffer size"),
+        ):
+            assert sentence in httpx.post(f"{address}recording/a?{query}", content=body).json()["error"]
         assert main(["serve", "--port", str(page.server_port)]) == 1  # taken
         page.close(verbose=False)
 
