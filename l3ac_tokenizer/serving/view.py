@@ -98,9 +98,9 @@ def _spectrogram(samples: np.ndarray, sampling_rate: int, top: float) -> bytes:
     figure = Figure(figsize=(4.8, 2.5), layout="constrained", facecolor="none")
     axis = figure.subplots()
     draw_spectrogram(axis, samples, sampling_rate, top)
-    axis.set_xlabel("seconds", color=_INK)
-    axis.set_ylabel("kHz", color=_INK)
-    axis.tick_params(color=_INK, labelcolor=_INK)
+    axis.set_xlabel("seconds", color=_INK, fontsize=11)
+    axis.set_ylabel("kHz", color=_INK, fontsize=11)
+    axis.tick_params(color=_INK, labelcolor=_INK, labelsize=11)
     axis.spines[:].set_visible(False)
     return as_png(figure)
 
