@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from l3ac_tokenizer import download, evaluate
-from l3ac_tokenizer.evaluation.report.paper_figures import L3AC_FIGURE_1, TAAE_MAIN
+from l3ac_tokenizer.evaluation.report.paper_figures import L3AC_FIGURE_1, SQCODEC_TABLE_1, TAAE_MAIN
 from l3ac_tokenizer.published import PUBLISHED
 
 MEASURED = ("stoi", "pesq_wb", "wer", "dwer")
@@ -28,9 +28,12 @@ PAPER = {
         for result in L3AC_FIGURE_1
         if (result.codec, result.kbps) == ("L3AC", kbps)
     },
-    "taae-950m": "{stoi:.2f} / {pesq:.2f}".format(**TAAE_MAIN["TAAE 400 bit/s"]),
+    **{
+        preset: "{stoi:.2f} / {pesq:.2f}".format(**figures)
+        for preset, figures in {**SQCODEC_TABLE_1, "taae-950m": TAAE_MAIN["TAAE 400 bit/s"]}.items()
+    },
 }
-"""Preset → STOI / PESQ in the paper; SQCodec's paper prints none in a table that is at hand."""
+"""Preset → STOI / PESQ in the paper."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

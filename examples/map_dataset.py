@@ -11,12 +11,12 @@ from typing import Any
 
 from datasets import Audio, Dataset
 
-from l3ac_tokenizer import ClipEncoder, CodecModel
+from l3ac_tokenizer import ClipEncoder, CodecEncoderModel
 
 
 def main(source: str, target: str, name: str = "l3ac-1k-light") -> None:
     """Add the columns `ids` and `error` to the dataset of a folder, and save it."""
-    encoder = ClipEncoder(CodecModel.from_pretrained(name))
+    encoder = ClipEncoder(CodecEncoderModel.from_pretrained(name))
 
     def add_ids(batch: dict[str, list[Any]], rank: int) -> dict[str, list[Any]]:
         clips = encoder(batch["audio"], rank=rank)

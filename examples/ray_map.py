@@ -7,16 +7,15 @@ import argparse
 from typing import Any
 
 import ray
-from transformers import AutoModel
 
-from l3ac_tokenizer import ClipEncoder
+from l3ac_tokenizer import ClipEncoder, CodecEncoderModel
 
 
 class Encode:
     """One worker: it loads the codec once, and encodes many batches."""
 
     def __init__(self, model: str, device: str) -> None:
-        self.encoder = ClipEncoder(AutoModel.from_pretrained(model), device=device)
+        self.encoder = ClipEncoder(CodecEncoderModel.from_pretrained(model), device=device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Replace audio by ids."""

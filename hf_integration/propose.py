@@ -38,6 +38,8 @@ MODEL_FILES = (
     "modeling/chunked.py",
     "modeling/outputs.py",
     "modeling/pretrained.py",
+    "modeling/encoding.py",
+    "modeling/encoder_model.py",
     "modeling/codec.py",
     "modeling/l3ac/model.py",
 )

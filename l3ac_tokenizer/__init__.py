@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from .generation import AudioLogitsProcessor, AudioStreamer
     from .inference import EncodedClip, decode_clips, encode_clips, encode_files
     from .language_model import FSQEmbedding, FSQHead
-    from .modeling import CodecDecoderOutput, CodecEncoderOutput, CodecModel, CodecOutput, L3ACModel, TAAEModel
+    from .modeling import (
+        CodecDecoderOutput,
+        CodecEncoderModel,
+        CodecEncoderOutput,
+        CodecModel,
+        CodecOutput,
+        L3ACEncoderModel,
+        L3ACModel,
+        TAAEEncoderModel,
+        TAAEModel,
+    )
     from .processing import L3ACProcessor
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
@@ -39,6 +49,7 @@ _HOME = {
     "AudioStreamer": "generation",
     "ClipEncoder": "tokenization.encoding",
     "CodecDecoderOutput": "modeling",
+    "CodecEncoderModel": "modeling",
     "CodecEncoderOutput": "modeling",
     "CodecFeatureExtractor": "feature_extraction",
     "CodecModel": "modeling",
@@ -49,11 +60,13 @@ _HOME = {
     "FSQEmbedding": "language_model",
     "FSQHead": "language_model",
     "L3ACConfig": "configuration",
+    "L3ACEncoderModel": "modeling",
     "L3ACModel": "modeling",
     "L3ACProcessor": "processing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
+    "TAAEEncoderModel": "modeling",
     "TAAEModel": "modeling",
     "decode_clips": "inference",
     "download": "conversion.download",
@@ -75,6 +88,7 @@ __all__ = [
     "AudioStreamer",
     "ClipEncoder",
     "CodecDecoderOutput",
+    "CodecEncoderModel",
     "CodecEncoderOutput",
     "CodecFeatureExtractor",
     "CodecModel",
@@ -85,11 +99,13 @@ __all__ = [
     "FSQEmbedding",
     "FSQHead",
     "L3ACConfig",
+    "L3ACEncoderModel",
     "L3ACModel",
     "L3ACProcessor",
     "StreamingDecoder",
     "StreamingEncoder",
     "TAAEConfig",
+    "TAAEEncoderModel",
     "TAAEModel",
     "__version__",
     "decode_clips",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,6 +227,17 @@ class CodecFeatureExtractor(SequenceFeatureExtractor):
             },
             tensor_type=return_tensors,
         )
+
+
+def stored_level(folder: str | os.PathLike[str]) -> float | None:
+    """Loudness in LUFS to which a checkpoint directory's feature extractor levels clips; None: it keeps their level.
+
+    Raises:
+        OSError, ValueError, TypeError: its `preprocessor_config.json` cannot be read.
+    """
+    if not (Path(folder) / "preprocessor_config.json").is_file():
+        return None
+    return CodecFeatureExtractor.from_pretrained(folder, local_files_only=True).level_lufs
 
 
 def _check_padding(waves: Sequence[Any], padding: dict[str, Any]) -> None:

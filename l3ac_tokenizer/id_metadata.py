@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .parsing import parse_json
 
 if TYPE_CHECKING:
-    from .modeling import CodecModel
+    from .modeling import CodecEncoding
 
 
 def checked_levels(levels: Sequence[int]) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class IdMetadata:
     levels: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: CodecModel) -> IdMetadata:
+    def of(cls, model: CodecEncoding) -> IdMetadata:
         """The metadata of a model's ids."""
         return cls(model.weights_digest(), tuple(model.config.frame_levels))
 
@@ -63,7 +63,7 @@ class IdMetadata:
         return json.dumps(asdict(self))
 
     def require(
-        self, model: CodecModel, name: str, what: str, remedy: str, digests: Sequence[str] | None = None
+        self, model: CodecEncoding, name: str, what: str, remedy: str, digests: Sequence[str] | None = None
     ) -> None:
         """Refuse a model whose ids have another meaning.
 

@@ -29,7 +29,7 @@ from .streaming import StreamingEncoder
 
 if TYPE_CHECKING:
     from .configuration import CodecConfig
-    from .modeling import CodecModel
+    from .modeling import CodecEncoding, CodecModel
     from .modeling.span import TimeNormMode
 
 MAX_OPEN_FILES = 64
@@ -66,7 +66,7 @@ class EncodedClip(NamedTuple):
 
 
 def encode_files(
-    model: CodecModel,
+    model: CodecEncoding,
     paths: Iterable[str | os.PathLike[str]],
     errors: Literal["raise", "return"] = "raise",
     chunk_seconds: float = 30.0,
@@ -77,7 +77,7 @@ def encode_files(
     Memory depends on `chunk_seconds`, not on the files.
 
     Args:
-        model: the codec, in evaluation mode.
+        model: the codec, or its encoder alone, in evaluation mode.
         paths: of the files.
         errors: `"raise"` stops at the first file that cannot be encoded, a truncated one included; `"return"` goes on,
             and the result of such a file says why in `error`.
@@ -110,7 +110,7 @@ def encode_files(
 
 
 def encode_audio(
-    model: CodecModel,
+    model: CodecEncoding,
     clips: Sequence[Callable[[], AudioReader]],
     chunk_seconds: float,
     progress: Callable[[float], object] | None = None,
@@ -121,7 +121,7 @@ def encode_audio(
     Memory depends on `chunk_seconds`, not on the clips.
 
     Args:
-        model: the codec, in evaluation mode.
+        model: the codec, or its encoder alone, in evaluation mode.
         clips: a function for each that opens it; it may raise any error.
         chunk_seconds: seconds of audio in the network at once.
         progress: called with the seconds of audio that have been encoded since the last call.
@@ -151,7 +151,7 @@ def encode_audio(
 
 
 def _encode_batch(
-    model: CodecModel,
+    model: CodecEncoding,
     readers: dict[int, AudioReader],
     progress: Callable[[float], object] | None,
     level_lufs: float | None,
@@ -187,7 +187,7 @@ def each_or_failure(function: Callable[[list[Any]], list[Any]], items: list[Any]
 
 
 def _encode_long(
-    model: CodecModel,
+    model: CodecEncoding,
     reader: AudioReader,
     chunk_seconds: float,
     progress: Callable[[float], object] | None,
@@ -257,11 +257,11 @@ def _by_groups(groups: Sequence[list[int]], function: Callable[[list[int]], list
 
 
 @torch.inference_mode()
-def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+def encode_clips(model: CodecEncoding, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Encode clips at the model's sampling rate, in one batch, or in several if padding would outweigh the audio.
 
     Args:
-        model: the codec, in evaluation mode.
+        model: the codec, or its encoder alone, in evaluation mode.
         clips: (T,) float32 each, mono; a long clip is held in the network as a whole, unlike by `encode_files`.
 
     Returns:
@@ -283,7 +283,7 @@ def encode_clips(model: CodecModel, clips: Sequence[np.ndarray]) -> list[np.ndar
 
 
 @torch.inference_mode()
-def encode_chunks(model: CodecModel, chunks: Iterable[np.ndarray]) -> np.ndarray:
+def encode_chunks(model: CodecEncoding, chunks: Iterable[np.ndarray]) -> np.ndarray:
     """The ids (N,) int64 of a clip that comes in consecutive chunks (t,) float32."""
     encoder = StreamingEncoder(model)
     ids = array("q")  # one block that grows: a small one for each chunk would pin the pages of freed large ones

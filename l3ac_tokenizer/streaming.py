@@ -28,7 +28,7 @@ from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
 from .quantization import check_ids
 
 if TYPE_CHECKING:
-    from .modeling import CodecModel
+    from .modeling import CodecEncoding, CodecModel
 
 FRAMES_A_STEP = 512
 """Most frames that one step of the network processes; bounds the memory of a long push."""
@@ -46,7 +46,7 @@ class _Rows(ABC):
     """
 
     def __init__(
-        self, model: CodecModel, state: StreamState, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
+        self, model: CodecEncoding, state: StreamState, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
     ):
         self._model = model
         self._state = state
@@ -169,11 +169,11 @@ class StreamingEncoder(_Rows):
     divide the decoded ones by it.
 
     Args:
-        model: The codec.
+        model: The codec, or its encoder alone.
         batch_size: Number of rows.
     """
 
-    def __init__(self, model: CodecModel, batch_size: int = 1):
+    def __init__(self, model: CodecEncoding, batch_size: int = 1):
         hop = model.config.hop_length
         self._stepper = EncoderStepper(model.encoder, hop)
         state = self._stepper.start(_checked_rows(batch_size))
@@ -223,6 +223,8 @@ class StreamingDecoder(_Rows):
     Raises:
         ValueError: The checkpoint has no statistics for frozen time normalization.
     """
+
+    _model: CodecModel
 
     def __init__(self, model: CodecModel, batch_size: int = 1):
         model.check_time_norm("frozen")

@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 
-from l3ac_tokenizer import CodecModel
+from l3ac_tokenizer import CodecEncoderModel
 from l3ac_tokenizer.markup import printable
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         summary = tokenize_corpus(
             open_source(options.corpus, allow_outside=options.allow_outside),
-            CodecModel.from_pretrained(options.model).eval(),
+            CodecEncoderModel.from_pretrained(options.model).eval(),
             options.output,
             TokenizationOptions(shard_rows=1000),
             engine=LocalEngine(options.num_proc),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from l3ac_tokenizer import TAAEModel, preset_config
+from l3ac_tokenizer import CodecFeatureExtractor, TAAEModel, preset_config
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.conversion.convert import convert_state_dicts
 from l3ac_tokenizer.conversion.golden_weights import deterministic_state, deterministic_tensor
@@ -112,6 +112,7 @@ def test_l3ac_convert_reads_either_published_file_and_writes_a_directory_that_lo
     (tmp_path / "model_config.json").write_text(json.dumps(released_config()))
     output = tmp_path / "converted"
     assert main(["convert", str(tmp_path), "--preset", PRESET, "-o", str(output)]) == 0
+    assert CodecFeatureExtractor.from_pretrained(output).level_lufs == -20  # as the published wrapper does
     loaded = TAAEModel.from_pretrained(output)
     assert loaded.weights_digest() == convert_state_dicts(PRESET, {"model": state}).weights_digest()
     assert loaded.weights_digest() in capsys.readouterr().out

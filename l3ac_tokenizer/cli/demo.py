@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..files import atomic_write
 from ..hub import model_name
-from .loading import load_model
-from .options import add_compute, add_model
+from .loading import level_of, load_model
+from .options import OF_MODEL, add_compute, add_model
 from .paths import make_folder_of
 from .report import say, show_facts, show_json
 
@@ -47,12 +47,14 @@ def run(options: argparse.Namespace) -> int:
     from ..audio import read_audio, write_audio
     from ..container import Header, read_l3ac, write_l3ac
     from ..inference import decode_clip, encode_clip
+    from ..loudness import leveled
 
     model = load_model(options.model, options.device)
     config = model.config
     samples, note = read_audio(options.audio, config.sampling_rate)
     if note:
         say(f"{options.audio}: {note}.")
+    leveled_samples, scale = leveled(samples, config.sampling_rate, level_of(options.model, OF_MODEL))
     header = Header(
         model_name(options.model),
         model.weights_digest(),
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         config.sampling_rate,
         config.hop_length,
         len(samples),
+        audio_scale=scale,
     )
     paths = {
         kind: os.path.join(options.output, name)
@@ -72,11 +75,15 @@ def run(options: argparse.Namespace) -> int:
     }
     make_folder_of(paths["ids"])
 
-    encode_clip(model, samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
-    ids, encode_seconds = _timed(lambda: encode_clip(model, samples, options.chunk_seconds))
+    encode_clip(
+        model, leveled_samples[: config.sampling_rate], options.chunk_seconds
+    )  # warm-up: the first call is slower
+    ids, encode_seconds = _timed(lambda: encode_clip(model, leveled_samples, options.chunk_seconds))
     size = write_l3ac(paths["ids"], header, ids)
     _, ids = read_l3ac(paths["ids"])
-    decoded, decode_seconds = _timed(lambda: decode_clip(model, ids, len(samples), options.chunk_seconds))
+    decoded, decode_seconds = _timed(
+        lambda: decode_clip(model, ids, header.num_samples, options.chunk_seconds, header.audio_scale)
+    )
     write_audio(paths["original"], samples, config.sampling_rate)
     write_audio(paths["reconstruction"], decoded, config.sampling_rate)
     if not _draw(paths["picture"], samples, decoded, config.sampling_rate):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..hub import model_name
-from .loading import level_of, load_model
+from .loading import level_of, load_encoder
 from .options import UsageError, add_compute, add_lufs, add_model, add_outside, add_truncated
 from .paths import PLAIN_SUFFIXES, FileJob, is_plain, make_folder_of, plan_jobs
 from .report import Failures, progress, say, say_truncated, show_json, show_table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..audio import AudioReader
     from ..inference import EncodedClip
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoderModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = plan_jobs(options.inputs, options.output, None, suffixes, allow_outside=options.allow_outside)
     if options.coding != "packed" and is_plain(jobs[0].target):
         raise UsageError(f"--coding is for .l3ac files, and {options.output} is not one: leave it out.")
-    encoding = _Encoding(load_model(options.model, options.device), options)
+    encoding = _Encoding(load_encoder(options.model, options.device), options)
     encoding.encode(jobs)
     encoding.show(jobs)
     return 1 if encoding.failures.reasons else 0
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 class _Encoding:
     """One run of the command: its options, results and failures."""
 
-    def __init__(self, model: CodecModel, options: argparse.Namespace) -> None:
+    def __init__(self, model: CodecEncoderModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
         self.digest = model.weights_digest()

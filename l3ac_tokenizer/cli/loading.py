@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoderModel, CodecModel
+
+    _Model = TypeVar("_Model", CodecModel, CodecEncoderModel)
 
 
 def level_of(model: str, lufs: float | str | None) -> float | None:
@@ -18,28 +19,38 @@ def level_of(model: str, lufs: float | str | None) -> float | None:
     if not isinstance(lufs, str):
         return lufs
     from ..causes import with_causes
-    from ..feature_extraction import CodecFeatureExtractor
+    from ..feature_extraction import stored_level
     from ..hub import checkpoint_folder
 
     folder = checkpoint_folder(model)
-    if not (Path(folder) / "preprocessor_config.json").is_file():
-        return None
     try:
-        extractor = CodecFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        return stored_level(folder)
     except Exception as error:  # json and the classes of transformers each raise their own
         raise ValueError(
             f"{model} has a preprocessor_config.json that cannot be read ({with_causes(error)}): give --lufs."
         ) from error
-    return extractor.level_lufs
 
 
 def load_model(name: str, device: str = "cpu") -> CodecModel:
-    """Load a preset with bundled weights, a checkpoint directory, or a model of the hub, for inference.
+    """Load the codec of a preset with bundled weights, a checkpoint directory, or the hub, for inference.
 
     Raises:
         ValueError: `name` is none of these, the directory has no readable model, or the device cannot be used.
         OSError: The preset has no bundled weights.
     """
+    from ..modeling import CodecModel
+
+    return _load(CodecModel, name, device)
+
+
+def load_encoder(name: str, device: str = "cpu") -> CodecEncoderModel:
+    """Load the encoder alone, see `load_model`."""
+    from ..modeling import CodecEncoderModel
+
+    return _load(CodecEncoderModel, name, device)
+
+
+def _load(kind: type[_Model], name: str, device: str) -> _Model:
     from ..causes import with_causes
     from ..hub import checkpoint_folder, is_hub_name
 
@@ -47,12 +58,11 @@ def load_model(name: str, device: str = "cpu") -> CodecModel:
 
     from transformers.utils import logging
 
-    from ..modeling import CodecModel
-
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = CodecModel.from_pretrained(directory, local_files_only=True)
+        load: Any = kind.from_pretrained
+        model = load(directory, local_files_only=True)
     except Exception as error:  # json, safetensors and torch each raise their own
         raise ValueError(
             f"{name} does not hold a model that can be loaded ({with_causes(error)}): give another directory."

@@ -11,7 +11,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .loading import level_of, load_model
+from .loading import level_of, load_encoder
 from .options import UsageError, add_compute, add_lufs, add_model, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_facts, show_json
 
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     _log_with(say)
-    model = load_model(options.model)
+    model = load_encoder(options.model)
     source = open_source(
         options.corpus,
         options.hub_config,

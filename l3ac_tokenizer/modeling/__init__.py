@@ -4,8 +4,21 @@
 import transformers.models.auto.modeling_auto  # noqa: F401
 
 from .codec import CodecModel
-from .l3ac.model import L3ACModel
+from .encoder_model import CodecEncoderModel
+from .encoding import CodecEncoding
+from .l3ac.model import L3ACEncoderModel, L3ACModel
 from .outputs import CodecDecoderOutput, CodecEncoderOutput, CodecOutput
-from .taae.model import TAAEModel
+from .taae.model import TAAEEncoderModel, TAAEModel
 
-__all__ = ["CodecDecoderOutput", "CodecEncoderOutput", "CodecModel", "CodecOutput", "L3ACModel", "TAAEModel"]
+__all__ = [
+    "CodecDecoderOutput",
+    "CodecEncoderModel",
+    "CodecEncoderOutput",
+    "CodecEncoding",
+    "CodecModel",
+    "CodecOutput",
+    "L3ACEncoderModel",
+    "L3ACModel",
+    "TAAEEncoderModel",
+    "TAAEModel",
+]

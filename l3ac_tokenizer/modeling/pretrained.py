@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from transformers import initialization as init
-from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+from transformers.modeling_utils import PreTrainedModel
 
 from ..causes import shortened
 from ..configuration import CodecConfig
@@ -25,8 +25,8 @@ ENCODER = ("encoder.", "quantizer.project_in.")
 """Name prefixes of the tensors that determine ids."""
 
 
-class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
-    """Base class of all codecs: weight initialization, weight normalization and digests."""
+class CodecPreTrainedModel(PreTrainedModel):
+    """Base class of all networks of the package: weight initialization, weight normalization and digests."""
 
     main_input_name = "input_values"
     input_modalities = "audio"
@@ -155,19 +155,20 @@ class CodecPreTrainedModel(PreTrainedAudioTokenizerBase):
         Raises:
             ValueError: Weights are offloaded.
         """
-        return self._digest(dict(self.named_parameters()) | self._encoder_tensors())
+        return self._digest(sorted((dict(self.named_parameters()) | self._encoder_tensors()).items()))
 
     def encoder_digest(self) -> str:
         """SHA-256 of those tensors alone that determine ids, computed as in `weights_digest`."""
-        return self._digest(self._encoder_tensors())
+        return self._digest(sorted(self._encoder_tensors().items()))
 
     def _encoder_tensors(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.state_dict(keep_vars=True).items() if name.startswith(ENCODER)}
 
     @staticmethod
-    def _digest(tensors: Mapping[str, Tensor]) -> str:
+    def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+        """Digest of tensors in the order of their names."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(tensors.items()):
+        for name, tensor in tensors:
             if tensor.is_meta:
                 raise ValueError(
                     f"The weights of {name} are offloaded, so they have no digest here: load the model without "

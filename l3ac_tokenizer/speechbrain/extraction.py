@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..modeling import CodecModel
+from ..modeling import CodecEncoderModel
 from ..tokenization.run import tokenize_corpus
 from ..tokenization.sources.audio_folder import FileSource
 from .manifests import DATA_ROOT, read_manifest
@@ -50,5 +50,5 @@ def extract_ids(
         ],
         allow_outside=allow_outside,
     )
-    model = CodecModel.from_pretrained(codec).eval()
+    model = CodecEncoderModel.from_pretrained(codec).eval()
     return tokenize_corpus(source, model, tokens_folder, device=device, chunk_seconds=chunk_seconds)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..files import atomic_write
 from ..id_metadata import IdMetadata
 from ..logs import get_logger
-from ..modeling import CodecModel
+from ..modeling import CodecEncoderModel, CodecEncoding
 from ..tokenization.errors import CorpusError
 from ..tokenization.reader import TokenizedCorpus
 from ..tokenization.spec import CorpusMetadata
@@ -136,7 +136,10 @@ class FrameStore(Store):
         with safe_open(path, "pt") as file:
             made_for = IdMetadata.from_json(file.metadata()[MADE_FOR])
             made_for.require(
-                CodecModel.from_pretrained(codec), codec, f"{path} was made for a codec with", "run anchors.py again"
+                CodecEncoderModel.from_pretrained(codec),
+                codec,
+                f"{path} was made for a codec with",
+                "run anchors.py again",
             )
             self._frames = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
@@ -146,7 +149,7 @@ class FrameStore(Store):
         return next(iter(self._frames.values())).shape[1]
 
     @staticmethod
-    def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray], codec: CodecModel) -> None:
+    def write(path: str | os.PathLike[str], frames: Mapping[str, np.ndarray], codec: CodecEncoding) -> None:
         """Write frames (N, F), float32, by utterance name, and identify the codec that they are compared with."""
         arrays = {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in frames.items()}
         with atomic_write(path) as file:
@@ -168,7 +171,7 @@ def check_codec(metadata: CorpusMetadata, codec: str, folder: str | os.PathLike[
     """
     remedy = "give the codec that made them, or run extract.py into another folder"
     what = f"{folder} has ids of {metadata.model} with"
-    metadata.made_by.require(CodecModel.from_pretrained(codec), codec, what, remedy)
+    metadata.made_by.require(CodecEncoderModel.from_pretrained(codec), codec, what, remedy)
 
 
 def note_codec(run: str | os.PathLike[str], codec: str) -> None:
@@ -185,7 +188,7 @@ def note_codec(run: str | os.PathLike[str], codec: str) -> None:
         return
     note.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(note) as file:
-        file.write(IdMetadata.of(CodecModel.from_pretrained(codec)).to_json().encode())
+        file.write(IdMetadata.of(CodecEncoderModel.from_pretrained(codec)).to_json().encode())
 
 
 def check_run(run: str | os.PathLike[str], codec: str) -> None:
@@ -200,4 +203,4 @@ def check_run(run: str | os.PathLike[str], codec: str) -> None:
         raise FileNotFoundError(f"{note}, which records the codec of the run, does not exist: train the run again.")
     remedy = "give the codec that made them, or train in another folder"
     trained_on = IdMetadata.from_json(note.read_text("utf-8"))
-    trained_on.require(CodecModel.from_pretrained(codec), codec, f"{run} was trained on ids of", remedy)
+    trained_on.require(CodecEncoderModel.from_pretrained(codec), codec, f"{run} was trained on ids of", remedy)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..inference import encode_clips
-from ..modeling import CodecModel
+from ..modeling import CodecEncoderModel
 from ..trust import require_trust
 from .ids import check_run
 
@@ -62,7 +62,7 @@ class TokenRecognizer:
         check_run(Path(run, "save"), hparams["codec"])
         units = Path(run, "save", f"{hparams['output_neurons']}_{hparams['token_type']}.model")
         self._units = SentencePieceProcessor(model_file=os.fspath(units))
-        self._codec = CodecModel.from_pretrained(hparams["codec"]).eval().to(self._device)
+        self._codec = CodecEncoderModel.from_pretrained(hparams["codec"]).eval().to(self._device)
 
     def __call__(self, wave: np.ndarray) -> str:
         """Return the words in a clip (T,), float32 at 16 kHz."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import as_ids, as_samples
-from ..modeling import CodecModel
+from ..modeling import CodecEncoderModel, CodecEncoding, CodecModel
 
 
 class L3AC(nn.Module):
@@ -25,6 +25,7 @@ class L3AC(nn.Module):
         save_path: Folder for downloads; None: the cache of the hub.
         sample_rate: Sampling rate of the audio in Hz, which must be that of the codec.
         freeze: Exclude the codec from training.
+        encode_only: Load the encoder alone, without what decodes.
 
     Raises:
         ValueError: `sample_rate` is not that of the codec.
@@ -39,10 +40,16 @@ class L3AC(nn.Module):
     """
 
     def __init__(
-        self, source: str = "l3ac-1k", save_path: str | None = None, sample_rate: int = 16_000, freeze: bool = True
+        self,
+        source: str = "l3ac-1k",
+        save_path: str | None = None,
+        sample_rate: int = 16_000,
+        freeze: bool = True,
+        encode_only: bool = False,
     ):
         super().__init__()
-        self.model: CodecModel = CodecModel.from_pretrained(source, cache_dir=save_path).eval()
+        kind = CodecEncoderModel if encode_only else CodecModel
+        self.model: CodecEncoding = kind.from_pretrained(source, cache_dir=save_path).eval()
         rate = self.model.config.sampling_rate
         if sample_rate != rate:
             raise ValueError(f"`sample_rate` is {sample_rate} and the codec {source} works at {rate} Hz: resample.")
@@ -95,7 +102,12 @@ class L3AC(nn.Module):
         Args:
             tokens: Ids.
             length: Relative lengths (B,); None: no padding.
+
+        Raises:
+            ValueError: The codec was loaded with `encode_only`.
         """
+        if not isinstance(self.model, CodecModel):
+            raise ValueError("This codec has no decoder; make it without `encode_only`.")
         tokens = as_ids(tokens, "`tokens`")
         mask = None if length is None else _mask(length, tokens.shape[-1])
         output: Any = self.model.decode(tokens, audio_codes_mask=mask)

@@ -16,7 +16,7 @@ from .sources.datasets import DatasetRows, undecoded
 from .spec import WINDOW_ROWS, CorpusMetadata
 
 if TYPE_CHECKING:
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoding
 
 logger = get_logger(__name__)
 
@@ -25,7 +25,7 @@ _Dataset = TypeVar("_Dataset", Dataset, IterableDataset)
 
 def tokenize_dataset(
     dataset: _Dataset,
-    model: CodecModel,
+    model: CodecEncoding,
     *,
     audio_column: str | None = None,
     split: int = 1,
@@ -47,7 +47,7 @@ def tokenize_dataset(
     Args:
         dataset: with audio as path, file bytes, samples beside a column `sampling_rate`, or the feature `Audio`,
             which is read from its bytes or path.
-        model: the codec, in evaluation mode, on the CPU where `num_proc` is given.
+        model: the codec, or its encoder alone, in evaluation mode, on the CPU where `num_proc` is given.
         audio_column: None: the first of the feature `Audio`, or `audio`.
         split: groups of digits an id is written as; 1: the id itself.
         chunk_seconds: seconds of audio in the network at once.

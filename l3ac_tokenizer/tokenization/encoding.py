@@ -19,14 +19,14 @@ from ..loudness import checked_lufs
 from ..quantization import split_ids, split_sizes
 
 if TYPE_CHECKING:
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoding
 
 
 class ClipEncoder:
     """Encodes batches of clips; one that cannot be read becomes an error result, and the others continue.
 
     Args:
-        model: the codec, in evaluation mode.
+        model: the codec, or its encoder alone, in evaluation mode.
         split: groups of digits an id is written as, see `l3ac_tokenizer.quantization.split_ids`; 1: the id itself.
         chunk_seconds: seconds of audio in the network at once.
         max_seconds: longer clips are failures; None: no limit.
@@ -41,7 +41,7 @@ class ClipEncoder:
 
     def __init__(
         self,
-        model: CodecModel,
+        model: CodecEncoding,
         split: int = 1,
         chunk_seconds: float = 30.0,
         max_seconds: float | None = None,

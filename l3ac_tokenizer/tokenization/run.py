@@ -21,14 +21,14 @@ from .sources.base import Source
 from .spec import Job, TokenizationOptions
 
 if TYPE_CHECKING:
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoding
 
 logger = get_logger(__name__)
 
 
 def tokenize_corpus(
     source: Source,
-    model: CodecModel,
+    model: CodecEncoding,
     output: str | os.PathLike[str],
     options: TokenizationOptions | None = None,
     *,
@@ -43,7 +43,7 @@ def tokenize_corpus(
 
     Args:
         source: see `open_source`.
-        model: the codec, in evaluation mode.
+        model: the codec, or its encoder alone, in evaluation mode.
         output: folder, created if necessary.
         options: None: their defaults.
         engine: execution backend; None: this process.

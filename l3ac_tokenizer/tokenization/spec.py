@@ -17,7 +17,7 @@ from ..version import __version__
 from .errors import CorpusError
 
 if TYPE_CHECKING:
-    from ..modeling import CodecModel
+    from ..modeling import CodecEncoding
     from .sources.base import Source
 
 METADATA_KEY = b"l3ac"
@@ -92,7 +92,7 @@ class CorpusMetadata:
     @classmethod
     def of(
         cls,
-        model: CodecModel,
+        model: CodecEncoding,
         split: int,
         max_seconds: float | None,
         allow_truncated: bool = False,
@@ -178,7 +178,7 @@ class Job:
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: Source, model: CodecModel, options: TokenizationOptions) -> Job:
+    def of(cls, source: Source, model: CodecEncoding, options: TokenizationOptions) -> Job:
         """The job of encoding a source."""
         return cls(
             metadata=CorpusMetadata.of(

@@ -11,7 +11,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..asr import FasterWhisper
+from ..feature_extraction import stored_level
+from ..hub import checkpoint_folder
 from ..logs import get_logger
+from ..loudness import leveled
 from ..modeling import CodecModel
 from .card import model_card
 from .config import TrainingConfig
@@ -45,6 +48,13 @@ def _recognizer() -> FasterWhisper | None:
     return FasterWhisper()
 
 
+def checkpoint_level(config: TrainingConfig) -> float | None:
+    """Loudness in LUFS to which the checkpoint of a run levels clips: that of its training, else of `init_from`."""
+    if config.augment.lufs is not None or config.init_from is None:
+        return config.augment.lufs
+    return stored_level(checkpoint_folder(config.init_from))
+
+
 class Evaluator:
     """Builds, scores and exports models with averaged weights.
 
@@ -71,7 +81,10 @@ class Evaluator:
         self.config = config
         self.accelerator = accelerator
         self.sampler = sampler
-        self.held_out = held_out
+        self.level_lufs = checkpoint_level(config)
+        self.held_out = [
+            clip._replace(audio=leveled(clip.audio, sampling_rate, self.level_lufs)[0]) for clip in held_out
+        ]
         self.sampling_rate = sampling_rate
         self.log = log
         self.teacher = teacher
@@ -122,4 +135,4 @@ class Evaluator:
             card = model_card(self.config, candidate.model.config, scores, training, sources)
             companions = {HEAD_FILE: candidate.head, DISCRIMINATOR_FILE: discriminator}
             present = {file: network for file, network in companions.items() if network is not None}
-            export_checkpoint(candidate.model.cpu(), folder, card, present)
+            export_checkpoint(candidate.model.cpu(), folder, card, present, self.level_lufs)

@@ -46,13 +46,17 @@ def recover_export(folder: Path) -> None:
 
 
 def export_checkpoint(
-    model: CodecModel, folder: str | Path, card: str, companions: Mapping[str, nn.Module] | None = None
+    model: CodecModel,
+    folder: str | Path,
+    card: str,
+    companions: Mapping[str, nn.Module] | None = None,
+    level_lufs: float | None = None,
 ) -> None:
     """Write a checkpoint directory with parameters in float16, replacing `folder` as a whole.
 
     Buffers stay in float32, and so do tensors that float16 would change in an encoder whose ids must stay (`ids_of`).
     `config.json` says float32. `card` becomes README.md. `companions` are networks that only training needs, by file
-    name, e.g. `head.safetensors`; later runs continue from them.
+    name, e.g. `head.safetensors`; later runs continue from them. `level_lufs` is that of the feature extractor.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ def export_checkpoint(
             for name, tensor in model.state_dict().items()
         }
         model.save_pretrained(new, state_dict=state)
-        CodecFeatureExtractor(sampling_rate=model.config.sampling_rate).save_pretrained(new)
+        CodecFeatureExtractor(sampling_rate=model.config.sampling_rate, level_lufs=level_lufs).save_pretrained(new)
         (new / "README.md").write_text(card, encoding="utf-8")
         for name, network in (companions or {}).items():
             save_file({key: tensor.cpu().contiguous() for key, tensor in network.state_dict().items()}, new / name)

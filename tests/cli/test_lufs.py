@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from l3ac_tokenizer import CodecFeatureExtractor
+from l3ac_tokenizer import CodecFeatureExtractor, L3ACModel
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.container import read_l3ac
+from l3ac_tokenizer.evaluation.codecs.checkpoint import CheckpointCodec
 from l3ac_tokenizer.loudness import loudness_scale
 
 from .conftest import RATE, is_one_sentence, speechlike, write_wav
@@ -83,3 +84,26 @@ def test_a_corpus_has_a_column_of_scales_that_detokenize_applies(l3ac, l3ac_json
     shutil.copy(tmp_path / "kept" / "shard-00000.parquet", tmp_path / "out" / "shard-00001.parquet")
     status, _, err = l3ac("stats", "out")
     assert status == 1 and "give them as two corpora" in err
+
+
+def test_corpora_of_two_loudnesses_are_not_merged(l3ac, leveling, samples):
+    for name, lufs in (("a", "-20"), ("b", "-23")):
+        assert l3ac("tokenize", "in", "-o", name, "--model", leveling, "--lufs", lufs)[0] == 0
+    status, _, err = l3ac("merge", "a", "b", "-o", "both")
+    assert status == 1 and "-23" in err and "-20" in err and is_one_sentence(err)
+
+
+def test_the_demo_and_the_evaluation_level_as_the_checkpoint_says(l3ac, tmp_path, leveling, samples):
+    assert l3ac("encode", "in/a.wav", "-o", "a.l3ac", "--model", leveling)[0] == 0
+    header, ids = read_l3ac(tmp_path / "a.l3ac")
+    for chunk in (30, 0.3):
+        assert l3ac("demo", "in/a.wav", "--model", leveling, "--chunk-seconds", chunk)[0] == 0
+        of_demo, ids_of_demo = read_l3ac(tmp_path / "demo" / "demo.l3ac")
+        assert of_demo.audio_scale == header.audio_scale and ids_of_demo.tolist() == ids.tolist()
+        decoded = read_audio(tmp_path / "demo" / "reconstruction.wav", RATE)[0]
+
+        model = L3ACModel.from_pretrained(tmp_path / leveling)
+        codec = CheckpointCodec.of(model, "leveling")
+        clip = codec.encode(read_audio(tmp_path / "in" / "a.wav", RATE)[0])
+        assert clip.ids[0].tolist() == ids.tolist()
+        np.testing.assert_allclose(codec.decode(clip), decoded, atol=2 / 2**15)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-from l3ac_tokenizer import StreamingEncoder, TAAEModel
+from l3ac_tokenizer import CodecFeatureExtractor, StreamingEncoder, TAAEModel
 from l3ac_tokenizer.training.config import (
     Augment,
     ConfigError,
@@ -18,6 +19,8 @@ from l3ac_tokenizer.training.config import (
     TrainingConfig,
 )
 from l3ac_tokenizer.training.data.sampler import Request
+from l3ac_tokenizer.training.evaluator import checkpoint_level
+from l3ac_tokenizer.training.export import export_checkpoint
 from l3ac_tokenizer.training.loop import Run
 from l3ac_tokenizer.training.perceptual import relative_perceptual_loss, speech_features
 
@@ -111,6 +114,18 @@ def test_the_export_loads_and_its_card_names_what_trained_it(finished):
     assert "frozen" not in card.split("Discriminator:")[1]
 
 
+def test_the_checkpoint_levels_clips_as_its_training_or_its_start_did(finished, tmp_path):
+    levels = []
+    for lufs, start in ((None, None), (-23.0, None), (None, -20.0), (-23.0, -20.0)):
+        shutil.copytree(finished / "export", tmp_path, dirs_exist_ok=True)
+        CodecFeatureExtractor(level_lufs=start).save_pretrained(tmp_path)
+        config = tiny(augment=Augment(lufs=lufs), init_from=None if start is None else str(tmp_path))
+        levels.append(checkpoint_level(config))
+    assert levels == [None, -23.0, -20.0, -23.0]
+    export_checkpoint(TAAEModel.from_pretrained(finished / "export"), tmp_path / "new", "", level_lufs=-23.0)
+    assert CodecFeatureExtractor.from_pretrained(tmp_path / "new").level_lufs == -23.0
+
+
 def test_a_resumed_run_is_the_run_that_was_not_stopped(finished, corpus_folder, tmp_path):
     run = Run(tiny(), [corpus_folder], tmp_path)
     update = run._update
@@ -142,6 +157,7 @@ def test_fine_tuning_on_perceptual_features_makes_a_causal_codec_out_of_one_that
     for line in records(tmp_path):
         assert line["loss"] == pytest.approx(line["feature_matching"] + line["perceptual_relative"], rel=1e-3)
     model = TAAEModel.from_pretrained(tmp_path / "export")
+    assert CodecFeatureExtractor.from_pretrained(tmp_path / "export").level_lufs is None
     assert model.config.causal and StreamingEncoder(model).latency == 0
 
 

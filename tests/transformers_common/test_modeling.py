@@ -5,7 +5,7 @@ import unittest
 
 import pytest
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
+from l3ac_tokenizer import L3ACConfig, L3ACEncoderModel, L3ACModel, TAAEConfig, TAAEEncoderModel, TAAEModel
 
 from . import sources
 
@@ -79,7 +79,7 @@ class CodecTests(common.ModelTesterMixin):
 
 
 class L3ACModelTest(CodecTests, unittest.TestCase):
-    all_model_classes = (L3ACModel,)
+    all_model_classes = (L3ACModel, L3ACEncoderModel)
     another_width = {"feature_dim": 48}  # noqa: RUF012
     ends = {}  # noqa: RUF012
 
@@ -114,7 +114,7 @@ class LightModelTest(L3ACModelTest):
 
 
 class TAAEModelTest(CodecTests, unittest.TestCase):
-    all_model_classes = (TAAEModel,)
+    all_model_classes = (TAAEModel, TAAEEncoderModel)
     another_width = {"hidden_size": 512}  # noqa: RUF012
 
     def tester(self):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...feature_extraction import stored_level
+from ...loudness import leveled
 from .base import Codec, CodecRates, CodecUnavailable, CompressedClip, codec_title
 
 if TYPE_CHECKING:
@@ -25,15 +27,23 @@ class CheckpointCodec(Codec):
         title: name in tables.
         time_norm: statistics of the decoder's time normalization, see `CodecModel.decode`.
         chunk_seconds: encode and decode in chunks of this length; None: the whole clip at once.
+        level_lufs: loudness to which clips are leveled before encoding, see `CodecFeatureExtractor`; decoded clips have
+            their original level.
     """
 
     def __init__(
-        self, model: Any, title: str, time_norm: TimeNormMode = "clip", chunk_seconds: float | None = None
+        self,
+        model: Any,
+        title: str,
+        time_norm: TimeNormMode = "clip",
+        chunk_seconds: float | None = None,
+        level_lufs: float | None = None,
     ) -> None:
         self.name = self.title = title
         self.model = model
         self.time_norm: TimeNormMode = time_norm
         self.chunk_seconds = chunk_seconds
+        self.level_lufs = level_lufs
         config = model.config
         self.sampling_rate = self.output_rate = config.sampling_rate
         codebooks = config.num_quantizers
@@ -44,8 +54,9 @@ class CheckpointCodec(Codec):
 
     @classmethod
     def of(cls, model: Any, title: str, time_norm: TimeNormMode = "clip") -> CheckpointCodec:
-        """The codec of a model, with the digest of its weights."""
-        codec = cls(model, title, time_norm)
+        """The codec of a model as its checkpoint directory describes it, with the digest of its weights."""
+        folder = getattr(model, "name_or_path", "")
+        codec = cls(model, title, time_norm, level_lufs=stored_level(folder) if folder else None)
         codec.digest = model.weights_digest()
         return codec
 
@@ -72,24 +83,26 @@ class CheckpointCodec(Codec):
         title = codec_title(directory) + (f"@{setting}" if setting else "")
         codec = cls.of(model, title, "frozen" if setting else "clip")
         one_frame = torch.zeros(1, model.config.num_quantizers, 1, dtype=torch.int64, device=model.device)
-        codec.decode(CompressedClip((one_frame, model.config.hop_length)))  # missing statistics show here, not mid-run
+        # Missing statistics show here, not in the middle of a run.
+        codec.decode(CompressedClip((one_frame, model.config.hop_length, 1.0)))
         return codec
 
     @torch.inference_mode()
     def encode(self, audio: np.ndarray) -> CompressedClip:
-        """Ids (K, N); the payload also holds the number of samples."""
+        """Ids (K, N); the payload also holds the number of samples, and the scale that restores the level."""
+        audio, scale = leveled(audio, self.sampling_rate, self.level_lufs)
         inputs = torch.from_numpy(audio)[None, None].to(self.model.device)
         ids = self.model.encode(inputs, chunk_seconds=self.chunk_seconds).audio_codes
-        return CompressedClip((ids, audio.size), ids=ids[0].cpu().numpy())
+        return CompressedClip((ids, audio.size, scale), ids=ids[0].cpu().numpy())
 
     @torch.inference_mode()
     def decode(self, encoded: CompressedClip) -> np.ndarray:
         """Audio (T,) of the clip's length."""
-        ids, num_samples = encoded.payload
+        ids, num_samples, scale = encoded.payload
         output = self.model.decode(
             ids, time_norm=self.time_norm, num_samples=num_samples, chunk_seconds=self.chunk_seconds
         )
-        return output.audio_values[0, 0].float().cpu().numpy()
+        return output.audio_values[0, 0].float().cpu().numpy() * np.float32(scale)
 
     def passes(self, seconds: float, batch: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
         """Passes of the whole batch in one tensor."""

@@ -43,6 +43,17 @@ L3AC_FIGURE_1 = (
 """Zhai et al., "L3AC: Towards a Lightweight and Lossless Audio Codec" (arXiv 2504.04949), Figure 1, on their test data:
 as in the script that draws it, in the authors' repository zhai-lw/L3AC."""
 
+SQCODEC_TABLE_1 = {
+    "sqcodec-0k75": {"stoi": 0.80, "pesq": 1.64},
+    "sqcodec-1k5": {"stoi": 0.85, "pesq": 1.87},
+    "sqcodec-3k": {"stoi": 0.90, "pesq": 2.36},
+    "sqcodec-6k": {"stoi": 0.94, "pesq": 3.02},
+    "sqcodec-12k": {"stoi": 0.97, "pesq": 3.67},
+    "sqcodec-12k-24khz": {"stoi": 0.97, "pesq": 3.61},
+    "sqcodec-24k-24khz": {"stoi": 0.99, "pesq": 4.07},
+}
+"""Speech in Table 1 of the first version of arXiv 2504.04949, "One Quantizer is Enough", by preset."""
+
 TAAE_MAIN = {
     "TAAE 400 bit/s": {"si_sdr": 3.18, "mel_distance": 0.97, "stft_distance": 1.35, "pesq": 2.96, "stoi": 0.90},
     "TAAE 700 bit/s": {"si_sdr": 4.73, "mel_distance": 0.86, "stft_distance": 1.26, "pesq": 3.09, "stoi": 0.92},

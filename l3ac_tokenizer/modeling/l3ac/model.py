@@ -1,4 +1,4 @@
-"""`L3ACModel`: single-codebook neural audio codec (arXiv 2504.04949)."""
+"""`L3ACModel`: single-codebook neural audio codec (arXiv 2504.04949), and `L3ACEncoderModel`, its encoder alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ...configuration import L3ACConfig
 from ...hub import takes_bundled_names
 from ...quantization import FSQ
 from ..codec import CodecModel
+from ..encoder_model import CodecEncoderModel
+from ..encoding import CodecEncoding
 from ..layers import ConvNeXtBlock, GlobalResponseNorm, Snake
 from ..time_norm import TimeNorm
 from .decoder import Decoder
@@ -20,18 +22,8 @@ from .encoder import Encoder
 from .spectral import LogMels, SpectralAnalysis
 
 
-@takes_bundled_names
-class L3ACModel(CodecModel):
-    """L3AC, SQCodec and light networks: an FSQ quantizer between an encoder and a decoder with local transformers.
-
-    ```python
-    >>> model = AutoModel.from_pretrained("l3ac-1k")
-    >>> extractor = AutoFeatureExtractor.from_pretrained("l3ac-1k")
-    >>> inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
-    >>> codes = model.encode(**inputs).audio_codes           # (B, 1, N)
-    >>> audio = model.decode(codes).audio_values             # (B, 1, T)
-    ```
-    """
+class L3ACPreTrainedModel(CodecEncoding):
+    """Base class of `L3ACModel` and `L3ACEncoderModel`."""
 
     config: L3ACConfig
     config_class = L3ACConfig
@@ -39,16 +31,6 @@ class L3ACModel(CodecModel):
     _no_split_modules = ["ConvNeXtBlock", "TransformerLayer", "TEConv", "ResidualUnit"]  # noqa: RUF012
 
     encoder: Encoder
-    decoder: Decoder
-
-    def __init__(self, config: L3ACConfig):
-        super().__init__(config)
-        self.encoder = Encoder(config)
-        self.quantizer = FSQ(
-            config.feature_dim, config.levels, config.quantizer, config.noise_probability, config.num_quantizers
-        )
-        self.decoder = Decoder(config)
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -93,4 +75,48 @@ class L3ACModel(CodecModel):
         return torch.sym_min(whole, enough)
 
 
-__all__ = ["L3ACModel"]
+@takes_bundled_names
+class L3ACModel(L3ACPreTrainedModel, CodecModel):
+    """L3AC, SQCodec and light networks: an FSQ quantizer between an encoder and a decoder with local transformers.
+
+    ```python
+    >>> model = AutoModel.from_pretrained("l3ac-1k")
+    >>> extractor = AutoFeatureExtractor.from_pretrained("l3ac-1k")
+    >>> inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
+    >>> codes = model.encode(**inputs).audio_codes           # (B, 1, N)
+    >>> audio = model.decode(codes).audio_values             # (B, 1, T)
+    ```
+    """
+
+    decoder: Decoder
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.quantizer = _quantizer(config)
+        self.decoder = Decoder(config)
+        self.post_init()
+
+
+@takes_bundled_names
+class L3ACEncoderModel(L3ACPreTrainedModel, CodecEncoderModel):
+    """The encoder and quantizer of `L3ACModel`, for jobs that only encode.
+
+    ```python
+    >>> encoder = L3ACEncoderModel.from_pretrained("l3ac-1k")
+    >>> codes = encoder.encode(**inputs).audio_codes         # (B, 1, N), as of L3ACModel
+    ```
+    """
+
+    def __init__(self, config: L3ACConfig):
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.quantizer = _quantizer(config)
+        self.post_init()
+
+
+def _quantizer(config: L3ACConfig) -> FSQ:
+    return FSQ(config.feature_dim, config.levels, config.quantizer, config.noise_probability, config.num_quantizers)
+
+
+__all__ = ["L3ACEncoderModel", "L3ACModel"]

@@ -1,4 +1,4 @@
-"""`TAAEModel`: transformer codec "Scaling Transformers for Low-Bitrate High-Quality Speech Coding"."""
+"""`TAAEModel`: transformer codec "Scaling Transformers for Low-Bitrate High-Quality Speech Coding", and its encoder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,14 @@ from ...configuration_taae import TAAEConfig
 from ...hub import takes_bundled_names
 from ...quantization import RandomLevelsFSQ
 from ..codec import CodecModel
+from ..encoder_model import CodecEncoderModel
+from ..encoding import CodecEncoding
 from ..layers import TimeConv
 from .blocks import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
 
 
-@takes_bundled_names
-class TAAEModel(CodecModel):
-    """TAAE (arXiv 2411.19842): an FSQ bottleneck between an encoder and a decoder of windowed transformers.
-
-    The number of levels can be chosen after training: in the configuration, or by `set_levels`.
-
-    ```python
-    >>> model = AutoModel.from_pretrained(folder)
-    >>> ids = model.encode(**inputs).audio_codes                         # (B, 1, N), codebook size 46,656
-    >>> model.set_levels([17] * 6)                                       # codebook size 24 million, for better audio
-    >>> model.decompose(2)                                               # same audio, two codebooks of 15,625 ids
-    >>> codes = model.encode(**inputs).audio_codes                       # (B, 2, N)
-    ```
-    """
+class TAAEPreTrainedModel(CodecEncoding):
+    """Base class of `TAAEModel` and `TAAEEncoderModel`."""
 
     config: TAAEConfig
     _keep_in_fp32_modules_strict = ["encoder"]  # noqa: RUF012 - its quantizer has no weights
@@ -39,20 +29,6 @@ class TAAEModel(CodecModel):
     _no_split_modules = ["TAAELayer"]  # noqa: RUF012
 
     encoder: TAAEEncoder
-    decoder: TAAEDecoder
-
-    def __init__(self, config: TAAEConfig):
-        super().__init__(config)
-        self.encoder = TAAEEncoder(config)
-        self.quantizer = RandomLevelsFSQ(
-            config.levels,
-            config.noise_probability,
-            config.training_levels,
-            config.num_quantizers,
-            config.clip_codes,
-        )
-        self.decoder = TAAEDecoder(config)
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -82,4 +58,46 @@ class TAAEModel(CodecModel):
         self._use_levels(levels, 1)
 
 
-__all__ = ["TAAEModel"]
+@takes_bundled_names
+class TAAEModel(TAAEPreTrainedModel, CodecModel):
+    """TAAE (arXiv 2411.19842): an FSQ bottleneck between an encoder and a decoder of windowed transformers.
+
+    The number of levels can be chosen after training: in the configuration, or by `set_levels`.
+
+    ```python
+    >>> model = AutoModel.from_pretrained(folder)
+    >>> ids = model.encode(**inputs).audio_codes                         # (B, 1, N), codebook size 46,656
+    >>> model.set_levels([17] * 6)                                       # codebook size 24 million, for better audio
+    >>> model.decompose(2)                                               # same audio, two codebooks of 15,625 ids
+    >>> codes = model.encode(**inputs).audio_codes                       # (B, 2, N)
+    ```
+    """
+
+    decoder: TAAEDecoder
+
+    def __init__(self, config: TAAEConfig):
+        super().__init__(config)
+        self.encoder = TAAEEncoder(config)
+        self.quantizer = _quantizer(config)
+        self.decoder = TAAEDecoder(config)
+        self.post_init()
+
+
+@takes_bundled_names
+class TAAEEncoderModel(TAAEPreTrainedModel, CodecEncoderModel):
+    """The encoder and quantizer of `TAAEModel`, for jobs that only encode."""
+
+    def __init__(self, config: TAAEConfig):
+        super().__init__(config)
+        self.encoder = TAAEEncoder(config)
+        self.quantizer = _quantizer(config)
+        self.post_init()
+
+
+def _quantizer(config: TAAEConfig) -> RandomLevelsFSQ:
+    return RandomLevelsFSQ(
+        config.levels, config.noise_probability, config.training_levels, config.num_quantizers, config.clip_codes
+    )
+
+
+__all__ = ["TAAEEncoderModel", "TAAEModel"]
