@@ -184,11 +184,11 @@ def test_recordings_are_apart_limited_and_forgotten(monkeypatch):
     with pytest.raises(ValueError, match="2 recordings run already"):
         running.push("c", LIGHT, 16_000, first)
     assert running.finish("a").header.num_samples == len(first)
-    with pytest.raises(ValueError, match="no such recording"):
+    with pytest.raises(ValueError, match="not found or has been forgotten"):
         running.finish("a")
     monkeypatch.setattr(recordings, "IDLE_SECONDS", 0.0)
     running.push("c", LIGHT, 16_000, first)
-    with pytest.raises(ValueError, match="no such recording"):
+    with pytest.raises(ValueError, match="not found or has been forgotten"):
         running.finish("b")
 
 

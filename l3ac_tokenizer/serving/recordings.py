@@ -129,5 +129,5 @@ class Recordings:
         with self._changing:
             recording = self._running.pop(key, None)
         if recording is None:
-            raise ValueError("there is no such recording: record again.")
+            raise ValueError("the recording was not found or has been forgotten: record again.")
         return recording.finish()
