@@ -17,7 +17,7 @@ REGISTRY = ("", "auto_classes")
 
 LAYERS = (
     ("cli",),
-    ("analysis", "conversion", "evaluation", "speechbrain", "tokenization", "training"),
+    ("analysis", "conversion", "evaluation", "integrations", "speechbrain", "tokenization", "training"),
     ("asr", "codebook_usage", "id_stability", "listening_page", "listing", "metrics", "plots"),
     (
         "acoustic_bpe",
