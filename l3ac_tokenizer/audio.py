@@ -21,7 +21,6 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
-import soxr
 
 from .audio_formats.decoders import Decoder, has_ffmpeg, open_decoder
 from .audio_formats.parts import DecodingError, Mismatch, Truncated
@@ -29,6 +28,7 @@ from .causes import InputError
 from .feature_extraction import MAX_ABS_SAMPLE
 from .files import atomic_write, open_regular
 from .limits import CLIP_BYTES, CLIP_EXPANSION, CLIP_SAMPLES, CLIP_SECONDS, STREAM_BYTES, LimitError, check_rate
+from .resampling import Resampler
 
 AUDIO_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph"}
@@ -296,18 +296,15 @@ class AudioReader:
 
     def _resampled(self) -> Iterator[np.ndarray]:
         """Mono at the wanted rate, in chunks of any size."""
-        rates = (self.source_rate, self.sampling_rate)
-        resampler = None if rates[0] == rates[1] else soxr.ResampleStream(*rates, 1, "float32", "VHQ")
+        resampler = Resampler(self.source_rate, self.sampling_rate)
         count = 0
         for samples in self._mono():
-            if resampler is not None:
-                samples = resampler.resample_chunk(samples)
+            samples = resampler.push(samples)
             count += len(samples)
             yield samples
-        if resampler is not None:
-            last = resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
-            count += len(last)
-            yield last
+        last = resampler.flush()
+        count += len(last)
+        yield last
         if count == 0:
             raise AudioError(f"{self.name} is shorter than one sample at {self.sampling_rate} Hz: give more audio.")
 

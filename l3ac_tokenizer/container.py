@@ -15,17 +15,20 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from .causes import InputError
 from .files import atomic_write, explained, open_regular
-from .id_metadata import IdMetadata, checked_levels
+from .id_metadata import IdMetadata, ModelMismatchError, checked_levels
 from .limits import ENTROPY_CELLS, HOP_SAMPLES, L3AC_EXPANSION, L3AC_IDS, check_rate
 from .range_coder import AdaptiveDigitCoder
+
+if TYPE_CHECKING:
+    from .modeling import CodecModel
 
 MAGIC = b"L3AC"
 VERSION = 2
@@ -104,6 +107,29 @@ class Header:
         """The model that made the ids."""
         return IdMetadata(self.weights_digest, self.levels)
 
+    def require(
+        self, model: CodecModel, codec: str, name: str, remedy: str, digests: Sequence[str] | None = None
+    ) -> None:
+        """Refuse a model that did not make the ids.
+
+        Args:
+            model: the model that is to read them.
+            codec: its name, in the message.
+            name: of the file of ids, in the message.
+            remedy: end of the message.
+            digests: `model.id_digests()`, where they are at hand.
+
+        Raises:
+            ModelMismatchError: it has other levels or rates, or reads the ids of other weights.
+        """
+        what = f"{name} holds ids of {self.model_name} with"
+        self.made_by.require(model, codec, what, remedy, digests)
+        config = model.config
+        ours, others = (self.sampling_rate, self.hop_length), (config.sampling_rate, config.hop_length)
+        if ours != others:
+            rates = [f"{rate} Hz and hop {hop}" for rate, hop in (ours, others)]
+            raise ModelMismatchError(f"{what} {rates[0]} and the codec {codec} has {rates[1]}: {remedy}.")
+
     @property
     def codebook_size(self) -> int:
         """Codebook size: number of ids that the model has."""
@@ -150,6 +176,16 @@ def read_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.nda
     if reason is not None:
         raise ContainerError(reason)
     return header, ids
+
+
+def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
+    """Read and verify the header of a file alone.
+
+    Raises:
+        ContainerError, OSError: see `salvage_l3ac`.
+    """
+    with _opened(source) as (name, file):
+        return _read_header(file, name)[0]
 
 
 def salvage_l3ac(source: str | os.PathLike[str] | BinaryIO) -> tuple[Header, np.ndarray, str | None]:

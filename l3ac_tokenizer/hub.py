@@ -22,6 +22,9 @@ from .published import PUBLISHED, SUFFIX, downloaded_folder, preset_of
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
+DEFAULT_MODEL = "l3ac-1k-light"
+"""Model of commands and of the page where none is named."""
+
 _CONFIGURATIONS = {"AutoProcessor": "processor_config.json", "AutoTokenizer": "tokenizer_config.json"}
 """Auto class → the configuration that it loads from a folder, where it is not that of a model."""
 

@@ -51,10 +51,22 @@ def read_ids(path: str | os.PathLike[str]) -> tuple[Header | None, np.ndarray]:
         ContainerError: it does not hold ids, or not those that its own header states.
         OSError: the file cannot be read.
     """
-    data = read_regular(path, ID_FILE_BYTES)
-    suffix = suffix_of(path)
+    return parse_ids(read_regular(path, ID_FILE_BYTES), suffix_of(path), os.fspath(path))
+
+
+def parse_ids(data: bytes, suffix: str, name: str) -> tuple[Header | None, np.ndarray]:
+    """The header and the ids (N,) int64 of the bytes of a file, see `read_ids`.
+
+    Args:
+        data: all bytes.
+        suffix: format.
+        name: of the file in messages.
+
+    Raises:
+        ContainerError: the suffix is another one, or they do not hold ids, or not those that their own header states.
+    """
     if suffix not in SUFFIXES:
-        raise ContainerError(f"{path} must end in {', '.join(SUFFIXES)}.")
+        raise ContainerError(f"{name} must end in {', '.join(SUFFIXES)}.")
     try:
         if suffix == ".json":
             return _read_json(data)
@@ -62,7 +74,7 @@ def read_ids(path: str | os.PathLike[str]) -> tuple[Header | None, np.ndarray]:
         return None, _checked(ids)
     except Exception as error:  # numpy raises those of the parser of Python, too
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
-        raise ContainerError(f"{path} does not hold the ids of a clip ({reason}): write it again.") from error
+        raise ContainerError(f"{name} does not hold the ids of a clip ({reason}): write it again.") from error
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:

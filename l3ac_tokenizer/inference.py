@@ -293,6 +293,24 @@ def encode_chunks(model: CodecEncoding, chunks: Iterable[np.ndarray]) -> np.ndar
     return np.asarray(ids)
 
 
+def encode_clip(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
+    """The ids (N,) int64 of one clip (T,) float32; a longer one than `chunk_seconds` goes through in chunks."""
+    size = max(1, round(chunk_seconds * model.config.sampling_rate))
+    if len(samples) <= size:
+        return encode_clips(model, [samples])[0]
+    return encode_chunks(model, (samples[start : start + size] for start in range(0, len(samples), size)))
+
+
+def decode_clip(
+    model: CodecModel, ids: np.ndarray, num_samples: int, chunk_seconds: float, audio_scale: float = 1.0
+) -> np.ndarray:
+    """The samples (T = `num_samples`,) float32 of the ids (N,) of one clip, times its scale; the inverse of
+    `encode_clip`, with the decoder's statistics of the whole clip."""
+    if num_samples <= chunk_seconds * model.config.sampling_rate:
+        return decode_clips(model, [ids], [num_samples], "clip", [audio_scale])[0]
+    return np.concatenate(list(decode_chunks(model, ids, num_samples, "clip", chunk_seconds, audio_scale)))
+
+
 @torch.inference_mode()
 def decode_clips(
     model: CodecModel,

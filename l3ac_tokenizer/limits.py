@@ -130,6 +130,13 @@ bytes and the first 4 million values."""
 CORPUS_ROWS = 1 << 40
 """Most clips that the manifest of a tokenized corpus may state."""
 
+# --- the page of `l3ac serve` ----------------------------------------------------------------------------------
+
+SERVED_SECONDS = Limit("SERVED_SECONDS", 120)
+"""Longest clip and recording in seconds on the page of `l3ac serve`."""
+SERVED_BYTES = Limit("SERVED_BYTES", 1 << 26)
+"""Most bytes of a file given to the page of `l3ac serve`."""
+
 # --- networks -------------------------------------------------------------------------------------------------
 
 CONFIG_BOUNDS: Mapping[str, int] = {

@@ -17,7 +17,7 @@ REGISTRY = ("", "auto_classes")
 
 LAYERS = (
     ("cli",),
-    ("analysis", "conversion", "evaluation", "speechbrain", "tokenization", "training"),
+    ("analysis", "conversion", "evaluation", "integrations", "serving", "speechbrain", "tokenization", "training"),
     ("asr", "codebook_usage", "id_stability", "listening_page", "listing", "metrics", "plots"),
     (
         "acoustic_bpe",
@@ -63,6 +63,7 @@ LAYERS = (
         "published",
         "quantization",
         "range_coder",
+        "resampling",
         "trust",
         "version",
     ),

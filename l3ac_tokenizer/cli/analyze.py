@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import atomic_write
-from ..hub import model_name
+from ..hub import DEFAULT_MODEL, model_name
 from ..markup import markdown_text, printable, relative_url
 from .loading import load_model
-from .options import DEFAULT_MODEL, MODEL_HELP, add_outside
+from .options import MODEL_HELP, add_outside
 from .report import needing_extra, say, show_json
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..hub import model_name
-from ..id_metadata import ModelMismatchError
 from .loading import load_model
 from .options import UsageError, add_compute, add_model, add_outside
 from .paths import FileJob, is_plain, make_folder_of, plan_jobs
@@ -90,13 +89,8 @@ def check_same_model(name: str, header: Header, model: CodecModel, digests: Sequ
     Raises:
         ModelMismatchError: the codebook, the rates or the weights are not those of the ids.
     """
-    what, remedy = f"{name} holds ids of {header.model_name} with", "give the model that made it with --model"
     codec = model_name(model.name_or_path or "unnamed")
-    header.made_by.require(model, codec, what, remedy, digests)
-    ours, others = (header.sampling_rate, header.hop_length), (model.config.sampling_rate, model.config.hop_length)
-    if ours != others:
-        rates = [f"{rate} Hz and hop {hop}" for rate, hop in (ours, others)]
-        raise ModelMismatchError(f"{what} {rates[0]} and the codec {codec} has {rates[1]}: {remedy}.")
+    header.require(model, codec, name, "give the model that made it with --model", digests)
 
 
 class Decoding:

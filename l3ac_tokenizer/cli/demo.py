@@ -23,9 +23,6 @@ from .report import say, show_facts, show_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..container import Header
-    from ..modeling import CodecModel
-
 SENTENCE = Path(__file__).parents[1] / "assets" / "demo.flac"
 """Synthetic speech; the README beside it documents its origin."""
 
@@ -49,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Encode and decode one clip, print the measurements, and write the files."""
     from ..audio import read_audio, write_audio
     from ..container import Header, read_l3ac, write_l3ac
+    from ..inference import decode_clip, encode_clip
     from ..loudness import leveled
 
     model = load_model(options.model, options.device)
@@ -77,11 +75,15 @@ def run(options: argparse.Namespace) -> int:
     }
     make_folder_of(paths["ids"])
 
-    _encode(model, leveled_samples[: config.sampling_rate], options.chunk_seconds)  # warm-up: the first call is slower
-    ids, encode_seconds = _timed(lambda: _encode(model, leveled_samples, options.chunk_seconds))
+    encode_clip(
+        model, leveled_samples[: config.sampling_rate], options.chunk_seconds
+    )  # warm-up: the first call is slower
+    ids, encode_seconds = _timed(lambda: encode_clip(model, leveled_samples, options.chunk_seconds))
     size = write_l3ac(paths["ids"], header, ids)
     _, ids = read_l3ac(paths["ids"])
-    decoded, decode_seconds = _timed(lambda: _decode(model, ids, header, options.chunk_seconds))
+    decoded, decode_seconds = _timed(
+        lambda: decode_clip(model, ids, header.num_samples, options.chunk_seconds, header.audio_scale)
+    )
     write_audio(paths["original"], samples, config.sampling_rate)
     write_audio(paths["reconstruction"], decoded, config.sampling_rate)
     if not _draw(paths["picture"], samples, decoded, config.sampling_rate):
@@ -110,28 +112,6 @@ def run(options: argparse.Namespace) -> int:
         seen = f"; see {paths['picture']}" if "picture" in paths else ""
         print(f"\nListen to {paths['original']} and {paths['reconstruction']}{seen}.")
     return 0
-
-
-def _encode(model: CodecModel, samples: np.ndarray, chunk_seconds: float) -> np.ndarray:
-    """Ids (N,) of samples (T,)."""
-    from ..inference import encode_chunks, encode_clips
-
-    size = max(1, round(chunk_seconds * model.config.sampling_rate))
-    if len(samples) <= size:
-        return encode_clips(model, [samples])[0]
-    return encode_chunks(model, (samples[start : start + size] for start in range(0, len(samples), size)))
-
-
-def _decode(model: CodecModel, ids: np.ndarray, header: Header, chunk_seconds: float) -> np.ndarray:
-    """Samples (T,) of ids (N,)."""
-    import numpy as np
-
-    from ..inference import decode_chunks, decode_clips
-
-    if header.duration <= chunk_seconds:
-        return decode_clips(model, [ids], [header.num_samples], "clip", [header.audio_scale])[0]
-    chunks = decode_chunks(model, ids, header.num_samples, "clip", chunk_seconds, header.audio_scale)
-    return np.concatenate(list(chunks))
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

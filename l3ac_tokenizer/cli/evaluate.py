@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 
 from ..evaluation.scorers.registry import SCORERS, requested_scorers
+from ..hub import DEFAULT_MODEL
 from ..markup import printable
-from .options import DEFAULT_MODEL, MODEL_HELP, add_outside, add_truncated, positive_number
+from .options import MODEL_HELP, add_outside, add_truncated, positive_number
 from .report import needing_extra, say, say_truncated, show_json
 
 DEFAULT_CODECS = [DEFAULT_MODEL, "opus", "codec2", "original"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-DEFAULT_MODEL = "l3ac-1k-light"
+from ..hub import DEFAULT_MODEL
 
 MODEL_HELP = "bundled name, directory, or hub name (owner/name)"
 

@@ -29,7 +29,7 @@ class CodecEncoderModel(CodecEncoding):
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012
     _where: dict[str, Any] | None = None
-    """Where the files of the checkpoint are, as arguments of `cached_file`; None: it was not loaded from one."""
+    """Place of the files of the checkpoint, as arguments of `cached_file`; None: it was not loaded from one."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

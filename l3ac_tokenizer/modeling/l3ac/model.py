@@ -23,7 +23,7 @@ from .spectral import LogMels, SpectralAnalysis
 
 
 class L3ACPreTrainedModel(CodecEncoding):
-    """What `L3ACModel` and `L3ACEncoderModel` share."""
+    """Base class of `L3ACModel` and `L3ACEncoderModel`."""
 
     config: L3ACConfig
     config_class = L3ACConfig

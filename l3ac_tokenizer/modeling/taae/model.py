@@ -19,7 +19,7 @@ from .blocks import INITIAL_SCALE, LayerScale, TAAEDecoder, TAAEEncoder
 
 
 class TAAEPreTrainedModel(CodecEncoding):
-    """What `TAAEModel` and `TAAEEncoderModel` share."""
+    """Base class of `TAAEModel` and `TAAEEncoderModel`."""
 
     config: TAAEConfig
     _keep_in_fp32_modules_strict = ["encoder"]  # noqa: RUF012 - its quantizer has no weights
