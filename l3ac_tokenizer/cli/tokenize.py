@@ -101,8 +101,8 @@ def run(options: argparse.Namespace) -> int:
     with needing_extra("data"):
         import datasets  # noqa: F401 - brings what sources and the writer need
 
-        from ..segments import Segmentation
         from ..tokenization import open_source, tokenize_corpus
+        from ..tokenization.segments import Segmentation
         from ..tokenization.sources.open import KINDS
         from ..tokenization.spec import TokenizationOptions
 

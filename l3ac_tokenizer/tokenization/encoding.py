@@ -17,7 +17,7 @@ from ..audio import AudioReader, check_form, open_clip
 from ..inference import EncodedClip, encode_audio
 from ..loudness import checked_lufs
 from ..quantization import split_ids, split_sizes
-from ..segments import Segmentation, encode_segments
+from .segments import Segmentation, encode_segments
 
 if TYPE_CHECKING:
     from ..modeling import CodecEncoding

@@ -68,7 +68,8 @@ def tokenize_corpus(
     with locked(output):
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()
-        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard)]
+        sizes = source.sizes()
+        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard, sizes)]
         tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
         try:
             with _progress(folder, windows) as bar:
@@ -88,7 +89,7 @@ def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
     parts: dict[int, list[pa.Table]] = {}
     since = time.perf_counter()
     for table in tables:
-        shards = table["row"].to_numpy() // folder.job.shard_rows
+        shards = folder.job.shards_of(table["row"].to_numpy())
         for shard in map(int, np.unique(shards)):
             parts.setdefault(shard, []).append(table.filter(pa.array(shards == shard)))
             rows = folder.job.rows_of(shard)

@@ -14,7 +14,7 @@ from l3ac_tokenizer import encode_clips
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.loudness import leveled
-from l3ac_tokenizer.segments import Segmentation
+from l3ac_tokenizer.tokenization.segments import Segmentation
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .audio import AudioReader
-from .inference import EncodedClip, encode_chunks, encode_clips
-from .limits import BATCH_CLIPS
-from .loudness import leveled
+from ..audio import AudioReader
+from ..inference import EncodedClip, encode_chunks, encode_clips
+from ..limits import BATCH_CLIPS
+from ..loudness import leveled
 
 if TYPE_CHECKING:
-    from .modeling import CodecEncoding
+    from ..modeling import CodecEncoding
 
 _WINDOW_SECONDS = 0.02
 _STEP_SECONDS = 0.005
