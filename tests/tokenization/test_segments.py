@@ -14,12 +14,12 @@ from l3ac_tokenizer import encode_clips
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.loudness import leveled
-from l3ac_tokenizer.tokenization.segments import Segmentation
 from l3ac_tokenizer.tokenization import open_source, tokenize_corpus
 from l3ac_tokenizer.tokenization.engines import LocalEngine
 from l3ac_tokenizer.tokenization.errors import CorpusError
 from l3ac_tokenizer.tokenization.merge import merge_corpora
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
+from l3ac_tokenizer.tokenization.segments import Segmentation
 from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
 RATE = 16_000
