@@ -25,7 +25,7 @@ _STEP_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Where recordings are cut.
+    """Places at which recordings are cut.
 
     Attributes:
         seconds: length of a segment; the last one of a recording is what is left.
