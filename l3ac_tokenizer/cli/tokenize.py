@@ -29,6 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=int, default=1, metavar="K", help="write each id as K smaller ones (default: 1)"
     )
     parser.add_argument("--max-seconds", type=positive_number, metavar="S", help="count longer clips as failures")
+    parser.add_argument(
+        "--segment-seconds", type=positive_number, metavar="S", help="cut recordings into rows of S seconds"
+    )
+    parser.add_argument(
+        "--segment-margin",
+        type=positive_number,
+        metavar="M",
+        help="cut at the quietest place in the last M seconds of each segment (default: at its end)",
+    )
     add_lufs(parser)
     add_truncated(parser)
     add_outside(parser)
@@ -93,9 +102,12 @@ def run(options: argparse.Namespace) -> int:
         import datasets  # noqa: F401 - brings what sources and the writer need
 
         from ..tokenization import open_source, tokenize_corpus
+        from ..tokenization.segments import Segmentation
         from ..tokenization.sources.open import KINDS
         from ..tokenization.spec import TokenizationOptions
 
+    if options.segment_margin is not None and options.segment_seconds is None:
+        raise UsageError("--segment-margin needs --segment-seconds.")
     if options.kind not in (None, *KINDS):
         raise UsageError(f"--kind is {options.kind}; it must be {', '.join(KINDS)}.")
 
@@ -109,6 +121,9 @@ def run(options: argparse.Namespace) -> int:
             options.shard_index,
             options.allow_truncated,
             level_lufs,
+            None
+            if options.segment_seconds is None
+            else Segmentation(options.segment_seconds, options.segment_margin or 0.0),
         )
         engine = _engine(options)
     except ValueError as error:

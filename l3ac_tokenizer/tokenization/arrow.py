@@ -1,7 +1,8 @@
 """Rows of a tokenized corpus as Arrow tables.
 
-On the way from workers to the writer a table has one row for each record of the source, failed ones included, with the
-columns `row` (its number in the source), `error` and `truncated`. A shard on disk has none of them.
+On the way from workers to the writer a table has one row for each record of the source, failed ones included, or one
+for each segment of it, with the columns `row` (number of the record), `row_segment` (from 0), `error` and `truncated`.
+A shard on disk has none of them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ..causes import failure
 from ..inference import EncodedClip
 from ..names import without_folders
-from .encoding import ClipEncoder
+from .encoding import ClipEncoder, SegmentEncoder
 from .errors import CorpusError
 from .sources.base import Record
-from .spec import METADATA_KEY, CorpusMetadata
+from .spec import METADATA_KEY, CorpusMetadata, ranges
 
 
 def ids_type(split: int) -> pa.DataType:
@@ -28,16 +31,32 @@ def ids_type(split: int) -> pa.DataType:
     return pa.list_(pa.int32() if split == 1 else pa.list_(pa.int32(), split))
 
 
+ROW_GROUP_BYTES = 1 << 26
+"""Most bytes of ids in a row group, which readers take into memory as a whole: 78 hours at 59 ids/s."""
+
+SEGMENT_COLUMNS = {"recording": pa.string(), "start": pa.int64(), "end": pa.int64()}
+"""Further columns of segments: id of the recording, and first and last sample, the last not included."""
+
+
+def _of_recordings(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of recordings by their names in the rows of segments, whose text is not that of the recording."""
+    return {"recording_text" if name == "text" else name: value for name, value in columns.items()}
+
+
 def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -> pa.Schema:
     """The schema of a shard: our columns, those carried along, and the corpus' metadata.
 
     Raises:
-        CorpusError: a column carried along is called as the one of the scales.
+        CorpusError: a column carried along is called as one of ours.
     """
     if metadata.level_lufs is not None and "audio_scale" in columns:
         raise CorpusError(
             "the corpus has a column `audio_scale`, as leveling writes it: rename it, or use --lufs none."
         )
+    if metadata.in_segments:
+        columns = _of_recordings(columns)
+        if taken := sorted(columns.keys() & SEGMENT_COLUMNS.keys()):
+            raise CorpusError(f"the corpus has a column `{taken[0]}`, as segments have it: rename it.")
     return pa.schema(
         [
             ("id", pa.string()),
@@ -46,31 +65,63 @@ def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -
             ("sampling_rate", pa.int32()),
             ("path", pa.string()),
             *([] if metadata.level_lufs is None else [("audio_scale", pa.float32())]),
+            *(SEGMENT_COLUMNS.items() if metadata.in_segments else ()),
             *columns.items(),
         ],
         metadata={METADATA_KEY: metadata.to_json()},
     )
 
 
+def write_shard(table: pa.Table, file: Any) -> None:
+    """Write a shard as Parquet; its row groups have at most `ROW_GROUP_BYTES` of ids, or one row."""
+    flat = pc.list_value_length(table["ids"]).to_numpy().astype(np.int64)
+    width = getattr(table.schema.field("ids").type.value_type, "list_size", 1) * 4
+    with pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        for start, stop in ranges(range(table.num_rows), flat * width, table.num_rows, ROW_GROUP_BYTES):
+            writer.write_table(table.slice(start, stop - start))
+
+
 def encode_records(
-    records: Sequence[Record], columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
+    records: Sequence[Record], first: int, columns: Mapping[str, pa.DataType], encoder: ClipEncoder, rank: int | None
 ) -> pa.Table:
-    """A table with one row for each record: our columns, those carried along, `error` and `truncated`."""
+    """A table with the rows of each record, of which the first has the number `first`.
+
+    Its columns are ours, those carried along, `row`, `row_segment`, `error` and `truncated`.
+    """
     records, stored = _with_storable_columns(records, columns)
     sound = [record for record in records if record.error is None]
-    encoded = iter(encoder([record.audio for record in sound], [record.name or record.path for record in sound], rank))
-    clips = [next(encoded) if record.error is None else EncodedClip.failed(record.error) for record in records]
-    rate = encoder.model.config.sampling_rate
+    pieces = encoder.pieces([record.audio for record in sound], [record.name or record.path for record in sound], rank)
+    rows = [
+        (number, segment, clip)
+        for number, record in enumerate(records)
+        for segment, clip in enumerate(next(pieces) if record.error is None else [EncodedClip.failed(record.error)])
+    ]
+    numbers = pa.array([number for number, _, _ in rows], type=pa.int64())
+    clips = [clip for _, _, clip in rows]
     scales = pa.array([clip.audio_scale for clip in clips], type=pa.float32())
+    ids = pa.array([_storable(record.id) for record in records], type=pa.string()).take(numbers)
+    lengths = np.array([clip.num_samples for clip in clips], dtype=np.int64)
+    segments = np.array([segment for _, segment, _ in rows], dtype=np.int64)
+    of_segments: dict[str, Any] = {}
+    if isinstance(encoder, SegmentEncoder):
+        ends = np.cumsum(lengths)
+        ends -= (ends - lengths)[np.maximum.accumulate(np.where(segments == 0, np.arange(len(rows)), 0))]
+        of_segments = {"recording": ids, "start": pa.array(ends - lengths), "end": pa.array(ends)}
+        names = zip(ids.to_pylist(), segments, clips, strict=True)
+        ids = pa.array([f"{id}-{segment:05d}" if clip.error is None else id for id, segment, clip in names])
+        stored = _of_recordings(stored)
     return pa.table(
         {
-            "id": pa.array([_storable(record.id) for record in records], type=pa.string()),
+            "id": ids,
             "ids": ids_array([clip.ids for clip in clips], encoder.split),
-            "num_samples": pa.array([clip.num_samples for clip in clips], type=pa.int64()),
-            "sampling_rate": pa.array([rate] * len(clips), type=pa.int32()),
-            "path": pa.array([_storable(record.path) for record in records], type=pa.string()),
+            "num_samples": pa.array(lengths),
+            "sampling_rate": pa.array([encoder.model.config.sampling_rate] * len(rows), type=pa.int32()),
+            "path": pa.array([_storable(record.path) for record in records], type=pa.string()).take(numbers),
             **({} if encoder.level_lufs is None else {"audio_scale": scales}),
-            **stored,
+            **of_segments,
+            **{name: values.take(numbers) for name, values in stored.items()},
+            "row": pa.array(first + numbers.to_numpy()),
+            "row_segment": pa.array(segments),
             "error": pa.array([_note(clip.error) for clip in clips], type=pa.string()),
             "truncated": pa.array([_note(clip.truncated) for clip in clips], type=pa.string()),
         }

@@ -122,14 +122,14 @@ class _BatchEncoder:
     def __call__(self, batch: dict[str, list[Any]], numbers: list[int], rank: int | None = None) -> dict[str, Any]:
         rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
         records = [self._rows.record(row, number) for row, number in zip(rows, numbers, strict=True)]
-        table = encode_records(records, self._rows.columns, self._encoder, rank)
+        table = encode_records(records, 0, self._rows.columns, self._encoder, rank)
         for note in table["truncated"].drop_null().to_pylist():
             logger.warning(note)
         for error in filter(None, table["error"].to_pylist()):
             logger.warning(error)
             self._failures += 1
         _check(self._failures, self._max_failures)
-        return table.drop_columns("truncated").to_pydict()
+        return table.drop_columns(["truncated", "row", "row_segment"]).to_pydict()
 
 
 def _is_kept(error: str | None) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..audio import AudioReader, check_form, open_clip
 from ..inference import EncodedClip, encode_audio
 from ..loudness import checked_lufs
 from ..quantization import split_ids, split_sizes
+from .segments import Segmentation, encode_segments
 
 if TYPE_CHECKING:
     from ..modeling import CodecEncoding
@@ -86,6 +87,13 @@ class ClipEncoder:
         results = dict(encode_audio(self.model, openers, self.chunk_seconds, level_lufs=self.level_lufs))
         return [results[position]._replace(ids=self._stored(results[position].ids)) for position in range(len(clips))]
 
+    def pieces(
+        self, clips: Sequence[Any], names: Sequence[str], rank: int | None = None
+    ) -> Iterator[list[EncodedClip]]:
+        """The rows that a corpus has for each clip: one with its ids, or the reason why it has none."""
+        for result in self(clips, names, rank):
+            yield [result]
+
     def _open(self, clip: Any, name: str) -> AudioReader:
         return open_clip(
             clip,
@@ -109,6 +117,38 @@ class ClipEncoder:
         if self.split > 1 and len(ids):
             ids = split_ids(ids, self.model.config.frame_levels, self.split)
         return ids.astype(np.int32)
+
+
+class SegmentEncoder(ClipEncoder):
+    """Cuts recordings into segments, and encodes each as a clip of its own.
+
+    Args:
+        segmentation: where recordings are cut.
+        arguments: see `ClipEncoder`.
+    """
+
+    def __init__(self, segmentation: Segmentation, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.segmentation = segmentation
+
+    def pieces(
+        self, clips: Sequence[Any], names: Sequence[str], rank: int | None = None
+    ) -> Iterator[list[EncodedClip]]:
+        """The segments of each recording in order; a recording that fails anywhere has one row that says why."""
+        self._place(rank)
+        for clip, name in zip(clips, names, strict=True):
+            check_form(clip, name)
+            try:
+                with self._open(clip, name) as reader:
+                    yield self._segments(reader)
+            except Exception as error:
+                yield [EncodedClip.failed(error)]
+
+    def _segments(self, reader: AudioReader) -> list[EncodedClip]:
+        encoded = encode_segments(self.model, reader, self.segmentation, self.chunk_seconds, self.level_lufs)
+        segments = [segment._replace(ids=self._stored(segment.ids)) for segment in encoded]
+        segments[-1] = segments[-1]._replace(truncated=reader.truncated)
+        return segments
 
 
 def _name(clip: Any, number: int) -> str:

@@ -6,13 +6,13 @@ An engine takes windows (start, stop) of a source and gives tables of complete w
 from __future__ import annotations
 
 import concurrent.futures.process
+import itertools
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import pickle
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -38,12 +38,11 @@ class WindowEncoder:
     def __call__(self, start: int, stop: int, rank: int | None = None) -> pa.Table:
         """The table of the records from `start` up to, not including, `stop`; see `arrow.encode_records`."""
         records = safe_records(self.source, start, stop)
-        parts = [
-            encode_records(part, self.source.columns, self.encoder, rank)
-            for part in _by_bytes(records, WINDOW_BYTES.value)
-        ]
-        table = pa.concat_tables(parts)
-        return table.append_column("row", pa.array(range(start, stop), type=pa.int64()))
+        parts = []
+        for part in _by_bytes(records, WINDOW_BYTES.value):
+            parts.append(encode_records(part, start, self.source.columns, self.encoder, rank))
+            start += len(part)
+        return pa.concat_tables(parts)
 
 
 def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
@@ -82,7 +81,7 @@ class LocalEngine:
         self.num_proc = num_proc
 
     def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
-        """Tables of the windows, in their order.
+        """Tables of the windows; of several processes, each as soon as it is there.
 
         Raises:
             CorpusError: a worker died.
@@ -99,14 +98,17 @@ class LocalEngine:
         with concurrent.futures.ProcessPoolExecutor(
             self.num_proc, context, initializer=_begin_worker, initargs=(pickle.dumps(work), ranks, stop)
         ) as pool:
-            waiting: deque[concurrent.futures.Future[pa.Table]] = deque()
+            waiting: set[concurrent.futures.Future[pa.Table]] = set()
+            left = iter(windows)
             try:
-                for window in windows:
-                    waiting.append(pool.submit(_encode_window, window))
-                    if len(waiting) > 2 * self.num_proc:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                while True:
+                    free = 2 * self.num_proc + 1 - len(waiting)  # a worker never waits for this process
+                    waiting |= {pool.submit(_encode_window, window) for window in itertools.islice(left, free)}
+                    if not waiting:
+                        return
+                    done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
                 raise CorpusError(
                     "a worker process died, most often because memory ran out: run the same command again with fewer "

@@ -14,17 +14,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..files import atomic_write, explained, make_folder, open_own
 from ..parsing import parse_json
-from .arrow import shard_schema
+from .arrow import shard_schema, write_shard
 from .errors import CorpusError
 from .spec import Job, shard_name
 
@@ -145,6 +144,7 @@ class OutputFolder:
                 f"{self.path} was started with other values: {'; '.join(differences)}; use those it was started with, "
                 "or choose another output."
             )
+        self.job = replace(self.job, shard_starts=previous.shard_starts)  # another version may divide otherwise
         _cut_unfinished_line(self.path / MANIFEST)
         self.entries = {shard: entry for shard, entry in entries.items() if self._exists(entry)}
 
@@ -164,7 +164,7 @@ class OutputFolder:
         kept = pa.Table.from_arrays(kept.columns, schema=self._schema)
         target = self.path / shard_name(shard)
         with self._resumable(), atomic_write(target) as file:
-            pq.write_table(kept, file, compression="zstd")
+            write_shard(kept, file)
             _to_disk(file)
         self._enter(
             ShardEntry(

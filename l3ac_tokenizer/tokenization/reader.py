@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,28 @@ class TokenizedCorpus:
             for batch in batches(file, ROWS_AT_ONCE, columns):
                 yield pa.Table.from_batches([batch])
 
+    def recordings(self, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """Each recording of a corpus in segments: its id, and the rows of its segments in order, without gaps.
+
+        Raises:
+            CorpusError: the corpus is not in segments.
+        """
+        if not self.metadata.in_segments:
+            raise CorpusError(f"{self.files[0]} has no segments of recordings: every row is a clip of its own.")
+        names = None if columns is None else [*dict.fromkeys(["recording", *columns])]
+        waiting: list[pa.Table] = []
+        for table in self.tables(names):
+            recordings = table["recording"].to_numpy(zero_copy_only=False)
+            changes = np.flatnonzero(recordings[1:] != recordings[:-1]) + 1
+            for start, stop in itertools.pairwise([0, *changes.tolist(), len(recordings)]):
+                part = table.slice(start, stop - start)
+                if waiting and waiting[-1]["recording"][0] != part["recording"][0]:
+                    yield _recording(waiting)
+                    waiting = []
+                waiting.append(part)
+        if waiting:
+            yield _recording(waiting)
+
     def stored_ids(self, table: pa.Table) -> list[np.ndarray]:
         """The ids of each clip in a table of `tables` as they are stored, (N,) or (N, split) int32."""
         return ids_of(table["ids"], self.metadata.split)
@@ -89,6 +112,10 @@ class TokenizedCorpus:
         """
         levels, split = self.metadata.levels, self.metadata.split
         return join_ids(stored if split > 1 else stored[:, None], levels, split)
+
+
+def _recording(parts: list[pa.Table]) -> tuple[str, pa.Table]:
+    return parts[0]["recording"][0].as_py(), pa.concat_tables(parts)
 
 
 def _metadata_of(file: Path) -> CorpusMetadata:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..logs import get_logger
-from .encoding import ClipEncoder
+from .encoding import ClipEncoder, SegmentEncoder
 from .engines import Engine, LocalEngine, WindowEncoder
 from .errors import CorpusError
 from .output import OutputFolder, locked
@@ -59,15 +59,17 @@ def tokenize_corpus(
         OSError: the disk is full, or cannot be written for another reason.
     """
     options = options or TokenizationOptions()
-    encoder = ClipEncoder(
-        model, options.split, chunk_seconds, options.max_seconds, device, options.allow_truncated, options.level_lufs
-    )
+    how = (options.split, chunk_seconds, options.max_seconds, device, options.allow_truncated, options.level_lufs)
+    encoder = ClipEncoder(model, *how)
+    if options.segmentation is not None:
+        encoder = SegmentEncoder(options.segmentation, model, *how)
     for remark in source.remarks:
         logger.warning(remark)
     with locked(output):
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()
-        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard)]
+        sizes = source.sizes()
+        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard, sizes)]
         tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
         try:
             with _progress(folder, windows) as bar:
@@ -87,18 +89,32 @@ def _write_shards(folder: OutputFolder, tables: Iterator[pa.Table]) -> None:
     parts: dict[int, list[pa.Table]] = {}
     since = time.perf_counter()
     for table in tables:
-        shards = table["row"].to_numpy() // folder.job.shard_rows
+        shards = folder.job.shards_of(table["row"].to_numpy())
         for shard in map(int, np.unique(shards)):
             parts.setdefault(shard, []).append(table.filter(pa.array(shards == shard)))
             rows = folder.job.rows_of(shard)
-            if sum(part.num_rows for part in parts[shard]) >= len(rows):
-                whole = pa.concat_tables(parts.pop(shard)).sort_by("row")
-                if not np.array_equal(whole["row"], rows):
+            if sum(map(_records, parts[shard])) >= len(rows):
+                whole = pa.concat_tables(parts.pop(shard)).sort_by([("row", "ascending"), ("row_segment", "ascending")])
+                if not _is_complete(whole, rows):
                     raise CorpusError(f"shard {shard} came back with repeated or missing rows: run the command again.")
                 folder.commit(shard, whole, time.perf_counter() - since)
                 since = time.perf_counter()
     if folder.pending():
         raise CorpusError(f"{len(folder.pending())} shards did not come back complete: run the command again.")
+
+
+def _records(table: pa.Table) -> int:
+    """Number of records that a table has rows of."""
+    return len(np.unique(table["row"].to_numpy()))
+
+
+def _is_complete(table: pa.Table, rows: range) -> bool:
+    """Whether a sorted table has all records of a shard, and the segments of each from the first on, each once."""
+    row, segment = (table[name].to_numpy() for name in ("row", "row_segment"))
+    first = segment == 0
+    return np.array_equal(row[first], rows) and bool(
+        np.all(first[1:] | ((np.diff(row) == 0) & (np.diff(segment) == 1)))
+    )
 
 
 def _watched(
@@ -114,7 +130,7 @@ def _watched(
             logger.warning(failure["error"])
             count += 1
             _check_failures(count, max_failures)
-        bar.update(table.num_rows)
+        bar.update(_records(table))
         yield table
 
 

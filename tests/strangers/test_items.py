@@ -25,7 +25,7 @@ GOOD = hostile.flac_bytes()
 
 def failures(network, records, columns=None) -> list[str | None]:
     """The error of each record after encoding them together."""
-    table = encode_records(records, columns or {}, ClipEncoder(network), None)
+    table = encode_records(records, 0, columns or {}, ClipEncoder(network), None)
     return table["error"].to_pylist()
 
 

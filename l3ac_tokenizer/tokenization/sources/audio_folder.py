@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ...audio import AudioSegment
@@ -17,6 +18,9 @@ from ...listing.errors import DataError
 from ...listing.layouts import read_layout
 from ...names import OutsideError, common_folder, file_within, is_within, public_path
 from .base import Record
+
+_WAV_BYTES = 32_000
+"""Bytes of a second of 16-bit audio at 16 kHz."""
 
 
 class FileSource:
@@ -78,6 +82,7 @@ class FileSource:
         )
         self.columns = {column.name: column.type for column in self._table.schema if column.name not in ("id", "path")}
         sizes = [row.get("size") for row in rows]
+        self._sizes = np.array([_bytes_of(row) for row in rows], dtype=np.int64)
         self._digest = hashlib.sha256(
             "\n".join(
                 json.dumps([size, row], ensure_ascii=False, default=str)
@@ -87,6 +92,10 @@ class FileSource:
 
     def __len__(self) -> int:
         return self._table.num_rows
+
+    def sizes(self) -> np.ndarray | None:
+        """Sizes of the files, or those of segments as WAV; None where neither is listed."""
+        return self._sizes if self._sizes.any() else None
 
     def digest(self) -> str:
         """SHA-256 over the rows and sizes, not over the audio."""
@@ -130,6 +139,11 @@ def open_audio_folder(root: str, remarks: Sequence[str] = (), *, allow_outside: 
         for file in files
     ]
     return FileSource(kind, root, rows, remarks=[*remarks, *own_remarks], allow_outside=allow_outside)
+
+
+def _bytes_of(row: Mapping[str, Any]) -> int:
+    """Size of a clip, 0 where it is not known."""
+    return int(row.get("size") or min((row.get("seconds") or 0.0) * _WAV_BYTES, 2**62))
 
 
 def _size(path: str) -> int | None:

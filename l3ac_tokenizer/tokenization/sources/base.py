@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...causes import failure
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
-RESERVED = ("ids", "num_samples", "sampling_rate", "row", "error")
+RESERVED = ("ids", "num_samples", "sampling_rate", "row", "row_segment", "error")
 """Columns that tokenization writes; columns of a source with these names are left out."""
 
 
@@ -77,6 +78,10 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of records, readable or not."""
+        ...
+
+    def sizes(self) -> np.ndarray | None:
+        """About how many bytes of audio each record has, (R,) int64, from the list alone; None: it does not say."""
         ...
 
     def digest(self) -> str:

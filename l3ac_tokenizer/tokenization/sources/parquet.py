@@ -58,6 +58,9 @@ class ParquetSource:
         self._group_rows = [
             [each.row_group(group).num_rows for group in range(each.num_row_groups)] for each in metadata
         ]
+        self._group_bytes = [
+            each.row_group(group).total_byte_size for each in metadata for group in range(each.num_row_groups)
+        ]
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
         audio = audio_column(self._schema)
         if audio is None:
@@ -110,6 +113,13 @@ class ParquetSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_read": None}
+
+    def sizes(self) -> np.ndarray | None:
+        """Bytes of the rows, the mean of their row group; None where the files hold paths."""
+        if _is_text(self._schema.field(self._audio).type):
+            return None
+        rows = np.array([count for groups in self._group_rows for count in groups], dtype=np.int64)
+        return np.repeat(np.array(self._group_bytes, dtype=np.int64) // np.maximum(rows, 1), rows)
 
     def digest(self) -> str:
         """SHA-256 over the names, sizes and numbers of rows of the files."""

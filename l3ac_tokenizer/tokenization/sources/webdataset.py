@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...causes import shortened
@@ -52,6 +54,10 @@ class TarSource:
 
     def __len__(self) -> int:
         return self._index.num_rows
+
+    def sizes(self) -> np.ndarray | None:
+        """Sizes of the members."""
+        return pc.struct_field(self._index["audio"], "size").fill_null(0).to_numpy()
 
     def digest(self) -> str:
         """SHA-256 over the names and sizes of the files and the positions of their members."""
