@@ -24,7 +24,7 @@ from networks import speech_like, tiny, tiny_mimi
 from test_processing import byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
-from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, StreamingDecoder
+from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, PackedCorpus, StreamingDecoder
 from l3ac_tokenizer.cli import main as l3ac
 from l3ac_tokenizer.cli.info import describe_model
 from l3ac_tokenizer.inference import encode_clips
@@ -350,6 +350,16 @@ def test_speech_lm_and_generate(run_script, spoken, tmp_path, capsys):
     told = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines() if line.endswith(" s")]
     assert told == sorted(told)
     assert soundfile.info(tmp_path / "spoken.wav").duration == pytest.approx(told[-1], abs=0.01)
+
+
+def test_pack(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert l3ac(["tokenize", str(recordings), "-o", "OUT", "--format", "npy-index"]) == 0
+    sequences = -(-PackedCorpus("OUT", 128, audio_start_id=0, audio_end_id=1, audio_offset=2).num_tokens // 128)
+    run_here("pack", "OUT")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("nats a token")]
+    assert len(lines) == (2 * sequences - 4 + 1) // 2 > 0  # of two epochs, the trainer took four
+    assert all(11 < float(line.split()[-4]) < 12.5 for line in lines)
 
 
 @pytest.fixture

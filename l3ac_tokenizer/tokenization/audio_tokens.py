@@ -77,8 +77,9 @@ class AudioTokens:
         """Tokens `start` to `stop` (exclusive) of the document of stored ids (N,), or (N · G,) flattened, as int32."""
         tokens = np.empty(stop - start, np.int32)
         lead = self.audio_start_id is not None
-        first, last = max(start - lead, 0), min(stop - lead, len(ids))
-        body = tokens[first + lead - start : max(last, first) + lead - start]
+        first = max(start - lead, 0)
+        last = max(min(stop - lead, len(ids)), first)
+        body = tokens[first + lead - start : last + lead - start]
         body[:] = ids[first:last]
         body += self._offsets(first, len(body))
         if self.audio_start_id is not None and start == 0 < stop:

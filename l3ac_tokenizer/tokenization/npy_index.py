@@ -116,7 +116,7 @@ def read_npy_index(folder: str | os.PathLike[str]) -> NpyIndex:
         shape = (int(index[-1]),) if metadata.split == 1 else (int(index[-1]), metadata.split)
         if index.dtype != np.int64 or index.ndim != 1 or ids.dtype != np.int32 or ids.shape != shape or index[0]:
             raise ValueError("the arrays do not fit together")
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
         raise CorpusError(f"the index of {folder} is damaged ({error}): {again}.") from error
     shards = shards_digest(folder)
     if shards is not None and shards != description["shards"]:

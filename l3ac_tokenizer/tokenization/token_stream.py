@@ -96,7 +96,7 @@ class TokenStream:
 
 def permutation(count: int, *key: int) -> np.ndarray:
     """A permutation (count,) int64 of the numbers below `count` that the integers of `key` select."""
-    state = np.zeros(1, np.uint64)
+    state = np.array([len(key)], np.uint64)
     for part in key:
         state = _mixed(state + np.uint64((part + 1) * _GOLDEN % 2**64))
     return np.argsort(_mixed(state + np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN)))
