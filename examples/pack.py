@@ -31,7 +31,8 @@ def main(folder: str, steps: int = 2, batch: int = 2) -> None:
     for sequences in DataLoader(rest, batch_size=batch, num_workers=2):
         documents = sequences.pop("document_ids")  # for masks of your own; models of transformers use position_ids
         loss = model(**sequences, use_cache=False).loss  # with a cache, they would not
-        print(f"{int(documents.max(1).values.sum() + len(documents))} parts of documents, {loss.item():.2f} nats a token")
+        parts = int(documents.max(1).values.sum()) + len(documents)
+        print(f"{parts} parts of documents, {loss.item():.2f} nats a token")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ in a new folder OUT, which `datasets` streams; the corpus must have its npy-inde
 from __future__ import annotations
 
 import argparse
+
 from .options import UsageError
-from .report import needing_extra, show_facts, show_json
+from .report import needing_extra, say_unfinished, show_facts, show_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,29 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the corpus, and show the number of its documents or sequences and tokens."""
     tokens = _given(options, "audio_offset", "audio_start_id", "audio_end_id")
-    packing = _given(options, "length", "seed")
-    for option in {"npy-index": [*tokens, *packing], "megatron": [*packing], "parquet": []}[options.format]:
+    layout = _given(options, "length", "seed")
+    for option in {"npy-index": [*tokens, *layout], "megatron": [*layout], "parquet": []}[options.format]:
         raise UsageError(f"--{option.replace('_', '-')} has no effect with --format {options.format}: leave it out.")
     if options.format == "parquet" and options.length is None:
         raise UsageError("--format parquet needs --length.")
     with needing_extra("data"):
-        from ..tokenization.reader import TokenizedCorpus
+        from ..tokenization import megatron, npy_index, packed_parquet, packing
 
+    say_unfinished(options.corpus)
     if options.format == "npy-index":
-        from ..tokenization.npy_index import read_npy_index, write_npy_index
-
-        write_npy_index(options.corpus, options.output)
-        index = read_npy_index(options.output)
+        npy_index.write_npy_index(options.corpus, options.output)
+        index = npy_index.read_npy_index(options.output)
         facts = {"clips": len(index), "ids": len(index.ids)}
     elif options.format == "megatron":
-        from ..tokenization.megatron import write_megatron
-
-        facts = write_megatron(TokenizedCorpus(options.corpus), options.output, **tokens)
+        facts = megatron.write_megatron(options.corpus, options.output, **tokens)
     else:
-        from ..tokenization.packed_parquet import write_packed_parquet
-        from ..tokenization.packing import PackedCorpus
-
-        facts = write_packed_parquet(PackedCorpus(options.corpus, **packing, **tokens), options.output)
+        corpus = packing.PackedCorpus(options.corpus, **layout, **tokens)
+        facts = packed_parquet.write_packed_parquet(corpus, options.output)
     if options.json:
         show_json(facts)
     else:

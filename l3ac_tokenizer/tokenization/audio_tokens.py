@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,8 @@ class AudioTokens:
                 raise ValueError(f"`{name}` is {token}; it must be a token, from 0 on, that fits 32 bits with the ids.")
             if name != "audio_offset" and token is not None and self.audio_offset <= token < beyond:
                 raise ValueError(
-                    f"`{name}` is {token}, the token of an id: choose one below {self.audio_offset} or from {beyond} on, "
-                    "or another `audio_offset`."
+                    f"`{name}` is {token}, the token of an id: choose one below {self.audio_offset} or from {beyond} "
+                    "on, or another `audio_offset`."
                 )
 
     @property
@@ -58,6 +59,11 @@ class AudioTokens:
         """Least size of a vocabulary that has all of the tokens."""
         separators = [token + 1 for token in (self.audio_start_id, self.audio_end_id) if token is not None]
         return max(self.audio_offset + sum(self.sizes), *separators, 0)
+
+    @functools.cached_property
+    def _offsets(self) -> np.ndarray:
+        """Token (G,) int32 of the value 0 of each group."""
+        return self.audio_offset + np.cumsum([0, *self.sizes[:-1]], dtype=np.int32)
 
     @property
     def separators(self) -> int:
@@ -73,25 +79,32 @@ class AudioTokens:
         if ids.size and (ids.min() < 0 or (ids.reshape(-1, len(self.sizes)).max(axis=0) >= self.sizes).any()):
             raise CorpusError(f"{where} has ids outside the codebook of its model: tokenize the audio again.")
 
-    def part(self, ids: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """Tokens `start` to `stop` (exclusive) of the document of stored ids (N,), or (N · G,) flattened, as int32."""
-        tokens = np.empty(stop - start, np.int32)
-        lead = self.audio_start_id is not None
-        first = max(start - lead, 0)
-        last = max(min(stop - lead, len(ids)), first)
-        body = tokens[first + lead - start : last + lead - start]
-        body[:] = ids[first:last]
-        body += self._offsets(first, len(body))
-        if self.audio_start_id is not None and start == 0 < stop:
-            tokens[0] = self.audio_start_id
-        if self.audio_end_id is not None and stop == len(ids) + self.separators > start:
-            tokens[-1] = self.audio_end_id
-        return tokens
+    def join(
+        self, ids: np.ndarray, first: np.ndarray, last: np.ndarray, skip: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of documents, one after another.
 
-    def _offsets(self, first: int, count: int) -> np.ndarray | int:
-        """The token of the value 0 at flattened positions from `first` on."""
+        Args:
+            ids: stored ids (N,), or (N · G,) flattened.
+            first: (documents,) position of each document's first id in `ids`.
+            last: (documents,) position after its last id.
+            skip: number of tokens of the first document to leave out.
+            size: number of tokens to return, at most all others.
+
+        Returns:
+            The tokens (size,) int32, and the place (size,) of each in its document.
+        """
+        lead = self.audio_start_id is not None
+        ends = np.cumsum(last - first + self.separators) - skip
+        starts = np.concatenate([[-skip], ends[:-1]])
+        document = np.repeat(np.arange(len(first)), np.diff(np.minimum(ends, size), prepend=0))
+        places = np.arange(size) - starts[document]
+        # at separators there is no id: what is read there is overwritten
+        tokens = np.take(ids if ids.size else np.zeros(1, np.int32), first[document] + places - lead, mode="clip")
         groups = len(self.sizes)
-        if groups == 1:
-            return self.audio_offset
-        offsets = self.audio_offset + np.cumsum((0, *self.sizes[:-1]), dtype=np.int32)
-        return offsets[np.arange(first, first + count) % groups]
+        tokens += self._offsets[(places - lead) % groups] if groups > 1 else self._offsets
+        if self.audio_start_id is not None:
+            tokens[starts[(starts >= 0) & (starts < size)]] = self.audio_start_id
+        if self.audio_end_id is not None:
+            tokens[ends[ends <= size] - 1] = self.audio_end_id
+        return tokens, places

@@ -28,6 +28,7 @@ import numpy as np
 
 from ..files import atomic_write, make_folder
 from .audio_tokens import AudioTokens
+from .errors import CorpusError
 from .reader import TokenizedCorpus
 
 _AT_ONCE = 1 << 20
@@ -35,7 +36,7 @@ _AT_ONCE = 1 << 20
 
 
 def write_megatron(
-    corpus: TokenizedCorpus,
+    folder: str | os.PathLike[str],
     prefix: str | os.PathLike[str],
     *,
     audio_offset: int = 0,
@@ -48,7 +49,7 @@ def write_megatron(
     A pair that is there is replaced. The `.idx` file appears last, so that where it is, both are whole.
 
     Args:
-        corpus: read by `TokenizedCorpus`.
+        folder: with the shards.
         prefix: path of the files without their suffixes.
         audio_offset: token of the id 0.
         audio_start_id: token before each document; None: none.
@@ -58,10 +59,11 @@ def write_megatron(
         `documents`, `tokens`, and `vocab_size`, the least that has all of the tokens.
 
     Raises:
-        CorpusError: an id is out of range.
+        CorpusError: the folder holds no tokenized corpus or no tokens, or an id is out of range.
         ValueError: a token is out of range.
         OSError: a file cannot be read or written.
     """
+    corpus = TokenizedCorpus(folder)
     tokens = AudioTokens.of(
         corpus.metadata, audio_offset=audio_offset, audio_start_id=audio_start_id, audio_end_id=audio_end_id
     )
@@ -69,9 +71,11 @@ def write_megatron(
     make_folder(ids_file.parent)
     with tempfile.TemporaryFile(dir=ids_file.parent) as lengths:
         with atomic_write(ids_file) as file:
-            for document in _documents(corpus, tokens):
+            for document in _documents(corpus, tokens, str(folder)):
                 file.write(document.astype("<i4", copy=False).data)
                 lengths.write(struct.pack("<i", len(document)))
+            if not file.tell():
+                raise CorpusError(f"{folder}: there are no tokens to export.")
             index_file.unlink(missing_ok=True)
         documents = lengths.tell() // 4
         with atomic_write(index_file) as file:
@@ -79,11 +83,12 @@ def write_megatron(
     return {"documents": documents, "tokens": size, "vocab_size": tokens.vocab_size}
 
 
-def _documents(corpus: TokenizedCorpus, tokens: AudioTokens) -> Iterator[np.ndarray]:
+def _documents(corpus: TokenizedCorpus, tokens: AudioTokens, where: str) -> Iterator[np.ndarray]:
     for table in corpus.tables(["ids"]):
         for stored in corpus.stored_ids(table):
-            tokens.check(stored, str(corpus.files[0].parent))
-            yield tokens.part(stored.reshape(-1), 0, stored.size + tokens.separators)
+            tokens.check(stored, where)
+            first, last = np.array([0]), np.array([stored.size])
+            yield tokens.join(stored.reshape(-1), first, last, 0, stored.size + tokens.separators)[0]
 
 
 def _write_index(file: BinaryIO, lengths: BinaryIO, documents: int) -> int:

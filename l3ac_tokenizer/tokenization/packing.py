@@ -1,11 +1,11 @@
-"""`PackedCorpus`: tokenized corpora as sequences of one length, for transformers' `Trainer` and a plain `DataLoader`."""
+"""`PackedCorpus`: tokenized corpora as sequences of one length, for transformers' `Trainer` and any `DataLoader`."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,20 +134,25 @@ class PackedCorpus(Dataset[dict[str, Tensor]]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"the sequence {index} of {len(self)}")
         tokens = np.zeros(self.length, np.int64)
-        documents = np.full(self.length, -1, np.int64)
-        positions = np.empty(self.length, np.int64)
+        starts = np.zeros(self.length, bool)
         filled = 0
-        for number, part in enumerate(self._parts(self._start + index % len(self))):
+        for part, places in self._read(self._start + index % len(self)):
             rest = slice(filled, filled + len(part))
-            tokens[rest], documents[rest], positions[rest] = part, number, self._places[: len(part)]
+            tokens[rest], starts[rest] = part, places == 0
             filled = rest.stop
-        positions[filled:] = self._places[: self.length - filled]
-        labels = np.where((documents < 0) | (positions == 0), IGNORED, tokens)
+        starts[0] = True
+        if filled < self.length:
+            starts[filled] = True
+        documents = np.cumsum(starts) - 1
+        positions = self._places - np.flatnonzero(starts)[documents]
+        documents[filled:] = -1
+        labels = tokens.copy()
+        labels[starts] = labels[filled:] = IGNORED
         arrays = {"input_ids": tokens, "labels": labels, "position_ids": positions, "document_ids": documents}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def _parts(self, number: int) -> Any:
-        """The tokens of each document in a sequence of all epochs; none beyond the last one."""
+    def _read(self, number: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """Tokens of a sequence of all epochs, and their places in their documents; none beyond the last sequence."""
         if number >= self._all:
             return ()
         epoch, sequence = divmod(number, self._an_epoch)
@@ -155,7 +160,7 @@ class PackedCorpus(Dataset[dict[str, Tensor]]):
         size = min(WINDOW, self._an_epoch - window * WINDOW)
         place = window * WINDOW + int(_window(size, self._seed, epoch, -1 - window)[within])
         start = place * self.length
-        return self._stream.parts(epoch, start, min(start + self.length, self._stream.size))
+        return self._stream.read(epoch, start, min(start + self.length, self._stream.size))
 
     def state_dict(self, consumed: int = 0) -> dict[str, Any]:
         """State after the first `consumed` sequences of this dataset; numbers and text, for JSON or `torch.save`."""
@@ -165,16 +170,19 @@ class PackedCorpus(Dataset[dict[str, Tensor]]):
         """Keep only the sequences after those of a state; `epochs` and `multiple_of` may differ.
 
         Raises:
-            CorpusError: it is that of another corpus, length, seed or other tokens.
+            CorpusError: it is that of another corpus, length, seed or other tokens, or damaged.
         """
         differences = [
-            "the corpus" if name == "corpus" else f"`{name}` ({state.get(name)}, now {value})"
+            "corpus" if name == "corpus" else f"`{name}` ({state.get(name)}, now {value})"
             for name, value in self._identity.items()
             if state.get(name) != value
         ]
-        if differences or type(state.get("sequence")) is not int or not 0 <= state["sequence"]:
+        if differences:
             raise CorpusError(
-                f"the state is not one of these sequences: {', '.join(differences) or 'its number'} differ; use what it "
-                "was made with, or start anew."
+                f"the state is that of other sequences, with another {', '.join(differences)}: use what it was made "
+                "with, or start anew."
             )
-        self._start = min(state["sequence"], self._all)
+        sequence = state.get("sequence")
+        if type(sequence) is not int or sequence < 0:
+            raise CorpusError(f"the state is damaged, its number of sequences is {sequence!r}: use an older one.")
+        self._start = min(sequence, self._all)

@@ -1,8 +1,8 @@
 """`TokenStream`: the documents of tokenized corpora as one stream of tokens, in another order every epoch.
 
 Documents are shuffled in two steps, so that memory does not grow with their number: blocks of `BLOCK` documents, which
-lie together on disk, and the documents of each block. An order is a function of (seed, epoch) alone, and of no library's
-random numbers, which may change from version to version.
+lie together on disk, and the documents of each block. An order is a function of (seed, epoch) alone, and of no random
+numbers of a library, which may change from version to version.
 """
 
 from __future__ import annotations
@@ -44,54 +44,51 @@ class TokenStream:
         self._block_sizes = np.concatenate([np.empty(0, np.int64), *map(self._sizes, sources)])
         self.size = int(self._block_sizes.sum())
         self._order = functools.lru_cache(maxsize=2)(self._order_of)
-        self._layout = functools.lru_cache(maxsize=256)(self._layout_of)
+        self._layout = functools.lru_cache(maxsize=1024)(self._layout_of)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStream, (self._sources, self.tokens, self._seed)
 
-    def parts(self, epoch: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Tokens `start` to `stop` (exclusive) of an epoch, as an array (n,) int32 for each document that has some."""
+    def read(self, epoch: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Tokens `start` to `stop` (exclusive) of an epoch, part by part: the tokens (n,) int32 of one or several
+        documents, and the place (n,) of each in its document.
+        """
         order, block_bounds = self._order(epoch)
         position = int(np.searchsorted(block_bounds, start, "right")) - 1
         while start < stop:
-            base = int(block_bounds[position])
-            source, rows, bounds = self._layout(epoch, int(order[position]))
-            document = int(np.searchsorted(bounds, start - base, "right")) - 1
-            while start < stop and document < len(rows):
-                first, last = (base + int(bound) for bound in bounds[document : document + 2])
-                if start < last:
-                    row = int(rows[document])
-                    ids = source.ids[source.index[row] : source.index[row + 1]].reshape(-1)
-                    end = min(stop, last)
-                    yield self.tokens.part(ids, start - first, end - first)
-                    start = end
-                document += 1
+            base, end = int(block_bounds[position]), min(stop, int(block_bounds[position + 1]))
+            if start < end:
+                ids, first, last, bounds = self._layout(epoch, int(order[position]))
+                one = int(np.searchsorted(bounds, start - base, "right")) - 1
+                some = slice(one, int(np.searchsorted(bounds, end - base, "left")))
+                yield self.tokens.join(ids, first[some], last[some], start - base - int(bounds[one]), end - start)
+                start = end
             position += 1
 
     def _sizes(self, source: NpyIndex) -> np.ndarray:
         """Number of tokens of each block of a source."""
-        edges = [*range(0, len(source), BLOCK), len(source)]
-        return self._counted(np.diff(source.index[edges]), np.diff(edges))
-
-    def _counted(self, ids: np.ndarray, documents: np.ndarray | int) -> np.ndarray:
-        """Number of tokens of this many ids in this many documents."""
-        return ids * len(self.tokens.sizes) + documents * self.tokens.separators
+        edges = np.array([*range(0, len(source), BLOCK), len(source)])
+        return np.diff(source.index[edges]) * len(self.tokens.sizes) + np.diff(edges) * self.tokens.separators
 
     def _order_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Blocks in the order of an epoch, and the position of each block's first token, with the end of the last."""
         order = permutation(len(self._block_sizes), self._seed, epoch)
         return order, np.concatenate([[0], np.cumsum(self._block_sizes[order])])
 
-    def _layout_of(self, epoch: int, block: int) -> tuple[NpyIndex, np.ndarray, np.ndarray]:
-        """A block's source, its rows in the order of an epoch, and the bounds of their tokens in the block."""
+    def _layout_of(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Flattened ids of a block's source; where each document's ids begin and end there, in the order of an epoch;
+        and the bounds of their tokens in the block.
+        """
         number = int(np.searchsorted(self._first_blocks, block, "right")) - 1
         source = self._sources[number]
-        first = (block - int(self._first_blocks[number])) * BLOCK
-        lengths = np.diff(source.index[first : first + BLOCK + 1])
-        if lengths.min() < 0:
+        row = (block - int(self._first_blocks[number])) * BLOCK
+        index = source.index[row : row + BLOCK + 1]
+        if np.diff(index).min() < 0:
             raise CorpusError(f"the index of {source.folder} is damaged: write it again.")
-        order = permutation(len(lengths), self._seed, epoch, block)
-        return source, first + order, np.concatenate([[0], np.cumsum(self._counted(lengths[order], 1))])
+        documents = permutation(len(index) - 1, self._seed, epoch, block)
+        first, last = (index[documents + edge] * len(self.tokens.sizes) for edge in (0, 1))
+        bounds = np.concatenate([[0], np.cumsum(last - first + self.tokens.separators)])
+        return source.ids.reshape(-1), first, last, bounds
 
 
 def permutation(count: int, *key: int) -> np.ndarray:

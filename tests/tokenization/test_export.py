@@ -14,7 +14,6 @@ import pytest
 from l3ac_tokenizer import PackedCorpus, split_ids
 from l3ac_tokenizer.tokenization import megatron, packed_parquet, write_megatron, write_npy_index, write_packed_parquet
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 
 from .corpora import write_tokenized
 
@@ -36,7 +35,8 @@ def read_pair(prefix: Path) -> list[list[int]]:
         for pointer, length in zip(pointers, lengths, strict=True)
     ]
     assert sum(map(len, found)) * 4 == len(tokens)
-    return [sum(found[start:stop], []) for start, stop in zip(documents, documents[1:], strict=False)]
+    assert documents.tolist() == list(range(sequences + 1))  # each sequence is a document
+    return found
 
 
 # --- Megatron -----------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def read_pair(prefix: Path) -> list[list[int]]:
 @pytest.mark.parametrize("at_once", [1, 2, 1 << 20])
 def test_documents_are_read_back(tmp_path, monkeypatch, at_once):
     monkeypatch.setattr(megatron, "_AT_ONCE", at_once)
-    corpus = TokenizedCorpus(write_tokenized(tmp_path / "corpus", DOCUMENTS))
+    corpus = write_tokenized(tmp_path / "corpus", DOCUMENTS)
     facts = write_megatron(corpus, tmp_path / "out" / "plain")
     assert read_pair(tmp_path / "out" / "plain") == DOCUMENTS
     assert facts == {"documents": 4, "tokens": 44, "vocab_size": 117_649}
@@ -56,14 +56,15 @@ def test_documents_are_read_back(tmp_path, monkeypatch, at_once):
 
 
 def test_split_ids_are_a_token_for_each_group(tmp_path):
-    corpus = TokenizedCorpus(write_tokenized(tmp_path / "corpus", DOCUMENTS, split=2))
+    corpus = write_tokenized(tmp_path / "corpus", DOCUMENTS, split=2)
     write_megatron(corpus, tmp_path / "split")
-    expected = [(split_ids(np.array(ids, int), (7,) * 6, 2) + [0, 343]).reshape(-1).tolist() for ids in DOCUMENTS]
+    offsets = np.array([0, 343])
+    expected = [(split_ids(np.array(ids, int), (7,) * 6, 2) + offsets).reshape(-1).tolist() for ids in DOCUMENTS]
     assert read_pair(tmp_path / "split") == expected
 
 
 def test_the_bytes_of_a_pair_are_these(tmp_path):
-    write_megatron(TokenizedCorpus(write_tokenized(tmp_path / "corpus", [[1, 2], [117_648]])), tmp_path / "x")
+    write_megatron(write_tokenized(tmp_path / "corpus", [[1, 2], [117_648]]), tmp_path / "x")
     assert (tmp_path / "x.bin").read_bytes().hex() == "010000000200000090cb0100"
     assert (tmp_path / "x.idx").read_bytes().hex() == (
         "4d4d494449445800000100000000000000" + "04" + "0200000000000000" + "0300000000000000"
@@ -80,8 +81,8 @@ def test_positions_go_beyond_what_32_bits_hold():
 
 
 def test_a_failed_export_leaves_no_index_and_no_rest(tmp_path, monkeypatch):
-    good = TokenizedCorpus(write_tokenized(tmp_path / "corpus", DOCUMENTS))
-    bad = TokenizedCorpus(write_tokenized(tmp_path / "bad", [*DOCUMENTS, [117_649]]))
+    good = write_tokenized(tmp_path / "corpus", DOCUMENTS)
+    bad = write_tokenized(tmp_path / "bad", [*DOCUMENTS, [117_649]])
     out = tmp_path / "out"
     with pytest.raises(CorpusError, match="ids outside the codebook"):
         write_megatron(bad, out / "x")
@@ -98,6 +99,15 @@ def test_a_failed_export_leaves_no_index_and_no_rest(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot write .*x\.idx: no space left"):
         write_megatron(good, out / "x")
     assert [path.name for path in out.iterdir()] == ["x.bin"]
+
+
+def test_a_corpus_without_tokens_is_refused(tmp_path):
+    corpus = write_tokenized(tmp_path / "corpus", [[], []])
+    with pytest.raises(CorpusError, match="there are no tokens to export"):
+        write_megatron(corpus, tmp_path / "out" / "x")
+    assert not list((tmp_path / "out").iterdir())
+    assert write_megatron(corpus, tmp_path / "x", audio_offset=1, audio_end_id=0)["tokens"] == 2
+    assert read_pair(tmp_path / "x") == [[0], [0]]
 
 
 # --- Parquet ------------------------------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ def test_nothing_is_left_of_an_export_that_fails(packed, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(packed_parquet, "_table", failing)
-        with pytest.raises(OSError, match="cannot write .*: no space left on device; free some space"):
+        with pytest.raises(OSError, match=r"cannot write .*: no space left on device; free some space"):
             write_packed_parquet(packed, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
     write_packed_parquet(packed, tmp_path / "out")
