@@ -49,3 +49,11 @@ def test_each_format_has_all_tokens(l3ac, l3ac_json, tmp_path, corpus):
 def test_wrong_usage_is_one_sentence(l3ac, corpus, arguments, status, message):
     got, _, err = l3ac("export-tokens", corpus, "-o", "new", *arguments)
     assert got == status and is_one_sentence(err) and message in err
+
+
+def test_a_corpus_that_is_not_finished_is_exported_with_a_remark(l3ac, tmp_path, corpus):
+    assert l3ac("export-tokens", corpus, "-o", "one", "--format", "megatron")[2] == ""
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().splitlines()[0] + "\n")
+    status, _, err = l3ac("export-tokens", corpus, "-o", "two", "--format", "megatron")
+    assert status == 0 and "out is not finished: this is of 0 of 1 shards" in err

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets.distributed import split_dataset_by_node
 
 from l3ac_tokenizer import PackedCorpus, split_ids
 from l3ac_tokenizer.tokenization import megatron, packed_parquet, write_megatron, write_npy_index, write_packed_parquet
@@ -155,6 +156,13 @@ def test_a_stream_resumes_where_it_was(packed, tmp_path):
     resumed = streamed(tmp_path / "out")
     resumed.load_state_dict(state)
     assert seen + list(resumed) == as_lists(packed)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_that_stream_share_all_sequences(packed, tmp_path, world_size):
+    write_packed_parquet(packed, tmp_path / "out")
+    found = [list(split_dataset_by_node(streamed(tmp_path / "out"), rank, world_size)) for rank in range(world_size)]
+    assert sorted(str(row) for rank in found for row in rank) == sorted(map(str, as_lists(packed)))
 
 
 def test_nothing_is_left_of_an_export_that_fails(packed, tmp_path, monkeypatch):

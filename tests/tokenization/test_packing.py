@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -17,9 +21,12 @@ from l3ac_tokenizer import PackedCorpus, split_ids
 from l3ac_tokenizer.tokenization import packing, token_stream, write_npy_index
 from l3ac_tokenizer.tokenization.audio_tokens import AudioTokens
 from l3ac_tokenizer.tokenization.errors import CorpusError
-from l3ac_tokenizer.tokenization.token_stream import permutation
+from l3ac_tokenizer.tokenization.npy_index import read_npy_index
+from l3ac_tokenizer.tokenization.token_stream import TokenStream, permutation
 
+from . import packed_training
 from .corpora import write_tokenized
+from .packed_training import trainer
 
 START, END, OFFSET = 0, 1, 2
 SEPARATORS = {"audio_offset": OFFSET, "audio_start_id": START, "audio_end_id": END}
@@ -200,6 +207,30 @@ def test_any_part_of_a_document_is_that_of_the_whole(start, end, sizes):
             assert part.tolist() == whole[first:last] and places.tolist() == list(range(first, last))
 
 
+def test_positions_go_beyond_what_32_bits_hold(tmp_path):
+    """A document of more than 2³¹ ids, 8 GiB of which the disk holds the last page alone, and one behind it."""
+    write(tmp_path / "corpus", [[7] * 3, [5] * 3])
+    sizes = 2**31 + 1000, 1000
+    np.save(tmp_path / "corpus" / "index.npy", np.cumsum([0, *sizes]))
+    with open(tmp_path / "corpus" / "ids.npy", "r+b") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": (sum(sizes),)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell())
+        file.seek(4 * (sum(sizes) - 1010), os.SEEK_CUR)
+        file.write(np.arange(1, 1011, dtype="<i4").tobytes())
+    source = read_npy_index(tmp_path / "corpus")
+    stream = TokenStream([source], AudioTokens.of(source.metadata, audio_offset=2, audio_start_id=0, audio_end_id=1), 0)
+    assert stream.size == sum(sizes) + 4
+    first = int(permutation(2, 0, 0, 0)[0])  # the document that comes first
+    end_of_long, start_of_short = (sizes[0] + 2, sizes[0] + 2) if first == 0 else (stream.size, 0)
+    ((tokens, places),) = stream.read(0, end_of_long - 11, end_of_long)
+    assert tokens.tolist() == [*range(3, 13), 1] and places.tolist() == list(range(sizes[0] - 9, sizes[0] + 2))
+    ((tokens, _),) = stream.read(0, start_of_short, start_of_short + 1002)
+    assert tokens.tolist() == [0, *range(13, 1013), 1]
+    if first == 0:
+        assert len(PackedCorpus(tmp_path / "corpus", 512)) == -(-sum(sizes) // 512)
+
+
 # --- order --------------------------------------------------------------------------------------------------------
 
 
@@ -336,28 +367,6 @@ def test_an_index_that_falls_is_refused_where_it_is_read(folder):
 # --- Trainer ------------------------------------------------------------------------------------------------------
 
 
-class Recorder(torch.nn.Module):
-    """A model of one parameter that keeps its inputs."""
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(vocab_size))
-        self.seen: list[list[int]] = []
-
-    def forward(self, input_ids, labels, position_ids):
-        self.seen += input_ids.tolist()
-        return {"loss": self.weight[input_ids][labels != -100].sum()}
-
-
-def trainer(corpus: PackedCorpus, folder: Path, **options):
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
-    arguments = transformers.TrainingArguments(
-        str(folder), report_to="none", train_sampling_strategy="sequential", num_train_epochs=1, **options
-    )
-    return transformers.Trainer(Recorder(corpus.vocab_size), arguments, train_dataset=corpus)
-
-
 def test_trainer_reads_the_sequences_in_their_order(folder, tmp_path):
     corpus = PackedCorpus(folder, 7, epochs=2, multiple_of=4, **SEPARATORS)
     run = trainer(corpus, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2, save_strategy="no")
@@ -374,6 +383,43 @@ def test_trainer_resumes_by_itself_where_the_batch_over_all_ranks_is_the_same(fo
     second = trainer(corpus, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert second.model.seen == rows(corpus)[12:]
+
+
+def in_processes(options: dict, world_size: int) -> list[list[list[int]]]:
+    """What each rank of a training in this many processes has read."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, packed_training.__file__, json.dumps(options)]
+    started = []
+    for rank in range(world_size):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {name: str(value) for name, value in place.items()}
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in started:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    return [json.loads(Path(options["output"], f"rank-{rank}.json").read_text()) for rank in range(world_size)]
+
+
+def test_trainer_resumes_at_a_sample_with_another_number_of_ranks(folder, tmp_path, monkeypatch):
+    """Three updates of four sequences in two processes; the others, three at a time, in one."""
+    monkeypatch.undo()  # the processes have blocks and windows of their usual sizes
+    options = {"folder": str(folder), "length": 7, **SEPARATORS}
+    training = {"per_device_train_batch_size": 2, "max_steps": 3, "save_steps": 3}
+    ranks = in_processes(
+        {"corpus": options | {"multiple_of": 4}, "output": str(tmp_path / "run"), "training": training}, 2
+    )
+    whole = PackedCorpus(**options)
+    order = [row for step in range(0, 6, 2) for rank in ranks for row in rank[step : step + 2]]
+    assert order == rows(whole)[:12] and len(whole) > 12 and (len(whole) - 12) % 3
+    rest = PackedCorpus(**options, multiple_of=3)
+    rest.load_state_dict(whole.state_dict(3 * 4))
+    goal = {"max_steps": 3 + len(rest) // 3, "ignore_data_skip": True}
+    second = trainer(rest, tmp_path / "run", per_device_train_batch_size=3, **goal)
+    second.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-3"))
+    assert [row for row in second.model.seen if any(row)] == rows(whole)[12:]
 
 
 def test_sequences_of_padding_do_not_spoil_the_loss_of_trainer(folder, tmp_path):
