@@ -18,11 +18,12 @@ def main(folder: str, steps: int = 2, batch: int = 2) -> None:
     """Train on the first sequences with `Trainer`, and measure the loss of the others."""
     options = {"length": 128, "audio_start_id": 0, "audio_end_id": 1, "audio_offset": 2, "seed": 0, "epochs": 2}
     corpus = PackedCorpus(folder, multiple_of=batch, **options)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=corpus.vocab_size, **sizes))
-
-    training = {"per_device_train_batch_size": batch, "max_steps": steps, "train_sampling_strategy": "sequential"}
-    trainer = Trainer(model, TrainingArguments("runs", report_to="none", save_strategy="no", **training), None, corpus)
+    config = LlamaConfig(vocab_size=corpus.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    model = LlamaForCausalLM(config)
+    arguments = TrainingArguments(
+        "runs", per_device_train_batch_size=batch, max_steps=steps, train_sampling_strategy="sequential"
+    )
+    trainer = Trainer(model, arguments, train_dataset=corpus)
     trainer.train()
     state = corpus.state_dict(steps * batch * trainer.args.world_size)
 

@@ -21,6 +21,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +33,7 @@ from .errors import CorpusError
 from .reader import TokenizedCorpus
 
 _AT_ONCE = 1 << 20
-"""Sequences of which the index is written together."""
+"""Sequences of which the index is written together, and ids of documents that are joined together."""
 
 
 def write_megatron(
@@ -71,9 +72,11 @@ def write_megatron(
     make_folder(ids_file.parent)
     with tempfile.TemporaryFile(dir=ids_file.parent) as lengths:
         with atomic_write(ids_file) as file:
-            for document in _documents(corpus, tokens, str(folder)):
-                file.write(document.astype("<i4", copy=False).data)
-                lengths.write(struct.pack("<i", len(document)))
+            for sizes, ids in _documents(corpus, str(folder), tokens):
+                last = np.cumsum(sizes)
+                total = int(last[-1]) + len(sizes) * tokens.separators
+                file.write(tokens.join(ids, last - sizes, last, 0, total)[0].astype("<i4", copy=False).data)
+                lengths.write((sizes + tokens.separators).astype("<i4").data)
             if not file.tell():
                 raise CorpusError(f"{folder}: there are no tokens to export.")
             index_file.unlink(missing_ok=True)
@@ -83,12 +86,16 @@ def write_megatron(
     return {"documents": documents, "tokens": size, "vocab_size": tokens.vocab_size}
 
 
-def _documents(corpus: TokenizedCorpus, tokens: AudioTokens, where: str) -> Iterator[np.ndarray]:
+def _documents(corpus: TokenizedCorpus, where: str, tokens: AudioTokens) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some documents at a time: the number of stored ids of each, and all of them, flattened."""
     for table in corpus.tables(["ids"]):
-        for stored in corpus.stored_ids(table):
-            tokens.check(stored, where)
-            first, last = np.array([0]), np.array([stored.size])
-            yield tokens.join(stored.reshape(-1), first, last, 0, stored.size + tokens.separators)[0]
+        stored = corpus.stored_ids(table)
+        sizes = np.array([ids.size for ids in stored])
+        edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _AT_ONCE)) + 1
+        for start, stop in pairwise([0, *edges.tolist(), len(stored)]):
+            ids = np.concatenate(stored[start:stop]).reshape(-1)
+            tokens.check(ids, where)
+            yield sizes[start:stop], ids
 
 
 def _write_index(file: BinaryIO, lengths: BinaryIO, documents: int) -> int:
