@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -360,6 +361,26 @@ def test_pack(recordings, tmp_path, monkeypatch, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("nats a token")]
     assert len(lines) == (2 * sequences - 4 + 1) // 2 > 0  # of two epochs, the trainer took four
     assert all(11 < float(line.split()[-4]) < 12.5 for line in lines)
+
+
+def test_the_section_on_training_of_the_guide_runs(recordings, tmp_path, monkeypatch):
+    """Its commands, and its listings one after another."""
+    page = guide("language-models")
+    part = page[page.index("## A tokenized corpus in training") : page.index("## Layers for")]
+    monkeypatch.chdir(tmp_path)
+    assert part.count(" 512") == 4
+    part = part.replace(" 512", " 64")
+    commands = re.findall(r"^l3ac (.*?)(?: +#.*)?$", part, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        assert l3ac(shlex.split(command.replace("AUDIO_FOLDER", shlex.quote(str(recordings))))) == 0
+    values: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```", part, re.DOTALL | re.MULTILINE)), values)
+    assert len(values["corpus"]) == 0 and values["corpus"].state_dict()["sequence"] > 0  # the loop has read all
+    whole = PackedCorpus("CORPUS", values["corpus"].length, **values["tokens"])
+    streamed = [row["input_ids"].tolist() for row in values["stream"].with_format("numpy")]
+    assert streamed == [sequence["input_ids"].tolist() for sequence in whole]
+    assert len(np.fromfile("tokens/audio.bin", "<i4")) == whole.num_tokens
 
 
 @pytest.fixture
