@@ -3,8 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.packing SCRATCH [--million 64] [--length 2048] [--rounds 5]
 
 Makes a corpus of random ids in the folder SCRATCH, once with clips of 10 s and once of 1 s (593 and 59 ids on average,
-half to one and a half times as many), and reads it in every way in turn, in one process and, but for the worker, one
-thread. Before each read its files are dropped from the system's cache. Bare reads are slices of the memory-mapped array
+half to one and a half times as many), and reads it in every way in turn, in one process and one thread. Before each read its files are dropped from the system's cache. Bare reads are slices of the memory-mapped array
 in random order, as tensors of int64: no documents, separators, labels or positions. Prints a Markdown table; results
 are medians over the rounds.
 """
@@ -17,6 +16,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -83,23 +83,25 @@ def streamed(folder: Path, length: int) -> datasets.IterableDataset:
     return datasets.load_dataset("parquet", data_files=files, split="train", streaming=True).with_format("torch")
 
 
-def loaded(folder: Path, length: int, workers: int) -> DataLoader:
+def loaded(folder: Path, length: int) -> DataLoader:
     """Batches of packed sequences."""
-    return DataLoader(packed(folder, length), batch_size=BATCH, num_workers=workers)
+    return DataLoader(packed(folder, length), batch_size=BATCH)
 
 
-def read_all(read: Callable[[Path, int], Iterable[object]], folder: Path, length: int) -> int:
+def read_all(read: Callable[[Path, int], Any], folder: Path, length: int) -> int:
     """Number of sequences or batches, once all are read."""
     return sum(1 for _ in read(folder, length))
 
 
-READS: dict[str, tuple[str, Callable[[Path, int], Iterable[object]]]] = {
+READS: dict[str, tuple[str, Callable[[Path, int], Any]]] = {
     "bare slices of the array": ("corpus", bare_slices),
     "PackedCorpus": ("corpus", packed),
-    "PackedCorpus, DataLoader, batches of 8": ("corpus", lambda *place: loaded(*place, 0)),
-    "the same with a worker": ("corpus", lambda *place: loaded(*place, 1)),
+    "PackedCorpus, DataLoader, batches of 8": ("corpus", loaded),
     "packed Parquet, streamed by datasets as tensors": ("packed", streamed),
-    "packed Parquet, streamed in batches of 8": ("packed", lambda *place: streamed(*place).batch(BATCH)),
+    "packed Parquet, streamed in batches of 8": (
+        "packed",
+        lambda folder, length: streamed(folder, length).batch(BATCH),
+    ),
 }
 """Name → folder that is read, and how."""
 

@@ -99,7 +99,7 @@ class AudioTokens:
         starts = np.concatenate([[-skip], ends[:-1]])
         document = np.repeat(np.arange(len(first)), np.diff(np.minimum(ends, size), prepend=0))
         places = np.arange(size) - starts[document]
-        # at separators there is no id: what is read there is overwritten
+        # separators have no id: what is read in their places is overwritten
         tokens = np.take(ids if ids.size else np.zeros(1, np.int32), first[document] + places - lead, mode="clip")
         groups = len(self.sizes)
         tokens += self._offsets[(places - lead) % groups] if groups > 1 else self._offsets
