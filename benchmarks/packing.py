@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.packing SCRATCH [--million 64] [--length 2048] [--rounds 5]
 
 Makes a corpus of random ids in the folder SCRATCH, once with clips of 10 s and once of 1 s (593 and 59 ids on average,
-half to one and a half times as many), and reads it in every way in turn, in one process and one thread. Before each read its files are dropped from the system's cache. Bare reads are slices of the memory-mapped array
-in random order, as tensors of int64: no documents, separators, labels or positions. Prints a Markdown table; results
-are medians over the rounds.
+half to one and a half times as many), and reads it in every way in turn, in one process and one thread. Before each
+read its files are dropped from the system's cache, which needs Linux. Bare reads are slices of the memory-mapped array
+in random order, as tensors of int64: no documents, separators, labels or positions. Prints Markdown tables; results are
+medians over the rounds.
 """
 
 from __future__ import annotations
