@@ -90,7 +90,7 @@ def _documents(corpus: TokenizedCorpus, where: str, tokens: AudioTokens) -> Iter
     """Some documents at a time: the number of stored ids of each, and all of them, flattened."""
     for table in corpus.tables(["ids"]):
         stored = corpus.stored_ids(table)
-        sizes = np.array([ids.size for ids in stored])
+        sizes = np.array([ids.size for ids in stored], np.int64)
         edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _AT_ONCE)) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(stored)]):
             ids = np.concatenate(stored[start:stop]).reshape(-1)

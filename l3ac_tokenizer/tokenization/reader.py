@@ -18,6 +18,25 @@ from .spec import METADATA_KEY, CorpusMetadata
 ROWS_AT_ONCE = 1024
 
 
+def require_same_ids(first: CorpusMetadata, where: str, other: CorpusMetadata, other_where: str) -> None:
+    """Refuse ids of two models, levels or groups as one corpus; `where` and `other_where` are their places.
+
+    Raises:
+        CorpusError: they differ.
+    """
+    if other.weights_digest != first.weights_digest or other.split != first.split:
+        raise CorpusError(
+            f"{other_where} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
+            f"{where} of {first.model} (weights {first.weights_digest[:12]}…, split {first.split}): give them as two "
+            "corpora."
+        )
+    if other.level_lufs != first.level_lufs:
+        raise CorpusError(
+            f"{other_where} has ids of clips leveled to {other.level_lufs} LUFS and {where} to {first.level_lufs}: "
+            "give them as two corpora."
+        )
+
+
 class TokenizedCorpus:
     """Parquet files with ids of one model.
 
@@ -78,25 +97,6 @@ class TokenizedCorpus:
         """
         levels, split = self.metadata.levels, self.metadata.split
         return join_ids(stored if split > 1 else stored[:, None], levels, split)
-
-
-def require_same_ids(first: CorpusMetadata, where: str, other: CorpusMetadata, other_where: str) -> None:
-    """Refuse ids of two models, levels or groups as one corpus; `where` and `other_where` are their places.
-
-    Raises:
-        CorpusError: they differ.
-    """
-    if other.weights_digest != first.weights_digest or other.split != first.split:
-        raise CorpusError(
-            f"{other_where} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
-            f"{where} of {first.model} (weights {first.weights_digest[:12]}…, split {first.split}): give them as two "
-            "corpora."
-        )
-    if other.level_lufs != first.level_lufs:
-        raise CorpusError(
-            f"{other_where} has ids of clips leveled to {other.level_lufs} LUFS and {where} to {first.level_lufs}: "
-            "give them as two corpora."
-        )
 
 
 def _metadata_of(file: Path) -> CorpusMetadata:
