@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .quantization import join_ids, split_ids
     from .streaming import StreamingDecoder, StreamingEncoder
     from .tokenization.encoding import ClipEncoder
+    from .tokenization.packing import PackedCorpus
     from .training.train import train
 
 _HOME = {
@@ -63,6 +64,7 @@ _HOME = {
     "L3ACEncoderModel": "modeling",
     "L3ACModel": "modeling",
     "L3ACProcessor": "processing",
+    "PackedCorpus": "tokenization.packing",
     "StreamingDecoder": "streaming",
     "StreamingEncoder": "streaming",
     "TAAEConfig": "configuration_taae",
@@ -102,6 +104,7 @@ __all__ = [
     "L3ACEncoderModel",
     "L3ACModel",
     "L3ACProcessor",
+    "PackedCorpus",
     "StreamingDecoder",
     "StreamingEncoder",
     "TAAEConfig",

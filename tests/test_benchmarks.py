@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import precision, report, speed, startup, streaming, training_run, training_step
+from benchmarks import packing, precision, report, speed, startup, streaming, training_run, training_step
 from benchmarks.codecs import BENCHMARK_CODECS, BUILD, FunctionCodec, build
 from benchmarks.timing import gemm_peaks
 from l3ac_tokenizer import L3ACModel, preset_config
 from l3ac_tokenizer.evaluation import memory
 from l3ac_tokenizer.evaluation.timing import Timing, flops, growth_exponent, median, timed
+from l3ac_tokenizer.tokenization import write_npy_index, write_packed_parquet
 from l3ac_tokenizer.training.config import Phase, load_config, parse_overrides
 
 
@@ -276,3 +277,21 @@ def test_a_page_opens_and_ends_with_what_no_benchmark_makes(tmp_path):
     text = page.read_text()
     assert text.startswith("# Speed\n")
     assert text.index(report.INTRODUCTION.read_text().strip()) < text.index("## Start-up") < text.index("## Where the")
+
+
+# --- packing ----------------------------------------------------------------------------------------------------
+
+
+def test_every_read_has_all_tokens_of_the_corpus(tmp_path):
+    packing.make_corpus(tmp_path / "corpus", 10_000, 59)
+    write_npy_index(tmp_path / "corpus")
+    corpus = packing.packed(tmp_path / "corpus", 64)
+    assert corpus.num_tokens == pytest.approx(10_000, rel=0.05)
+    write_packed_parquet(corpus, tmp_path / "packed")
+    for name, (part, read) in packing.READS.items():
+        packing.drop_from_cache(tmp_path / part)
+        found = list(read(tmp_path / part, 64))
+        if name.startswith("bare"):
+            assert sum(map(len, found)) == len(np.load(tmp_path / "corpus" / "ids.npy")) // 64 * 64
+        else:
+            assert sum(int((each["document_ids"] >= 0).sum()) for each in found) == corpus.num_tokens, name

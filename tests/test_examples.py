@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from networks import speech_like, tiny, tiny_mimi
 from test_processing import byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
-from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, StreamingDecoder
+from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, PackedCorpus, StreamingDecoder
 from l3ac_tokenizer.cli import main as l3ac
 from l3ac_tokenizer.cli.info import describe_model
 from l3ac_tokenizer.inference import encode_clips
@@ -350,6 +351,36 @@ def test_speech_lm_and_generate(run_script, spoken, tmp_path, capsys):
     told = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines() if line.endswith(" s")]
     assert told == sorted(told)
     assert soundfile.info(tmp_path / "spoken.wav").duration == pytest.approx(told[-1], abs=0.01)
+
+
+def test_pack(recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert l3ac(["tokenize", str(recordings), "-o", "OUT", "--format", "npy-index"]) == 0
+    sequences = -(-PackedCorpus("OUT", 128, audio_start_id=0, audio_end_id=1, audio_offset=2).num_tokens // 128)
+    run_here("pack", "OUT")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("nats a token")]
+    assert len(lines) == (2 * sequences - 4 + 1) // 2 > 0  # of two epochs, the trainer took four
+    assert all(11 < float(line.split()[-4]) < 12.5 for line in lines)
+
+
+def test_the_section_on_training_of_the_guide_runs(recordings, tmp_path, monkeypatch):
+    """Its commands, and its listings one after another."""
+    page = guide("language-models")
+    part = page[page.index("## A tokenized corpus in training") : page.index("## Layers for")]
+    monkeypatch.chdir(tmp_path)
+    assert part.count(" 512") == 4
+    part = part.replace(" 512", " 64")
+    commands = re.findall(r"^l3ac (.*?)(?: +#.*)?$", part, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        assert l3ac(shlex.split(command.replace("AUDIO_FOLDER", shlex.quote(str(recordings))))) == 0
+    values: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```", part, re.DOTALL | re.MULTILINE)), values)
+    assert len(values["corpus"]) == 0 and values["corpus"].state_dict()["sequence"] > 0  # the loop has read all
+    whole = PackedCorpus("CORPUS", values["corpus"].length, **values["tokens"])
+    streamed = [row["input_ids"].tolist() for row in values["stream"].with_format("numpy")]
+    assert streamed == [sequence["input_ids"].tolist() for sequence in whole]
+    assert len(np.fromfile("tokens/audio.bin", "<i4")) == whole.num_tokens
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,15 @@ def say_truncated(count: int, example: str | None) -> None:
     """Say how many clips were used although their files are truncated, and name one."""
     if count:
         say(f"{count} clips of truncated files were used as far as they go, for example {example}.")
+
+
+def say_unfinished(folder: str) -> None:
+    """Say if a tokenized corpus lacks shards, and how many."""
+    from ..tokenization.output import read_shard_manifest
+
+    job, entries = read_shard_manifest(folder) if os.path.isdir(folder) else (None, ())
+    if job is not None and len(entries) < len(job.shards()):
+        say(f"{folder} is not finished: this is of {len(entries)} of {len(job.shards())} shards.")
 
 
 def one_sentence(error: BaseException) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 from typing import TYPE_CHECKING, Any
 
 from ..files import atomic_write
 from .paths import make_folder_of
-from .report import needing_extra, say, show_facts, show_json, show_table
+from .report import needing_extra, say_unfinished, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Count the ids and show their statistics."""
     with needing_extra("data"):
-        from ..tokenization.output import read_shard_manifest
         from ..tokenization.reader import TokenizedCorpus
         from ..tokenization.statistics import corpus_statistics, count_ids
 
     corpus = TokenizedCorpus(options.corpus)
-    if os.path.isdir(options.corpus):
-        job, entries = read_shard_manifest(options.corpus)
-        if job is not None and len(entries) < len(job.shards()):
-            say(
-                f"{options.corpus} is not finished: the statistics are of {len(entries)} of {len(job.shards())} shards."
-            )
+    say_unfinished(options.corpus)
     counts = count_ids(corpus)
     statistics = corpus_statistics(corpus, counts)
     if options.picture:

@@ -19,6 +19,25 @@ from .spec import METADATA_KEY, CorpusMetadata
 ROWS_AT_ONCE = 1024
 
 
+def require_same_ids(first: CorpusMetadata, where: str, other: CorpusMetadata, other_where: str) -> None:
+    """Refuse ids of two models, levels or groups as one corpus; `where` and `other_where` are their places.
+
+    Raises:
+        CorpusError: they differ.
+    """
+    if other.weights_digest != first.weights_digest or other.split != first.split:
+        raise CorpusError(
+            f"{other_where} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
+            f"{where} of {first.model} (weights {first.weights_digest[:12]}…, split {first.split}): give them as two "
+            "corpora."
+        )
+    if other.level_lufs != first.level_lufs:
+        raise CorpusError(
+            f"{other_where} has ids of clips leveled to {other.level_lufs} LUFS and {where} to {first.level_lufs}: "
+            "give them as two corpora."
+        )
+
+
 class TokenizedCorpus:
     """Parquet files with ids of one model.
 
@@ -43,18 +62,7 @@ class TokenizedCorpus:
             raise CorpusError(f"{path} holds no .parquet files: give the output of `l3ac tokenize`.")
         self.metadata = _metadata_of(self.files[0])
         for file in self.files[1:]:
-            other = _metadata_of(file)
-            if other.weights_digest != self.metadata.weights_digest or other.split != self.metadata.split:
-                raise CorpusError(
-                    f"{file} has ids of {other.model} (weights {other.weights_digest[:12]}…, split {other.split}) and "
-                    f"{self.files[0]} of {self.metadata.model} (weights {self.metadata.weights_digest[:12]}…, split "
-                    f"{self.metadata.split}): give them as two corpora."
-                )
-            if other.level_lufs != self.metadata.level_lufs:
-                raise CorpusError(
-                    f"{file} has ids of clips leveled to {other.level_lufs} LUFS and {self.files[0]} to "
-                    f"{self.metadata.level_lufs}: give them as two corpora."
-                )
+            require_same_ids(self.metadata, str(self.files[0]), _metadata_of(file), str(file))
 
     def __len__(self) -> int:
         """Number of clips."""

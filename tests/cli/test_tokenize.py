@@ -99,7 +99,7 @@ def test_statistics_with_a_picture(l3ac, l3ac_json, tmp_path, corpus, tiny):
         assert word in out
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     (tmp_path / "out" / "manifest.jsonl").write_text(lines[0] + "\n")
-    assert "out is not finished: the statistics are of 0 of 1 shards" in l3ac("stats", "out")[2]
+    assert "out is not finished: this is of 0 of 1 shards" in l3ac("stats", "out")[2]
 
 
 def test_ids_of_other_weights_are_not_decoded(l3ac, corpus, tiny, models):

@@ -1,4 +1,4 @@
-"""Small corpora of made clips, and what a tokenized one holds."""
+"""Small corpora of made clips and of made ids, and what a tokenized one holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import soundfile
 import torch
 from networks import speech_like
 
-from l3ac_tokenizer import L3ACModel
+from l3ac_tokenizer import L3ACModel, split_ids
+from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
+from l3ac_tokenizer.tokenization.spec import CorpusMetadata, shard_name
 
 RATE = 16_000
 LENGTHS = [900, 2500, 47, 13, 4000, 1200, 1201, 6000, 12, 333]
@@ -54,3 +56,20 @@ def ids_of(model: L3ACModel, path: Path) -> list[int]:
 def rows_of(folder: Path) -> list[dict]:
     """All rows of a tokenized corpus, in order."""
     return pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("*.parquet"))).to_pylist()
+
+
+def write_tokenized(
+    folder: Path, documents: list[list[int]], split: int = 1, shard_rows: int = 3, digest: str = "0" * 64
+) -> Path:
+    """A tokenized corpus of the l3ac-1k codebook with these ids, as `l3ac tokenize` would write it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"split": split, "max_seconds": None}
+    schema = shard_schema({}, CorpusMetadata("made", digest, (7,) * 6, 270, RATE, options))
+    for shard, first in enumerate(range(0, len(documents), shard_rows)):
+        ids = [np.array(document, np.int32) for document in documents[first : first + shard_rows]]
+        stored = [each if split == 1 else split_ids(each, (7,) * 6, split) for each in ids]
+        names = [f"{first + number}" for number in range(len(ids))]
+        columns = [names, ids_array(stored, split), [270 * len(each) for each in ids], [RATE] * len(ids), names]
+        table = pa.table(columns, names=schema.names).cast(schema)
+        pq.write_table(table, folder / shard_name(shard))
+    return folder
