@@ -58,8 +58,8 @@ def differences(model: CodecEncoderModel, waves: Sequence[np.ndarray], device: s
         longest = max(map(len, clips))
         audio = torch.stack([torch.nn.functional.pad(clip, (0, longest - len(clip))) for clip in clips])[:, None]
         mask = torch.stack([torch.arange(longest) < len(clip) for clip in clips])
-        theirs = model.to(device).encode(audio.to(device), mask.to(device)).audio_codes.cpu()
-        model.to("cpu")
+        theirs = model.to(torch.device(device)).encode(audio.to(device), mask.to(device)).audio_codes.cpu()  # type: ignore[arg-type]
+        model.to(torch.device("cpu"))  # type: ignore[arg-type]
         for clip, codes in zip(clips, theirs, strict=True):
             alone = model.encode(clip[None, None])
             ids = alone.audio_codes[0]
@@ -90,7 +90,7 @@ def main() -> None:
     for source in options.models:
         model = CodecEncoderModel.from_pretrained(source).eval()
         ids.append([source, *map(str, differences(model, waves, options.device, max(options.batches)))])
-        model.to(options.device)
+        model.to(torch.device(options.device))
         speeds.append([source, *(f"{speed(model, batch, options.seconds):.0f}" for batch in options.batches)])
     print(f"Seconds of audio encoded per second, clips of {options.seconds:g} s:\n\n{table(speeds)}\n")
     print(f"Ids of {len(waves)} clips on {name} and on the CPU:\n\n{table(ids)}")

@@ -18,9 +18,9 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ import soxr
 import torch
 
 from benchmarks.report import machine, machine_line
-from l3ac_tokenizer import CodecEncoderModel, preset_config
+from l3ac_tokenizer import CodecEncoderModel, L3ACConfig, L3ACEncoderModel, preset_config
 from l3ac_tokenizer.audio import AUDIO_SUFFIXES, read_audio
 from l3ac_tokenizer.evaluation.report.tables import table
 from l3ac_tokenizer.evaluation.timing import Timing, median, timed
@@ -97,9 +97,9 @@ def decoding_alone(place: str) -> None:
         read_audio(audio, RATE)
 
 
-def tokenization(place: str, model: Any, output: str) -> None:
-    """The whole way, from files to shards."""
-    tokenize_corpus(open_source(place), model, output, chunk_seconds=BUDGET)
+def tokenization(place: str, model: Any, outputs: Iterator[str]) -> None:
+    """The whole way, from files to shards in the next output."""
+    tokenize_corpus(open_source(place), model, next(outputs), chunk_seconds=BUDGET)
 
 
 def measure(waves: Sequence[np.ndarray], names: Sequence[str], rounds: int, url: str | None) -> dict[str, Any]:
@@ -114,17 +114,15 @@ def measure(waves: Sequence[np.ndarray], names: Sequence[str], rounds: int, url:
         for title, place in corpora.items():
             calls[f"{title}: decoding"] = functools.partial(decoding_alone, place)
             for name, model in models.items():
-                calls[f"{title}: {name}"] = lambda place=place, model=model: tokenization(place, model, next(outputs))
+                calls[f"{title}: {name}"] = functools.partial(tokenization, place, model, outputs)
         if url is not None:
             remote = _uploaded(corpora, url)
             copies = (f"{url}/out{os.getpid()}-{number}" for number in itertools.count())
             for title, place in remote.items():
                 for name, model in models.items():
-                    calls[f"{title}, by URL: {name}"] = lambda place=place, model=model: tokenization(
-                        place, model, next(copies)
-                    )
+                    calls[f"{title}, by URL: {name}"] = functools.partial(tokenization, place, model, copies)
         for name in PRESETS:
-            preset = models.get(name) or CodecEncoderModel._from_config(preset_config(name)).eval()
+            preset = models.get(name) or L3ACEncoderModel(cast(L3ACConfig, preset_config(name))).eval()
             calls[f"{name}: alone"] = functools.partial(network_alone, waves, preset)
             network_alone(waves[:2], preset)
         timings: dict[str, list[Timing]] = {call: [] for call in calls}
@@ -242,10 +240,12 @@ def markdown(result: dict[str, Any]) -> str:
     rows = [[name, f"{audio / cpu[f'{name}: alone']:.0f}"] for name in PRESETS]
     lines.append(table([["preset", "hours a core-hour"], *rows]))
     if "idle" in result:
-        lines += ["", "One clip of an hour among 999 of half a second; share of their time for which workers wait:", ""]
-        rows = [["model", "processes", "idle"]]
-        rows += [[each["model"], str(each["num_proc"]), f"{each['share']:.1%}"] for each in result["idle"]]
-        lines.append(table(rows))
+        idle = result["idle"]
+        lines += [
+            "",
+            f"One clip of an hour among 999 of half a second, {idle['model']}, {idle['num_proc']} processes: workers "
+            f"wait for {idle['share']:.1%} of their time.",
+        ]
     return "\n".join(lines)
 
 
@@ -257,16 +257,15 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--url", help="object storage to read from and write to as well")
-    parser.add_argument("--processes", type=int, default=2, help="of the run with one long clip (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="of the run with one long clip; 1: leave it out")
     parser.add_argument("-o", "--output", type=Path, default=FIGURES, help="JSON of the figures (default: %(default)s)")
     options = parser.parse_args()
     paths = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     waves = [read_audio(path, RATE)[0] for path in paths[: options.clips]]
     result = measure(waves, options.models, options.rounds, options.url)
-    result["idle"] = [
-        {"model": name, "num_proc": options.processes, "share": idle_share(name, options.processes)}
-        for name in options.models[:1]
-    ]
+    if options.processes > 1:
+        share = idle_share(options.models[0], options.processes)
+        result["idle"] = {"model": options.models[0], "num_proc": options.processes, "share": share}
     with atomic_write(options.output) as file:
         file.write((json.dumps(result, indent=1) + "\n").encode())
     print(markdown(result))

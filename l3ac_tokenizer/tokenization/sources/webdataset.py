@@ -21,7 +21,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...causes import shortened
@@ -57,7 +56,7 @@ class TarSource:
 
     def sizes(self) -> np.ndarray | None:
         """Sizes of the members."""
-        return pc.struct_field(self._index["audio"], "size").fill_null(0).to_numpy()
+        return self._index["audio"].combine_chunks().field("size").fill_null(0).to_numpy()
 
     def digest(self) -> str:
         """SHA-256 over the names and sizes of the files and the positions of their members."""
