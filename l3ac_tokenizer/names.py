@@ -58,8 +58,8 @@ def file_within(path: str, root: str | os.PathLike[str], *, allow_outside: bool 
     file = joined(os.fspath(root), path)
     if not allow_outside and not is_within(file, root):
         raise OutsideError(
-            f"{public_text(path)} lies outside its corpus: move it there, or allow such paths (--allow-outside, in Python "
-            "allow_outside=True) if you know where they come from."
+            f"{public_text(path)} lies outside its corpus: move it there, or allow such paths (--allow-outside, in "
+            "Python allow_outside=True) if you know where they come from."
         )
     return file
 

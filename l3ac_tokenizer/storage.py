@@ -186,7 +186,7 @@ def objects_below(url: str) -> dict[str, int]:
     }
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write a file or object, forced to disk, which appears under its name when it is complete.
 
     Raises:
@@ -195,7 +195,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """
     if is_url(path) and len(data) < PART_BYTES:
         fs, place = _place(str(path))
-        _tried(str(path), "write", lambda: fs.pipe_file(place, data))
+        _tried(str(path), "write", lambda: fs.pipe_file(place, bytes(data)))
         return
     with written_whole(path) as file:
         view = memoryview(data)
@@ -287,14 +287,14 @@ def replace_object(url: str, data: bytes, version: str | None) -> str:
 
 
 def discard_unfinished(url: str) -> None:
-    """Remove the parts of uploads to below a URL that were never completed, as far as the storage allows."""
+    """Remove the parts of uploads that were never completed, to objects right below a URL, if the storage allows."""
     fs, path = _place(url)
     if not _is_s3(fs):
         return
     bucket, key, _ = fs.split_path(path)
     with contextlib.suppress(Exception):  # a storage may lack, or not allow, the listing of uploads
         for upload in fs.list_multipart_uploads(bucket):
-            if upload["Key"].startswith(f"{key.rstrip('/')}/"):
+            if os.path.dirname(upload["Key"]) == key.rstrip("/"):
                 fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
 
@@ -362,7 +362,9 @@ class _Upload:
             self._target = {"Bucket": bucket, "Key": key}
             self._target["UploadId"] = self._call("create_multipart_upload")["UploadId"]
         data, number = self._waiting.getvalue(), len(self._parts) + 1
-        self._parts.append({"PartNumber": number, "ETag": self._call("upload_part", PartNumber=number, Body=data)["ETag"]})
+        self._parts.append(
+            {"PartNumber": number, "ETag": self._call("upload_part", PartNumber=number, Body=data)["ETag"]}
+        )
         self._sent += len(data)
         self._waiting = io.BytesIO()
 
@@ -408,9 +410,12 @@ def _beginning(url: str) -> bytes:
 
 def _place(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it."""
-    fs = _file_system(url.partition("://")[0].lower(), os.getpid())
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    scheme, _, rest = url.partition("://")
+    if "@" in rest.partition("/")[0]:
         raise ValueError(f"{public_text(url)} was given with credentials in it: set them in the environment instead.")
+    if scheme.lower() in ("file", "local") or "::" in url:
+        raise ValueError(f"{public_text(url)} is not a URL of object storage: give the path of a local file instead.")
+    fs = _file_system(scheme.lower(), os.getpid())
     return fs, fs._strip_protocol(url)
 
 
@@ -420,7 +425,7 @@ def _file_system(scheme: str, process: int) -> Any:  # one for each process: con
 
     options: dict[str, Any] = {"config_kwargs": _S3_CONFIG} if scheme in ("s3", "s3a") else {}
     try:
-        fs = fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        fs = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(scheme)
         remedy = f"pip install {package}" if package else "install the package that fsspec needs for it"

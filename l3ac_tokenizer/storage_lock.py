@@ -1,8 +1,8 @@
 """Lock of an output on object storage: an object with its owner, who renews it while it works.
 
 A lock whose owner is known to be dead, since it was a process of this machine, is taken over at once; any other one
-when it was not renewed for `EXPIRES` seconds. An owner that was taken for dead and goes on is stopped by its next change
-of an object that the other has replaced, see `replace_object`.
+when it was not renewed for `EXPIRES` seconds. An owner that was taken for dead and goes on is stopped by its next
+change of an object that the other has replaced, see `replace_object`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _owner(content: bytes) -> dict[str, Any]:
 
 
 def _age(lock: SmallObject) -> float:
-    """Seconds since a lock was renewed, by the clock of the storage if it tells it, or else by those of two machines."""
+    """Seconds since a lock was renewed, by the clock of the storage if it tells it, or else by two machines' clocks."""
     return time.time() - _owner(lock.data).get("renewed", 0.0) if lock.age is None else lock.age
 
 

@@ -8,7 +8,9 @@ import re
 from urllib.parse import unquote
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)(?P<user>[^\s/@'\"<>]*@)?(?P<path>[^\s?#'\"<>]*)(?P<rest>[?#][^\s'\"<>]*)?")
+_IN_TEXT = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)(?P<user>[^\s/@'\"<>]*@)?(?P<path>[^\s?#'\"<>]*)(?P<rest>[?#][^\s'\"<>]*)?"
+)
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "FSSPEC_S3_SECRET", "FSSPEC_S3_TOKEN", "HF_TOKEN")
 _HIDDEN = re.compile(r"(?i)\b(AWSAccessKeyId|Signature|X-Amz-[A-Za-z-]+|Authorization|token|sig)=[^&\s'\"]+")
 

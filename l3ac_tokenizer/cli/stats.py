@@ -10,7 +10,8 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write
+from ..storage import suffix_of, write_whole
+from ..urls import is_url, public_text
 from .paths import make_folder_of
 from .report import needing_extra, say, show_facts, show_json, show_table
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac stats`."""
     parser.add_argument(
-        "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
+        "corpus", metavar="CORPUS", help="output folder or URL of `l3ac tokenize`, or one of its .parquet files"
     )
     parser.add_argument("--picture", metavar="FILE.png", help="plot the usage of ids and digits")
 
@@ -34,12 +35,11 @@ def run(options: argparse.Namespace) -> int:
         from ..tokenization.statistics import corpus_statistics, count_ids
 
     corpus = TokenizedCorpus(options.corpus)
-    if os.path.isdir(options.corpus):
+    if os.path.isdir(options.corpus) or (is_url(options.corpus) and suffix_of(options.corpus) != ".parquet"):
         job, entries = read_shard_manifest(options.corpus)
         if job is not None and len(entries) < len(job.shards()):
-            say(
-                f"{options.corpus} is not finished: the statistics are of {len(entries)} of {len(job.shards())} shards."
-            )
+            done = f"{len(entries)} of {len(job.shards())} shards"
+            say(f"{public_text(options.corpus)} is not finished: the statistics are of {done}.")
     counts = count_ids(corpus)
     statistics = corpus_statistics(corpus, counts)
     if options.picture:
@@ -119,6 +119,6 @@ def _draw(path: str, counts: np.ndarray, statistics: dict[str, Any]) -> None:
     digits.set(xlabel="digit", ylabel="share of its levels", title="levels of each digit", xticks=range(len(sizes)))
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
-    make_folder_of(path)
-    with atomic_write(path) as file:
-        file.write(picture.getbuffer())
+    if not is_url(path):
+        make_folder_of(path)
+    write_whole(path, picture.getvalue())

@@ -49,7 +49,9 @@ def merge_corpora(parts: Sequence[str | os.PathLike[str]], output: str | os.Path
             others = public_text(os.fspath(parts[0]))
             raise CorpusError(f"{part} is of another corpus or model than {others}: {'; '.join(differences)}.")
         if job.shard_index in jobs:
-            raise CorpusError(f"{public_text(jobs[job.shard_index][0])} and {part} are both job {job.shard_index}: give one.")
+            raise CorpusError(
+                f"{public_text(jobs[job.shard_index][0])} and {part} are both job {job.shard_index}: give one."
+            )
         jobs[job.shard_index] = place, job, entries, record
     if first is None:
         raise CorpusError("there is nothing to merge: give the output folders of all jobs.")

@@ -10,17 +10,17 @@ clip = ids[index[k] : index[k + 1]]              # of row k of the shards, read 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_write
+from ..storage import written_whole
+from ..urls import joined
 from .output import locked
 from .reader import TokenizedCorpus
 
 
 def write_npy_index(folder: str | os.PathLike[str]) -> None:
-    """Write `ids.npy` and `index.npy` beside the shards of a corpus; memory does not grow with its size.
+    """Write `ids.npy` and `index.npy` beside the shards of a corpus, at its path or URL, in memory of constant size.
 
     Raises:
         CorpusError: the folder holds no tokenized corpus, or is being written.
@@ -34,10 +34,10 @@ def write_npy_index(folder: str | os.PathLike[str]) -> None:
         total = int(index[-1])
         shape = (total,) if corpus.metadata.split == 1 else (total, corpus.metadata.split)
         header = {"descr": "<i4", "fortran_order": False, "shape": shape}
-        with atomic_write(Path(folder) / "ids.npy") as file:
+        with written_whole(joined(os.fspath(folder), "ids.npy")) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for table in corpus.tables(["ids"]):
                 for ids in corpus.stored_ids(table):
                     file.write(np.ascontiguousarray(ids, dtype="<i4").data)
-        with atomic_write(Path(folder) / "index.npy") as file:
+        with written_whole(joined(os.fspath(folder), "index.npy")) as file:
             np.save(file, index)

@@ -98,8 +98,8 @@ class FinishedShards(Mapping[int, ShardEntry]):
             raise ValueError(f"{error} in the entry of shard {entry.shard}") from error
 
     def __getitem__(self, shard: int) -> ShardEntry:
-        *numbers, digest, seconds, failures, truncated = self._FORM.unpack(self._packed[shard])
-        return ShardEntry(shard, *numbers, digest.hex(), seconds, failures, truncated)
+        rows, samples, ids, size, digest, seconds, failures, truncated = self._FORM.unpack(self._packed[shard])
+        return ShardEntry(shard, rows, samples, ids, size, digest.hex(), seconds, failures, truncated)
 
     def __contains__(self, shard: object) -> bool:
         return shard in self._packed

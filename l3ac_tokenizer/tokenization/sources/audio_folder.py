@@ -11,11 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...audio import AudioSegment
+from ...audio import OTHER_AUDIO_SUFFIXES, AudioSegment, readable_suffixes
 from ...files import escaped, unescaped
+from ...limits import CLIP_BYTES
 from ...listing.errors import DataError
 from ...listing.layouts import read_layout
 from ...names import OutsideError, common_folder, file_within, is_within, public_path
+from ...storage import StorageError, objects_below, read_bytes, suffix_of
+from ...urls import absolute, is_url, joined, public_text
 from .base import Record
 
 
@@ -27,7 +30,7 @@ class FileSource:
 
     Args:
         kind: kind of source, in words.
-        root: folder that relative paths begin in, and that clips are read within.
+        root: folder or URL that relative paths begin in, and that clips are read within.
         rows: of each clip at least `id` and `path`; `size` (bytes) only enters the digest; `start` and `seconds`
             (float) make it a segment of its file.
         types: types of further columns; columns without one are strings.
@@ -58,9 +61,9 @@ class FileSource:
             raise DataError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
         self.kind = kind
         self.remarks = remarks
-        self.root = os.path.abspath(root)
+        self.root = absolute(root)
         self._allow_outside = allow_outside
-        files = (os.path.join(self.root, unescaped(row["path"])) for row in rows)
+        files = (joined(self.root, unescaped(row["path"])) for row in rows)
         if not allow_outside and not any(is_within(file, self.root) for file in files):
             raise DataError(
                 f"{rows[0]['path']} lies outside {root}, and so do all clips: give --allow-outside (in Python "
@@ -93,7 +96,8 @@ class FileSource:
         return self._digest
 
     def records(self, start: int, stop: int) -> Iterator[Record]:
-        """The clips from `start` up to, not including, `stop`."""
+        """The clips from `start` up to, not including, `stop`; those of URLs are read here."""
+        read: tuple[str, bytes] = "", b""
         for row in self._table.slice(start, stop - start).to_pylist():
             name, path = row.pop("id"), row.pop("path")
             shown = public_path(path, self.root, self._common)
@@ -104,7 +108,18 @@ class FileSource:
                 continue
             begin, seconds = row.get("start") or 0.0, row.get("seconds")
             is_whole = begin == 0 and seconds is None
-            audio = file if is_whole else AudioSegment(file, begin, seconds)
+            audio: Any = file
+            if is_url(file):
+                try:
+                    if read[0] != file:  # the segments of one file mostly follow each other
+                        read = file, read_bytes(file, CLIP_BYTES)
+                except StorageError:
+                    raise
+                except (OSError, ValueError) as error:
+                    yield Record(name, b"", shown, row, str(error))
+                    continue
+                audio = read[1]
+            audio = audio if is_whole else AudioSegment(audio, begin, seconds)
             yield Record(name, audio, shown, row, name=f"{os.path.basename(self.root)}/{shown}")
 
 
@@ -130,6 +145,30 @@ def open_audio_folder(root: str, remarks: Sequence[str] = (), *, allow_outside: 
         for file in files
     ]
     return FileSource(kind, root, rows, remarks=[*remarks, *own_remarks], allow_outside=allow_outside)
+
+
+def open_audio_objects(url: str, remarks: Sequence[str] = ()) -> FileSource:
+    """The audio below a URL, sorted by name, with a remark that what its layout may tell is not read.
+
+    Raises:
+        DataError: there is no audio.
+        OSError: it cannot be listed.
+    """
+    shown = public_text(absolute(url))
+    found = objects_below(url)
+    suffixes = readable_suffixes()
+    paths = sorted(name for name in found if suffix_of(name) in suffixes)
+    others = Counter(suffix_of(name) for name in found if suffix_of(name) in OTHER_AUDIO_SUFFIXES)
+    own = [f"{shown} is read without transcripts: give a manifest to have them."]
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        own.append(f'{shown} has audio that needs pip install "l3ac-tokenizer[formats]" to be read: {counts}.')
+    stems = Counter(os.path.splitext(path)[0] for path in paths)
+    rows = []
+    for path in paths:
+        stem = os.path.splitext(path)[0]
+        rows.append({"id": stem if stems[stem] == 1 else path, "path": path, "size": found[path]})
+    return FileSource("folder", url, rows, remarks=[*remarks, *own])
 
 
 def _size(path: str) -> int | None:

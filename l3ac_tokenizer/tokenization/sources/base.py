@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...causes import failure
+from ...storage import StorageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,11 @@ class Record:
 
 
 def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
-    """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`."""
+    """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`.
+
+    Raises:
+        StorageError: the object storage fails, which is no failure of single records.
+    """
     position = start
     while position < stop:
         try:
@@ -49,7 +54,7 @@ def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
                 yield record
                 position += 1
             return
-        except GeneratorExit:
+        except (GeneratorExit, StorageError):
             raise
         except Exception as error:  # of any library; the other records continue
             place = f"row {position}"
