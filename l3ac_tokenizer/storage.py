@@ -30,10 +30,10 @@ PART_BYTES = 1 << 26
 """Size of the parts in which larger objects are written."""
 HEADER_BYTES = 1 << 18
 """Bytes read at once from an object of which only small parts are wanted."""
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each further attempt, half to the whole of them; botocore makes three attempts within each."""
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
+"""Seconds before each further attempt, half to the whole of them."""
 
-_S3_CONFIG = {"retries": {"mode": "standard", "max_attempts": 3}, "connect_timeout": 10, "read_timeout": 30}
+_S3_CONFIG = {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 30}
 
 _Result = TypeVar("_Result")
 

@@ -43,6 +43,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         OSError: it cannot be created.
     """
     if is_url(folder):
+        if str(folder).startswith(("http://", "https://")):
+            raise CorpusError(f"cannot write {public_text(str(folder))}: web servers take no files; give a bucket.")
         try:
             held = StorageLock(str(folder))
         except LockedError as error:

@@ -55,7 +55,7 @@ def storage_environment(server, tmp_path, monkeypatch):
 def bucket(server, storage_environment) -> str:
     """The URL of an empty bucket."""
     name = f"bucket-{secrets.token_hex(4)}"
-    server.client().create_bucket(Bucket=name)
+    server.client.create_bucket(Bucket=name)
     return f"s3://{name}"
 
 

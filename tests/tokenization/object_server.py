@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import http.server
 import json
@@ -45,6 +46,7 @@ class Server:
         self.port = self._ports["s3.port"]
         self.url = f"http://127.0.0.1:{self.port}"
         (folder / "data").mkdir()
+        (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")  # files for each bucket
         identities = [
             _identity("writer", KEY, SECRET, ["Admin", "Read", "Write", "List", "Tagging"]),
             _identity("reader", READER_KEY, READER_SECRET, ["Read", "List"]),
@@ -54,7 +56,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [weed(), "server", "-filer", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=100"]
+        command = [weed(), "server", "-filer", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=2000"]
         command += [f"-{name}={port}" for name, port in self._ports.items()]
         command += [f"-dir={self.folder / 'data'}", f"-s3.config={self.folder / 's3.json'}"]
         command += [f"-{name}.localSocket={self.folder / name}.sock" for name in ("s3", "filer")]
@@ -62,9 +64,11 @@ class Server:
         command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64"]
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 60
         while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()[
+                -2000:
+            ]
             time.sleep(0.2)
 
     def _answers(self) -> bool:
@@ -72,11 +76,11 @@ class Server:
         import botocore.exceptions
 
         try:
-            client = self.client()
+            client = self.client
             with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
-                client.create_bucket(Bucket="up")
-            client.put_object(Bucket="up", Key="up", Body=b"up")
-            return client.get_object(Bucket="up", Key="up")["Body"].read() == b"up"
+                client.create_bucket(Bucket="is-up")
+            client.put_object(Bucket="is-up", Key="up", Body=b"up")
+            return client.get_object(Bucket="is-up", Key="up")["Body"].read() == b"up"
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
             return False
 
@@ -86,6 +90,7 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    @functools.cached_property
     def client(self):
         """A client of the server itself, past any proxy."""
         import botocore.config
@@ -102,7 +107,7 @@ class Server:
 
     def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """All objects below a prefix."""
-        client = self.client()
+        client = self.client
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
         return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
@@ -183,7 +188,9 @@ class Proxy:
                 length = response.getheader("Content-Length") if self.command == "HEAD" else None
                 self.answer(response.status, kept, data, length, cut=fate == "cut" and len(data) > 1)
 
-            def answer(self, status: int, headers: dict, data: bytes, length: str | None = None, cut: bool = False) -> None:
+            def answer(
+                self, status: int, headers: dict, data: bytes, length: str | None = None, cut: bool = False
+            ) -> None:
                 self.send_response_only(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
