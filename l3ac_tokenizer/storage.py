@@ -175,15 +175,32 @@ def objects_below(url: str) -> dict[str, int]:
         FileNotFoundError: there is no such bucket.
     """
     fs, path = _place(url)
-    path = path.rstrip("/")
-    found = _tried(url, "list", lambda: fs.find(path, detail=True))
-    start = f"{path}/"
-    names = {name.removeprefix(start): info["size"] or 0 for name, info in found.items() if name.startswith(start)}
+    start = path.rstrip("/") + "/"
+    if _is_s3(fs):
+        found = dict(_listed_pages(url, fs, start))
+    else:
+        every = _tried(url, "list", lambda: fs.find(path.rstrip("/"), detail=True))
+        found = {name: info["size"] or 0 for name, info in every.items()}
+    names = {name.removeprefix(start): size for name, size in found.items() if name.startswith(start)}
     return {
         name: size
         for name, size in names.items()
         if name and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/"))
     }
+
+
+def _listed_pages(url: str, fs: Any, start: str) -> Iterator[tuple[str, int]]:
+    """Names, with their bucket, and sizes of what begins with `start`; each page of the listing is tried again alone."""
+    bucket, prefix, _ = fs.split_path(start)
+    further: dict[str, str] = {}
+    while True:
+        request = functools.partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
+        page = _tried(url, "list", request)
+        for each in page.get("Contents", ()):
+            yield f"{bucket}/{each['Key']}", each["Size"]
+        if not page.get("IsTruncated"):
+            return
+        further = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -427,7 +444,8 @@ def _file_system(scheme: str, process: int) -> Any:  # one for each process: con
     try:
         fs = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
-        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(scheme)
+        ours = "'l3ac-tokenizer[cloud]'"
+        package = {"s3": ours, "s3a": ours, "http": ours, "https": ours, "gs": "gcsfs", "gcs": "gcsfs"}.get(scheme)
         remedy = f"pip install {package}" if package else "install the package that fsspec needs for it"
         raise ValueError(f"{scheme}:// cannot be opened ({with_causes(error)}): {remedy}.") from error
     except ValueError as error:

@@ -63,7 +63,10 @@ LAYERS = (
         "published",
         "quantization",
         "range_coder",
+        "storage",
+        "storage_lock",
         "trust",
+        "urls",
         "version",
     ),
 )

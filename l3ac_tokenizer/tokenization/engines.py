@@ -110,6 +110,7 @@ class LocalEngine:
                 while waiting:
                     yield waiting.popleft().result()
             except concurrent.futures.process.BrokenProcessPool as error:
+                waiting.clear()  # the pool ends its workers; an event waits for all that wait for it, dead ones too
                 raise CorpusError(
                     "a worker process died, most often because memory ran out: run the same command again with fewer "
                     "processes or fewer seconds of audio at once."

@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import re
 import signal
 import tarfile
 import threading
@@ -32,7 +33,7 @@ from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 from l3ac_tokenizer.tokenization.record import ClipNotes, FinishedShards, ObjectRecord, ShardEntry
 from l3ac_tokenizer.tokenization.spec import TokenizationOptions
 
-from .corpora import file_bytes, rows_of, write_corpus
+from .corpora import file_bytes, rows_of
 from .object_server import KEY, READER_KEY, READER_SECRET, SECRET
 from .test_faults import in_child
 
@@ -192,14 +193,14 @@ def test_shards_of_a_web_server_are_read_from_a_list(tiny_model, tmp_path):
     root = f"http://127.0.0.1:{web.server_port}"
     (tmp_path / "list.txt").write_text("".join(f"{root}/{n}.tar?signature=hidden-{n}\n" for n in range(2)))
     try:
-        with pytest.raises(ValueError, match="outside its corpus.*--allow-outside") as refused:
+        with pytest.raises(ValueError, match=r"outside its corpus.*--allow-outside") as refused:
             open_source(str(tmp_path / "list.txt"))
         assert "hidden" not in str(refused.value)
         source = open_source(str(tmp_path / "list.txt"), allow_outside=True)
         tokenize_corpus(source, tiny_model, tmp_path / "there", SHARDS_OF_3)
         with pytest.raises(DataError, match="web servers list no folders"):
             open_source(f"{root}/")
-        with pytest.raises(CorpusError, match="cannot write http://.*: web servers take no files") as refused:
+        with pytest.raises(CorpusError, match=r"cannot write http://.*: web servers take no files") as refused:
             tokenize_corpus(source, tiny_model, f"{root}/out?sig=hidden", SHARDS_OF_3)
         assert "hidden" not in str(refused.value)
     finally:
@@ -326,6 +327,7 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(tiny_model, cor
     assert rows_at(f"{bucket}/out") == rows_of(expected)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_one_sentence_and_the_run_resumes(
     tiny_model, corpus, expected, server, bucket, monkeypatch
 ):
@@ -398,7 +400,7 @@ def test_the_lock_of_a_dead_process_is_taken_and_one_from_elsewhere_expires(buck
     with monkeypatch.context() as patch:
         patch.setattr(storage_lock, "_machine", lambda: "another")
         assert in_child(work) == -signal.SIGKILL
-    with pytest.raises(storage_lock.LockedError, match="its lock expires in 1[12][0-9] s"):
+    with pytest.raises(storage_lock.LockedError, match=r"its lock expires in 1[12][0-9] s"):
         StorageLock(f"{bucket}/out")
     monkeypatch.setattr(storage_lock, "EXPIRES", 2.0)
     time.sleep(3.1)  # the storage's clock has whole seconds
@@ -499,7 +501,7 @@ def every(count: int, fate):
         every(4, (500, "InternalError")),
         every(3, "cut"),
         every(4, "lost"),
-        lambda request: time.sleep(0.1),
+        lambda request: time.sleep(0.03),
     ],
     ids=["SlowDown", "429", "InternalError", "cut", "lost", "slow"],
 )
@@ -605,10 +607,26 @@ def test_a_corpus_whose_listing_has_changed_is_refused(tiny_model, corpus, serve
         tokenize_corpus(open_source(f"{bucket}/corpus"), tiny_model, f"{bucket}/out", SHARDS_OF_3)
 
 
-@pytest.mark.slow
-def test_fifty_thousand_objects_are_listed(bucket):
-    fs, path = storage._place(bucket)
+def test_fifty_thousand_objects_are_listed_by_a_busy_storage(proxy, bucket):
     names = [f"{number // 5000}/{number:05d}.flac" for number in range(50_000)]
-    fs.pipe({f"{path}/corpus/{name}": b"" for name in names}, batch_size=64)
-    assert storage.objects_below(f"{bucket}/corpus") == dict.fromkeys(names, 0)
+
+    def misbehaves(request):
+        if request.number % 3 == 2:
+            return 503, "SlowDown"
+        if not request.is_listing:
+            return None
+        first = int((re.search("continuation-token=([0-9]+)", request.path) or ["", "0"])[1])
+        page = "".join(f"<Contents><Key>corpus/{name}</Key><Size>7</Size></Contents>" for name in names[first:][:1000])
+        more = f"<NextContinuationToken>{first + 1000}</NextContinuationToken>"
+        more += f"<IsTruncated>{str(first + 1000 < len(names)).lower()}</IsTruncated>"
+        return f"<ListBucketResult>{page}{more}</ListBucketResult>".encode()
+
+    proxy.misbehaves = misbehaves
+    assert storage.objects_below(f"{bucket}/corpus") == dict.fromkeys(names, 7)
     assert len(open_source(f"{bucket}/corpus")) == 50_000
+
+
+def test_more_objects_than_a_page_has_are_listed(server, bucket):
+    fs, path = storage._place(bucket)
+    fs.pipe({f"{path}/corpus/{number:04d}": b"" for number in range(1005)}, batch_size=32)
+    assert len(storage.objects_below(f"{bucket}/corpus")) == 1005
