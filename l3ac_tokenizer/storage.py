@@ -190,7 +190,7 @@ def objects_below(url: str) -> dict[str, int]:
 
 
 def _listed_pages(url: str, fs: Any, start: str) -> Iterator[tuple[str, int]]:
-    """Names, with their bucket, and sizes of what begins with `start`; each page of the listing is tried again alone."""
+    """Names, with their bucket, and sizes of what begins with `start`; each page of the listing is tried by itself."""
     bucket, prefix, _ = fs.split_path(start)
     further: dict[str, str] = {}
     while True:
@@ -474,7 +474,8 @@ def _tried(url: str, action: str, function: Callable[[], _Result]) -> _Result:
             raise
         except Exception as error:  # of fsspec, botocore, aiohttp and others
             if wait is None or not _may_pass(error):
-                raise _explained(url, action, error) from error
+                shows_secrets = any(public_text(str(each)) != str(each) for each in _chain(error))
+                raise _explained(url, action, error) from (None if shows_secrets else error)
         time.sleep(wait * random.uniform(0.5, 1.0))
     raise AssertionError
 

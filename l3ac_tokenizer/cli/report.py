@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..causes import failure, shortened
 from ..files import concerns_all_files
 from ..markup import printable
+from ..urls import public_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -43,8 +44,8 @@ class Failures:
 
 
 def say(text: str) -> None:
-    """Print a message on standard error, above any progress bar."""
-    text = f"l3ac: {printable(text)}"
+    """Print a message on standard error, above any progress bar; credentials in it are left out."""
+    text = f"l3ac: {printable(public_text(text))}"
     if "tqdm" in sys.modules:
         sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
     else:

@@ -623,7 +623,6 @@ def test_fifty_thousand_objects_are_listed_by_a_busy_storage(proxy, bucket):
 
     proxy.misbehaves = misbehaves
     assert storage.objects_below(f"{bucket}/corpus") == dict.fromkeys(names, 7)
-    assert len(open_source(f"{bucket}/corpus")) == 50_000
 
 
 def test_more_objects_than_a_page_has_are_listed(server, bucket):

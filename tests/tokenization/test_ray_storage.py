@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -50,7 +52,7 @@ class Nodes:
     def start(self) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "include_dashboard": False, "port": self.port}
+        head = {"num_cpus": 0, "include_dashboard": False, "gcs_server_port": self.port}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.workers = [self.add() for _ in range(4)]
         self.cluster.wait_for_nodes()
@@ -146,3 +148,14 @@ def test_a_run_whose_head_is_restarted_resumes(tiny_model, stored, nodes, server
     resumed = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert resumed.returncode == 0, resumed.stderr
     assert rows_at(f"{bucket}/there") == rows_at(f"{bucket}/here")
+
+
+def test_the_configuration_of_the_guide_is_one_of_rays():
+    import yaml
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    page = (Path(TESTS).parent / "docs" / "guides" / "ray.md").read_text()
+    config = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[1])
+    validate_config(prepare_config(config))
+    with pytest.raises(Exception, match="unknown_key"):
+        validate_config(prepare_config({**config, "unknown_key": 1}))

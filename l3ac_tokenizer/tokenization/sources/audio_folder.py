@@ -18,7 +18,7 @@ from ...listing.errors import DataError
 from ...listing.layouts import read_layout
 from ...names import OutsideError, common_folder, file_within, is_within, public_path
 from ...storage import StorageError, objects_below, read_bytes, suffix_of
-from ...urls import absolute, is_url, joined, public_text
+from ...urls import absolute, is_url, joined, public_text, without_query
 from .base import Record
 
 
@@ -53,12 +53,16 @@ class FileSource:
     ) -> None:
         if not rows:
             reasons = " ".join(remarks)
-            raise DataError(f"{root} holds no audio files that can be read: {reasons or 'check the path.'}")
+            raise DataError(
+                f"{public_text(root)} holds no audio files that can be read: {reasons or 'check the path.'}"
+            )
         rows = [{**row, "id": escaped(row["id"]), "path": escaped(row["path"])} for row in rows]
         twice = next((name for name, count in Counter(row["id"] for row in rows).items() if count > 1), None)
         if twice is not None:
             paths = [row["path"] for row in rows if row["id"] == twice]
-            raise DataError(f"{paths[0]} and {paths[1]} both have the id {twice!r}: rename one.")
+            raise DataError(
+                f"{public_text(paths[0])} and {public_text(paths[1])} both have the id {twice!r}: rename one."
+            )
         self.kind = kind
         self.remarks = remarks
         self.root = absolute(root)
@@ -66,8 +70,8 @@ class FileSource:
         files = (joined(self.root, unescaped(row["path"])) for row in rows)
         if not allow_outside and not any(is_within(file, self.root) for file in files):
             raise DataError(
-                f"{rows[0]['path']} lies outside {root}, and so do all clips: give --allow-outside (in Python "
-                "allow_outside=True) if you know where this list comes from."
+                f"{public_text(rows[0]['path'])} lies outside {public_text(root)}, and so do all clips: give "
+                "--allow-outside (in Python allow_outside=True) if you know where this list comes from."
             )
         self._common = common_folder((row["path"] for row in rows), self.root)
         types = {"start": pa.float64(), "seconds": pa.float64(), **(types or {})}
@@ -83,7 +87,7 @@ class FileSource:
         sizes = [row.get("size") for row in rows]
         self._digest = hashlib.sha256(
             "\n".join(
-                json.dumps([size, row], ensure_ascii=False, default=str)
+                json.dumps([size, row | {"path": without_query(row["path"])}], ensure_ascii=False, default=str)
                 for size, row in zip(sizes, self._table.to_pylist(), strict=True)
             ).encode()
         ).hexdigest()

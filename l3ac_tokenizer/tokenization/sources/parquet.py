@@ -19,7 +19,7 @@ from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from ...names import OutsideError, file_within, public_path
 from ...storage import StorageError, read_bytes, size_of
-from ...urls import absolute, is_url, joined, without_query
+from ...urls import absolute, is_url, joined, public_text, without_query
 from ..parquet_files import column_values, open_parquet
 from .base import RESERVED, Record
 from .ids import file_names, unique_ids
@@ -63,7 +63,9 @@ class ParquetSource:
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
         audio = audio_column(self._schema)
         if audio is None:
-            raise DataError(f"{self.files[0]} has no column of audio bytes or paths among {_listed(self._schema)}.")
+            raise DataError(
+                f"{public_text(self.files[0])} has no column of audio bytes or paths among {_listed(self._schema)}."
+            )
         self._audio = audio
         self._names = renamed((name for name in self._schema.names if name != self._audio), RESERVED)
         self.columns = {
@@ -244,8 +246,8 @@ def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Sch
     for file, schema in zip(files, map(_plain, schemas), strict=True):
         if sorted(schema.names) != sorted(common.names):
             raise DataError(
-                f"{file} has the columns {_listed(schema)} and {files[0]} has {_listed(common)}: give them as two "
-                "corpora."
+                f"{public_text(file)} has the columns {_listed(schema)} and {public_text(files[0])} has "
+                f"{_listed(common)}: give them as two corpora."
             )
         for field in schema:
             try:
@@ -255,7 +257,7 @@ def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Sch
                 )
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise DataError(
-                    f"{file} has {field.type} in the column {field.name} and {files[0]} has "
+                    f"{public_text(file)} has {field.type} in the column {field.name} and {public_text(files[0])} has "
                     f"{common.field(field.name).type}: store it as one type."
                 ) from error
             common = common.set(common.get_field_index(field.name), merged.field(0))
