@@ -55,7 +55,7 @@ def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
 
     Raises:
         StorageError: the storage cannot be reached, or denies it.
-        OSError: there is no such file, or it cannot be read.
+        OSError: it does not exist, or cannot be read.
     """
     if not is_url(path):
         return open_regular(path)
@@ -106,7 +106,7 @@ class SmallObject(NamedTuple):
 
 
 def read_object(url: str) -> SmallObject | None:
-    """A small object; None if there is no such object.
+    """A small object; None if it does not exist.
 
     Raises:
         StorageError: the storage cannot be reached, or denies it.
@@ -172,7 +172,7 @@ def objects_below(url: str) -> dict[str, int]:
 
     Raises:
         StorageError: the storage cannot be reached, or does not allow listing.
-        FileNotFoundError: there is no such bucket.
+        FileNotFoundError: the bucket does not exist.
     """
     fs, path = _place(url)
     start = path.rstrip("/") + "/"
@@ -463,7 +463,7 @@ def _tried(url: str, action: str, function: Callable[[], _Result]) -> _Result:
     """The result of a function that asks the storage, repeated while its failure may pass.
 
     Raises:
-        FileNotFoundError: there is no such object or bucket.
+        FileNotFoundError: the object or bucket does not exist.
         ChangedError: the object is not as it was expected.
         StorageError: it failed for another reason.
     """

@@ -91,7 +91,7 @@ class StorageLock:
 
 
 def _owner(content: bytes) -> dict[str, Any]:
-    """Who wrote a lock; empty if it is something else."""
+    """The writer of a lock; empty if it is something else."""
     try:
         owner = json.loads(content)
         return {**owner, "process": int(owner["process"]), "renewed": float(owner["renewed"])}

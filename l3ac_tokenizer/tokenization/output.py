@@ -234,7 +234,7 @@ class OutputFolder:
 
 
 def failures_place(output: str | os.PathLike[str]) -> str:
-    """Where an output lists the clips that could not be encoded, in words."""
+    """The place where an output lists the clips that could not be encoded, in words."""
     return f"failures/ in {public_text(str(output))}" if is_url(output) else f"{FAILURES} in {output}"
 
 

@@ -58,7 +58,7 @@ class ShardEntry:
 
 
 class ClipNotes(NamedTuple):
-    """What is said of single clips of a shard.
+    """Remarks on single clips of a shard.
 
     Attributes:
         failures: id, path and reason of each clip that could not be encoded.
@@ -140,7 +140,7 @@ class Record(Protocol):
         ...
 
     def notes(self, entry: ShardEntry) -> ClipNotes:
-        """What is said of the clips of a finished shard; called after `read`.
+        """The notes on the clips of a finished shard; called after `read`.
 
         Raises:
             OSError: it cannot be read.

@@ -155,7 +155,7 @@ def open_audio_objects(url: str, remarks: Sequence[str] = ()) -> FileSource:
     """The audio below a URL, sorted by name, with a remark that what its layout may tell is not read.
 
     Raises:
-        DataError: there is no audio.
+        DataError: it holds none.
         OSError: it cannot be listed.
     """
     shown = public_text(absolute(url))

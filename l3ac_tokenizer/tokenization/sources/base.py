@@ -45,7 +45,7 @@ def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
     """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`.
 
     Raises:
-        StorageError: the object storage fails, which is no failure of single records.
+        StorageError: the object storage fails, and with it all records.
     """
     position = start
     while position < stop:
