@@ -18,6 +18,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from ..audio import AudioSegment
 from ..children import spawn_context
 from ..limits import WINDOW_BYTES
 from .arrow import encode_records
@@ -51,6 +52,7 @@ def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         audio = record.audio.get("bytes") if isinstance(record.audio, dict) else record.audio
+        audio = audio.path if isinstance(audio, AudioSegment) else audio
         own = len(audio) if isinstance(audio, (bytes, bytearray)) else 0
         if group and size + own > most:
             yield group
@@ -110,6 +112,7 @@ class LocalEngine:
                     for future in done:
                         yield future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
+                waiting.clear()  # the pool ends its workers; an event waits for all that wait for it, dead ones too
                 raise CorpusError(
                     "a worker process died, most often because memory ran out: run the same command again with fewer "
                     "processes or fewer seconds of audio at once."

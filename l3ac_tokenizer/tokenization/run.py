@@ -44,7 +44,7 @@ def tokenize_corpus(
     Args:
         source: see `open_source`.
         model: the codec, or its encoder alone, in evaluation mode.
-        output: folder, created if necessary.
+        output: folder, created if necessary, or URL of a place on object storage.
         options: None: their defaults.
         engine: execution backend; None: this process.
         chunk_seconds: seconds of audio in the network at once.
@@ -121,7 +121,7 @@ def _watched(
     tables: Iterator[pa.Table], folder: OutputFolder, max_failures: int | None, bar: tqdm
 ) -> Iterator[pa.Table]:
     """The same tables, while failures are logged and limited, truncated clips logged, and the progress bar updated."""
-    count = len(folder.failures())
+    count = sum(entry.failures for entry in folder.entries.values())
     _check_failures(count, max_failures)
     for table in tables:
         for note in table["truncated"].drop_null().to_pylist():
