@@ -71,7 +71,7 @@ def markdown(figures: dict[str, Any], options: argparse.Namespace) -> str:
             each = needs(figures, preset, hours, options)
             rows.append(
                 [
-                    f"`{preset}`",
+                    preset,
                     f"{each['core_hours']:,.0f}",
                     f"{each['core_hours'] / options.cores:,.1f}",
                     f"{each['core_hours'] * options.core_price:,.0f}",
