@@ -18,7 +18,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,7 +177,7 @@ class _WatchedEngine:
     def __init__(self, num_proc: int, notes: str) -> None:
         self._engine, self._notes = LocalEngine(num_proc), notes
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Any:
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Any:
         return self._engine.run(_Watched(work, self._notes), windows)
 
 

@@ -13,7 +13,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import pyarrow as pa
@@ -65,7 +65,7 @@ def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
 class Engine(Protocol):
     """Encodes windows."""
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Iterator[pa.Table]:
         """Tables of one or several windows each, in any order."""
         ...
 
@@ -82,7 +82,7 @@ class LocalEngine:
             raise ValueError(f"`num_proc` is {num_proc}; it must be at least 1.")
         self.num_proc = num_proc
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Iterator[pa.Table]:
         """Tables of the windows; of several processes, each as soon as it is there.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,10 +69,11 @@ def tokenize_corpus(
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()
         sizes = source.sizes()
-        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard, sizes)]
+        pending = folder.pending()
+        windows = (window for shard in pending for window in folder.job.windows_of(shard, sizes))
         tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
         try:
-            with _progress(folder, windows) as bar:
+            with _progress(folder, pending) as bar:
                 _write_shards(folder, _watched(tables, folder, max_failures, bar))
         finally:
             tables.close()  # type: ignore[attr-defined]
@@ -142,7 +143,7 @@ def _check_failures(count: int, limit: int | None) -> None:
         )
 
 
-def _progress(folder: OutputFolder, windows: list[tuple[int, int]]) -> tqdm:
+def _progress(folder: OutputFolder, pending: Sequence[int]) -> tqdm:
     total = sum(len(folder.job.rows_of(shard)) for shard in folder.job.shards())
-    left = sum(stop - start for start, stop in windows)
+    left = sum(len(folder.job.rows_of(shard)) for shard in pending)
     return tqdm(total=total, initial=total - left, desc="tokenizing", unit=" clips", file=sys.stderr, disable=None)

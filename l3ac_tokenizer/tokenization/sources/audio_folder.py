@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from ...storage import StorageError, objects_below, read_bytes, suffix_of
 from ...urls import absolute, is_url, joined, public_text, without_query
 from .base import Record
 
+_AHEAD_FILES, _AHEAD_BYTES, _UNKNOWN_BYTES = 8, 1 << 26, 1 << 24
+"""Bounds of what is read ahead from object storage, and the size that an object counts with if it is not known."""
 _WAV_BYTES = 32_000
 """Bytes of a second of 16-bit audio at 16 kHz."""
 
@@ -109,31 +113,63 @@ class FileSource:
         return self._digest
 
     def records(self, start: int, stop: int) -> Iterator[Record]:
-        """The clips from `start` up to, not including, `stop`; those of URLs are read here."""
-        read: tuple[str, bytes] = "", b""
-        for row in self._table.slice(start, stop - start).to_pylist():
+        """The clips from `start` up to, not including, `stop`; those of URLs are read here, several at once."""
+        rows = self._table.slice(start, stop - start).to_pylist()
+        files = [self._file(row["path"]) for row in rows]
+        sizes = self._sizes[start:stop].tolist()
+        urls = [(file, size) for file, size in zip(files, sizes, strict=True) if isinstance(file, str) and is_url(file)]
+        # The segments of one file mostly follow each other.
+        contents = read_ahead([next(group) for _, group in itertools.groupby(urls, lambda each: each[0])])
+        read: tuple[str, Future[bytes] | None] = "", None
+        for row, file in zip(rows, files, strict=True):
             name, path = row.pop("id"), row.pop("path")
             shown = public_path(path, self.root, self._common)
-            try:
-                file = file_within(unescaped(path), self.root, allow_outside=self._allow_outside)
-            except OutsideError as error:
-                yield Record(name, b"", shown, row, str(error))
+            if isinstance(file, OutsideError):
+                yield Record(name, b"", shown, row, str(file))
                 continue
             begin, seconds = row.get("start") or 0.0, row.get("seconds")
             is_whole = begin == 0 and seconds is None
             audio: Any = file
             if is_url(file):
+                if read[0] != file:
+                    read = file, next(contents)
+                assert read[1] is not None
                 try:
-                    if read[0] != file:  # the segments of one file mostly follow each other
-                        read = file, read_bytes(file, CLIP_BYTES)
+                    audio = read[1].result()
                 except StorageError:
                     raise
                 except (OSError, ValueError) as error:
                     yield Record(name, b"", shown, row, str(error))
                     continue
-                audio = read[1]
             audio = audio if is_whole else AudioSegment(audio, begin, seconds)
             yield Record(name, audio, shown, row, name=f"{os.path.basename(self.root)}/{shown}")
+
+    def _file(self, path: str) -> str | OutsideError:
+        """Where a clip is read, or why it is not."""
+        try:
+            return file_within(unescaped(path), self.root, allow_outside=self._allow_outside)
+        except OutsideError as error:
+            return error
+
+
+def read_ahead(files: Iterable[tuple[str, int]]) -> Iterator[Future[bytes]]:
+    """The contents of objects, given by URL and about their bytes (0: not known), in order.
+
+    Meanwhile those that follow are read: up to `_AHEAD_FILES`, and up to `_AHEAD_BYTES` of them or one.
+    """
+    left = deque((file, size or _UNKNOWN_BYTES) for file, size in files)
+    waiting: deque[tuple[Future[bytes], int]] = deque()
+    if not left:
+        return
+    with ThreadPoolExecutor(_AHEAD_FILES) as pool:
+        while waiting or left:
+            while left and len(waiting) < _AHEAD_FILES:
+                file, size = left[0]
+                if waiting and sum(each for _, each in waiting) + size > _AHEAD_BYTES:
+                    break
+                left.popleft()
+                waiting.append((pool.submit(read_bytes, file, CLIP_BYTES), size))
+            yield waiting.popleft()[0]
 
 
 def open_audio_folder(root: str, remarks: Sequence[str] = (), *, allow_outside: bool = False) -> FileSource:
