@@ -122,8 +122,8 @@ def _files_below(
         return files_below(folder, suffixes, unreadable, outside)
     if folder.startswith(("http://", "https://")):
         raise DataError(
-            f"{public_text(folder)} has no suffix of a file, and web servers list no folders: give a list of its .tar shards "
-            "(.txt), or a manifest."
+            f"{public_text(folder)} has no suffix of a file, and web servers list no folders: give a list of its .tar "
+            "shards (.txt), or a manifest."
         )
     names = objects_below(folder)
     if not names:
