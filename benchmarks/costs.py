@@ -1,4 +1,4 @@
-"""What tokenizing takes, for corpora of 1,000 to 1,000,000 hours, from the figures of `benchmarks.tokenization`.
+"""Cost of tokenizing corpora of 1,000 to 1,000,000 hours, from the figures of `benchmarks.tokenization`.
 
     python -m benchmarks.costs [--figures FILE] [--corpus "MP3, 44.1 kHz"] [--recording-seconds 3600] > page.md
 

@@ -66,13 +66,13 @@ def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
     return _opened(url, WHOLE_BYTES)
 
 
-def open_parts(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file, or an object, of which only parts are read.
+def open_parts(path: str | os.PathLike[str], at_once: int = HEADER_BYTES) -> BinaryIO:
+    """Open a regular file, or an object, of which only parts are read, each request for at least `at_once` bytes.
 
     Raises:
         OSError: see `open_binary`.
     """
-    return _opened(str(path), HEADER_BYTES) if is_url(path) else open_regular(path)
+    return _opened(str(path), at_once) if is_url(path) else open_regular(path)
 
 
 def read_bytes(path: str | os.PathLike[str], most: Limit) -> bytes:

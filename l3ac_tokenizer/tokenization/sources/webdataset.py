@@ -17,6 +17,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,13 +31,15 @@ from ...listing.columns import renamed
 from ...listing.errors import DataError
 from ...listing.text import decode_text
 from ...parsing import parse_json
-from ...storage import open_binary, open_parts, size_of
-from ...urls import absolute, public_text, without_query
+from ...storage import WHOLE_BYTES, open_parts, size_of
+from ...urls import absolute, is_url, public_text, without_query
 from .base import Record
 from .ids import file_names, unique_ids
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
+_AT_ONCE = 16
+"""Tar files of object storage whose headers are read together."""
 
 
 class TarSource:
@@ -77,7 +80,7 @@ class TarSource:
                 if opened is None or opened[0] != row["file"]:
                     if opened is not None:
                         opened[1].close()
-                    opened = row["file"], open_binary(self.files[row["file"]])
+                    opened = row["file"], open_parts(self.files[row["file"]], WHOLE_BYTES)
                 yield self._record(opened[1], row)
         finally:
             if opened is not None:
@@ -121,7 +124,12 @@ def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
         ]
     )
     ignored: Counter[str] = Counter()
-    rows = [row for number, file in enumerate(files) for row in _clips(number, file, ignored)]
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        indexed = (pool.map if any(map(is_url, files)) else map)(_indexed, range(len(files)), files)
+        for clips, own in indexed:
+            rows += clips
+            ignored += own
     if not any(row.get("audio") for row in rows):
         reasons = [row["error"] for row in rows if row.get("error")] + _left_out(ignored)
         raise DataError(
@@ -137,6 +145,11 @@ def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
 def _left_out(ignored: Counter[str]) -> list[str]:
     """Remarks on members that are not read, by kind and their first shard."""
     return [f"{count} {kind} are left out." for kind, count in ignored.items()]
+
+
+def _indexed(number: int, path: str) -> tuple[list[dict[str, Any]], Counter[str]]:
+    ignored: Counter[str] = Counter()
+    return list(_clips(number, path, ignored)), ignored
 
 
 def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
