@@ -145,7 +145,7 @@ class FileSource:
             yield Record(name, audio, shown, row, name=f"{os.path.basename(self.root)}/{shown}")
 
     def _file(self, path: str) -> str | OutsideError:
-        """Where a clip is read, or why it is not."""
+        """Place that a clip is read from, or why it is not read."""
         try:
             return file_within(unescaped(path), self.root, allow_outside=self._allow_outside)
         except OutsideError as error:
