@@ -129,11 +129,8 @@ def measure(waves: Sequence[np.ndarray], names: Sequence[str], rounds: int, url:
         for _ in range(rounds):
             for name, call in calls.items():
                 timings[name].append(timed(call)[1])
-        ids = sum(int(row["ids"]) for row in _summaries(scratch))
-        written = sum(file.stat().st_size for file in Path(scratch).glob("out*/*.parquet"))
     return {
         "machine": machine(1),
-        "bytes_per_id": written / ids,
         "clips": len(waves),
         "audio_seconds": sum(map(len, waves)) / RATE,
         "rounds": rounds,
@@ -152,10 +149,6 @@ def _uploaded(corpora: dict[str, str], url: str) -> dict[str, str]:
     for place in corpora.values():
         filesystem.put(f"{place}/", f"{root}/{Path(place).name}/", recursive=True)
     return {title: f"{url}/{Path(place).name}" for title, place in corpora.items()}
-
-
-def _summaries(scratch: str) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in Path(scratch).glob("out*/summary.json")]
 
 
 class _Watched(WindowEncoder):
