@@ -19,8 +19,8 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 
 # The whole `eval` extra would compile PESQ, which the demo does not report: a fresh machine has no compiler.
 DEMO_REQUIREMENTS := --editable . torchmetrics pystoi matplotlib
-TEST_REQUIREMENTS := --editable .[dev,data,eval,train,onnx,formats,serve]
-ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx,formats,serve]
+TEST_REQUIREMENTS := --editable .[dev,data,eval,train,onnx,formats,serve,cloud]
+ENV_REQUIREMENTS := --editable .[dev,eval,eval-offline,train,data,ray,onnx,formats,serve,cloud]
 
 # Real audio and golden numbers, if they are beside the checkout; tests that need them are skipped otherwise.
 L3AC_SHARED ?= $(patsubst %/reference,%,$(abspath $(wildcard ../shared/reference)))

@@ -71,12 +71,12 @@ class AudioSegment:
     """A part of an audio file.
 
     Attributes:
-        path: of the file.
+        path: of the file, or its bytes.
         start: where the part begins, in seconds.
         seconds: its length; None: up to the file's end.
     """
 
-    path: str
+    path: str | bytes
     start: float = 0.0
     seconds: float | None = None
 
@@ -219,9 +219,11 @@ class AudioReader:
                 f"{self.name} is {seconds:.1f} s long, more than the {self._max_seconds:g} s allowed: cut it."
             )
 
-    def _open(self, source: str | os.PathLike[str] | BinaryIO) -> Decoder:
+    def _open(self, source: str | os.PathLike[str] | bytes | BinaryIO) -> Decoder:
         if source == "-":
             source = sys.stdin.buffer
+        elif isinstance(source, bytes):
+            source = _NamedBytes(source, self._given_name or "the audio")
         path = None
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)

@@ -64,7 +64,10 @@ LAYERS = (
         "quantization",
         "range_coder",
         "resampling",
+        "storage",
+        "storage_lock",
         "trust",
+        "urls",
         "version",
     ),
 )

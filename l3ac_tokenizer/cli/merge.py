@@ -13,8 +13,8 @@ from .tokenize import add_format, texts, write_index
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac merge`."""
-    parser.add_argument("parts", nargs="+", metavar="PART", help="output folder of each job")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the whole corpus")
+    parser.add_argument("parts", nargs="+", metavar="PART", help="output folder or URL of each job")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder or URL for the whole corpus")
     add_format(parser)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..causes import failure, shortened
 from ..files import concerns_all_files
 from ..markup import printable
+from ..storage import suffix_of
+from ..urls import is_url, public_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -44,8 +46,8 @@ class Failures:
 
 
 def say(text: str) -> None:
-    """Print a message on standard error, above any progress bar."""
-    text = f"l3ac: {printable(text)}"
+    """Print a message on standard error, above any progress bar; credentials in it are left out."""
+    text = f"l3ac: {printable(public_text(text))}"
     if "tqdm" in sys.modules:
         sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
     else:
@@ -62,9 +64,11 @@ def say_unfinished(folder: str) -> None:
     """Say if a tokenized corpus lacks shards, and how many."""
     from ..tokenization.output import read_shard_manifest
 
-    job, entries = read_shard_manifest(folder) if os.path.isdir(folder) else (None, ())
+    if not (os.path.isdir(folder) or (is_url(folder) and suffix_of(folder) != ".parquet")):
+        return
+    job, entries = read_shard_manifest(folder)
     if job is not None and len(entries) < len(job.shards()):
-        say(f"{folder} is not finished: this is of {len(entries)} of {len(job.shards())} shards.")
+        say(f"{public_text(folder)} is not finished: this is of {len(entries)} of {len(job.shards())} shards.")
 
 
 def one_sentence(error: BaseException) -> str:

@@ -9,7 +9,8 @@ import argparse
 import io
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write
+from ..storage import write_whole
+from ..urls import is_url
 from .paths import make_folder_of
 from .report import needing_extra, say_unfinished, show_facts, show_json, show_table
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac stats`."""
     parser.add_argument(
-        "corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`, or one of its .parquet files"
+        "corpus", metavar="CORPUS", help="output folder or URL of `l3ac tokenize`, or one of its .parquet files"
     )
     parser.add_argument("--picture", metavar="FILE.png", help="plot the usage of ids and digits")
 
@@ -112,6 +113,6 @@ def _draw(path: str, counts: np.ndarray, statistics: dict[str, Any]) -> None:
     digits.set(xlabel="digit", ylabel="share of its levels", title="levels of each digit", xticks=range(len(sizes)))
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
-    make_folder_of(path)
-    with atomic_write(path) as file:
-        file.write(picture.getbuffer())
+    if not is_url(path):
+        make_folder_of(path)
+    write_whole(path, picture.getvalue())

@@ -1,8 +1,8 @@
 """`l3ac tokenize`: encode a corpus to Parquet shards of ids.
 
 The corpus is a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognized), a manifest (.jsonl,
-.json, .csv, .tsv), Parquet with audio, WebDataset tar shards, or the name of a dataset on the hub. The same command
-resumes an interrupted run.
+.json, .csv, .tsv), Parquet with audio, WebDataset tar shards or a list of them (.txt), the URL of any of these on
+object storage, or the name of a dataset on the hub. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `l3ac tokenize`."""
-    parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, or hub dataset name")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the shards")
+    parser.add_argument("corpus", metavar="CORPUS", help="folder, manifest, .parquet, .tar, URL, or hub dataset name")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder or URL for the shards")
     add_model(parser)
     add_format(parser)
     parser.add_argument(
@@ -102,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
         import datasets  # noqa: F401 - brings what sources and the writer need
 
         from ..tokenization import open_source, tokenize_corpus
+        from ..tokenization.output import failures_place
         from ..tokenization.segments import Segmentation
         from ..tokenization.sources.open import KINDS
         from ..tokenization.spec import TokenizationOptions
@@ -155,7 +156,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         show_facts(texts(summary))
     if summary["failures"]:
-        say(f"{summary['failures']} clips could not be encoded: see failures.jsonl in {options.output}.")
+        say(f"{summary['failures']} clips could not be encoded: see {failures_place(options.output)}.")
     say_truncated(summary["truncated"], summary["first_truncated"])
     return 0
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..storage import exists
+from ..urls import is_url, joined, public_text
 from .columns import COLUMN_NAMES, renamed
 from .errors import DataError
 from .table import read_table, table_columns
@@ -76,16 +78,17 @@ def load_manifest(path: str | os.PathLike[str], reserved: tuple[str, ...] = ()) 
     audio = next((name for name, ours in names.items() if ours == "path"), None)
     if audio is None:
         raise DataError(
-            f"{path} has no column that names the audio ({', '.join(COLUMN_NAMES['path'])}); it has "
+            f"{public_text(path)} has no column that names the audio ({', '.join(COLUMN_NAMES['path'])}); it has "
             f"{', '.join(columns) or 'none'}."
         )
+    name = public_text(path)
     rows = []
     in_use: set[str] = set()
     for line, values in read_table(path):
         audio_path = values.get(audio)
         if not isinstance(audio_path, str) or not audio_path:
-            raise DataError(f"{path}, line {line}, has no path: give it one, or remove the line.")
-        start, seconds, used = segment_of(values, f"{path}, line {line}")
+            raise DataError(f"{name}, line {line}, has no path: give it one, or remove the line.")
+        start, seconds, used = segment_of(values, f"{name}, line {line}")
         in_use.update(used)
         rows.append((line, audio_path, start, seconds, values))
     others = {name: ours for name, ours in names.items() if name not in in_use}
@@ -140,6 +143,8 @@ def _value(column: str, value: Any) -> Any:
 def _root(manifest: str, first: str) -> str:
     folder = os.path.dirname(manifest) or "."
     clips = os.path.join(folder, "clips")
-    if not os.path.exists(os.path.join(folder, first)) and os.path.exists(os.path.join(clips, first)):
+    if is_url(first):
+        return folder
+    if not exists(joined(folder, first)) and exists(joined(clips, first)):
         return clips
     return folder

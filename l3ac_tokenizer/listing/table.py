@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..parsing import parse_json
+from ..storage import suffix_of
+from ..urls import is_url, public_text
 from .errors import DataError
 from .text import read_text
 
@@ -36,12 +38,12 @@ def read_table(
             missing.
         OSError: the file cannot be read.
     """
-    path = Path(path)
     text = io.StringIO(read_text(path), newline="")
-    is_json = path.suffix.lower() in JSON_LINES
-    for number, row in _json_rows(path, text) if is_json else _csv_rows(path, text, needed, open_ended):
-        if empty := [name for name in needed if row.get(name) in (None, "")]:
-            raise DataError(f"{path}, line {number}, has no {empty[0]}: give it one, or remove the line.")
+    name = _shown(path)
+    is_json = suffix_of(name) in JSON_LINES
+    for number, row in _json_rows(name, text) if is_json else _csv_rows(name, text, needed, open_ended):
+        if empty := [column for column in needed if row.get(column) in (None, "")]:
+            raise DataError(f"{name}, line {number}, has no {empty[0]}: give it one, or remove the line.")
         yield number, row
 
 
@@ -51,19 +53,24 @@ def table_columns(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         DataError, OSError: see `read_table`.
     """
-    path = Path(path)
-    if path.suffix.lower() in JSON_LINES:
-        return list(dict.fromkeys(name for _, row in read_table(path) for name in row))
-    return _header(path, _csv_reader(path, io.StringIO(read_text(path), newline="")))
+    name = _shown(path)
+    if suffix_of(name) in JSON_LINES:
+        return list(dict.fromkeys(column for _, row in read_table(path) for column in row))
+    return _header(name, _csv_reader(name, io.StringIO(read_text(path), newline="")))
 
 
-def _csv_reader(path: Path, lines: Iterable[str]) -> csv.DictReader[str]:
-    if path.suffix.lower() == ".tsv":
+def _shown(path: str | os.PathLike[str]) -> str:
+    """The name of a table in messages."""
+    return public_text(path) if isinstance(path, str) and is_url(path) else str(Path(path))
+
+
+def _csv_reader(path: str, lines: Iterable[str]) -> csv.DictReader[str]:
+    if suffix_of(path) == ".tsv":
         return csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     return csv.DictReader(lines)
 
 
-def _header(path: Path, rows: csv.DictReader[str]) -> list[str]:
+def _header(path: str, rows: csv.DictReader[str]) -> list[str]:
     try:
         return list(rows.fieldnames or [])
     except csv.Error as error:
@@ -71,7 +78,7 @@ def _header(path: Path, rows: csv.DictReader[str]) -> list[str]:
 
 
 def _csv_rows(
-    path: Path, lines: Iterable[str], needed: Iterable[str], open_ended: bool
+    path: str, lines: Iterable[str], needed: Iterable[str], open_ended: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = _csv_reader(path, lines)
     header = _header(path, rows)
@@ -92,11 +99,11 @@ def _csv_rows(
         raise _not_a_table(path, error) from error
 
 
-def _not_a_table(path: Path, error: csv.Error) -> DataError:
+def _not_a_table(path: str, error: csv.Error) -> DataError:
     return DataError(f"{path} cannot be read as a table ({error}): repair it.")
 
 
-def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

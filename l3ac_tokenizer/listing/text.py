@@ -6,8 +6,9 @@ import codecs
 import io
 import os
 
-from ..files import read_regular
 from ..limits import TEXT_BYTES, LimitError
+from ..storage import read_bytes
+from ..urls import public_text
 from .errors import DataError
 
 _MARKS = (
@@ -21,17 +22,17 @@ _MARKS = (
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A text file, decoded as `decode_text` does; line ends are kept.
+    """A text file or object, decoded as `decode_text` does; line ends are kept.
 
     Raises:
         DataError: see `decode_text`, or it has more bytes than `limits.TEXT_BYTES`.
         OSError: it cannot be read, or is not a regular file.
     """
     try:
-        data = read_regular(path, TEXT_BYTES)
+        data = read_bytes(path, TEXT_BYTES)
     except LimitError as error:
         raise DataError(str(error)) from error
-    return decode_text(data, os.fspath(path))
+    return decode_text(data, public_text(os.fspath(path)))
 
 
 def decode_text(data: bytes, name: str) -> str:

@@ -48,8 +48,11 @@ class L3AC(nn.Module):
         encode_only: bool = False,
     ):
         super().__init__()
-        kind = CodecEncoderModel if encode_only else CodecModel
-        self.model: CodecEncoding = kind.from_pretrained(source, cache_dir=save_path).eval()
+        self.model: CodecEncoding
+        if encode_only:
+            self.model = CodecEncoderModel.from_pretrained(source, cache_dir=save_path).eval()
+        else:
+            self.model = CodecModel.from_pretrained(source, cache_dir=save_path).eval()
         rate = self.model.config.sampling_rate
         if sample_rate != rate:
             raise ValueError(f"`sample_rate` is {sample_rate} and the codec {source} works at {rate} Hz: resample.")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..causes import failure
@@ -74,10 +73,12 @@ def shard_schema(columns: Mapping[str, pa.DataType], metadata: CorpusMetadata) -
 
 def write_shard(table: pa.Table, file: Any) -> None:
     """Write a shard as Parquet; its row groups have at most `ROW_GROUP_BYTES` of ids, or one row."""
-    flat = pc.list_value_length(table["ids"]).to_numpy().astype(np.int64)
+    lengths = np.diff(table["ids"].combine_chunks().offsets.to_numpy())
     width = getattr(table.schema.field("ids").type.value_type, "list_size", 1) * 4
     with pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
-        for start, stop in ranges(range(table.num_rows), flat * width, table.num_rows, ROW_GROUP_BYTES):
+        for start, stop in ranges(
+            range(table.num_rows), lengths.astype(np.int64) * width, table.num_rows, ROW_GROUP_BYTES
+        ):
             writer.write_table(table.slice(start, stop - start))
 
 

@@ -13,11 +13,12 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import pyarrow as pa
 
+from ..audio import AudioSegment
 from ..children import spawn_context
 from ..limits import WINDOW_BYTES
 from .arrow import encode_records
@@ -51,6 +52,7 @@ def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         audio = record.audio.get("bytes") if isinstance(record.audio, dict) else record.audio
+        audio = audio.path if isinstance(audio, AudioSegment) else audio
         own = len(audio) if isinstance(audio, (bytes, bytearray)) else 0
         if group and size + own > most:
             yield group
@@ -63,7 +65,7 @@ def _by_bytes(records: Iterable[Record], most: float) -> Iterator[list[Record]]:
 class Engine(Protocol):
     """Encodes windows."""
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Iterator[pa.Table]:
         """Tables of one or several windows each, in any order."""
         ...
 
@@ -80,7 +82,7 @@ class LocalEngine:
             raise ValueError(f"`num_proc` is {num_proc}; it must be at least 1.")
         self.num_proc = num_proc
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Iterator[pa.Table]:
         """Tables of the windows; of several processes, each as soon as it is there.
 
         Raises:
@@ -110,6 +112,7 @@ class LocalEngine:
                     for future in done:
                         yield future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
+                waiting.clear()  # the pool ends its workers; an event waits for all that wait for it, dead ones too
                 raise CorpusError(
                     "a worker process died, most often because memory ran out: run the same command again with fewer "
                     "processes or fewer seconds of audio at once."

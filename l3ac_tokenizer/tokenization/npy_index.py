@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_write
 from ..parsing import parse_json
+from ..storage import objects_below, write_whole, written_whole
+from ..urls import is_url, joined
 from .audio_tokens import AudioTokens
 from .errors import CorpusError
 from .output import locked
@@ -62,14 +63,14 @@ def write_npy_index(folder: str | os.PathLike[str], output: str | os.PathLike[st
 
     Args:
         folder: with the shards.
-        output: folder, created if necessary; None: beside the shards.
+        output: folder or URL, created if necessary; None: beside the shards.
 
     Raises:
         CorpusError: the folder holds no tokenized corpus, an id is out of range, or the output is being written.
         OSError: the disk is full, or cannot be written for another reason.
     """
-    target = Path(folder if output is None else output)
-    if not Path(folder).is_dir():
+    target = os.fspath(folder if output is None else output)
+    if not (is_url(folder) or os.path.isdir(folder)):
         raise CorpusError(f"{folder} is not a folder: give the output of `l3ac tokenize`.")
     with locked(target):
         corpus = TokenizedCorpus(folder)
@@ -82,19 +83,20 @@ def write_npy_index(folder: str | os.PathLike[str], output: str | os.PathLike[st
         shape = (total,) if corpus.metadata.split == 1 else (total, corpus.metadata.split)
         header = {"descr": "<i4", "fortran_order": False, "shape": shape}
         digest = hashlib.sha256(index.astype("<i8").data)
-        (target / DESCRIPTION).unlink(missing_ok=True)  # it is written last, of arrays that belong together
-        with atomic_write(target / IDS) as file:
+        if not is_url(target):  # it is written last, of arrays that belong together
+            Path(target, DESCRIPTION).unlink(missing_ok=True)
+        with written_whole(joined(target, IDS)) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for table in corpus.tables(["ids"]):
                 stored = np.concatenate([np.empty((0, *shape[1:]), "<i4"), *corpus.stored_ids(table)])
                 tokens.check(stored, str(folder))
                 file.write(stored.data)
                 digest.update(stored.data)
-        with atomic_write(target / INDEX) as file:
+        with written_whole(joined(target, INDEX)) as file:
             np.save(file, index)
         description = {"l3ac_index": 1, "sha256": digest.hexdigest(), "shards": shards}
-        with atomic_write(target / DESCRIPTION) as file:
-            file.write(json.dumps({**description, "metadata": asdict(corpus.metadata)}, indent=2).encode())
+        written = json.dumps({**description, "metadata": asdict(corpus.metadata)}, indent=2)
+        write_whole(joined(target, DESCRIPTION), written.encode())
 
 
 def read_npy_index(folder: str | os.PathLike[str]) -> NpyIndex:
@@ -126,6 +128,10 @@ def read_npy_index(folder: str | os.PathLike[str]) -> NpyIndex:
 
 def shards_digest(folder: str | os.PathLike[str]) -> str | None:
     """SHA-256 of the names and sizes of the shards in a folder; None without shards."""
-    with os.scandir(folder) as entries:
-        shards = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.name.endswith(".parquet"))
+    if is_url(folder):
+        sizes = {name: size for name, size in objects_below(str(folder)).items() if "/" not in name}
+    else:
+        with os.scandir(folder) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries}
+    shards = sorted((name, size) for name, size in sizes.items() if name.endswith(".parquet"))
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest() if shards else None

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..causes import shortened
-from ..files import open_regular
 from ..limits import PARQUET_EXPANSION, PARQUET_ROWS
+from ..storage import StorageError, open_parts
+from ..urls import is_url, public_text
 from .errors import CorpusError
 
 FREE_ROWS, FREE_BYTES, FREE_VALUES = 1 << 16, 1 << 24, 1 << 22
@@ -22,22 +23,25 @@ ROWS_AT_ONCE = 256
 
 
 def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
-    """Open a Parquet file, a context manager.
+    """Open a Parquet file or object, a context manager.
 
     Raises:
         CorpusError: it is not one, is incomplete, or claims more rows, values or bytes than it can hold.
         OSError: it cannot be read, or is not a regular file.
     """
-    with open_regular(path) as regular:
-        size = os.fstat(regular.fileno()).st_size
+    name = public_text(str(path))
+    source = open_parts(path)
+    size = source.seek(0, os.SEEK_END)
+    if not is_url(path):
+        source.close()
     try:
-        file = pq.ParquetFile(os.fspath(path))
-        _check(file.metadata, size, str(path))
-    except CorpusError:
+        file = pq.ParquetFile(source if is_url(path) else os.fspath(path))
+        _check(file.metadata, size, name)
+    except (CorpusError, StorageError):
         raise
     except (pa.ArrowException, ValueError, RuntimeError, MemoryError, OSError) as error:
         reason = shortened(" ".join(str(error).split()), 200)
-        raise CorpusError(f"{path} is not a complete Parquet file ({reason}): copy or make it again.") from error
+        raise CorpusError(f"{name} is not a complete Parquet file ({reason}): copy or make it again.") from error
     return file
 
 
@@ -51,9 +55,13 @@ def batches(path: str | os.PathLike[str], rows: int, columns: list[str] | None =
     with open_parquet(path) as file:
         try:
             yield from file.iter_batches(rows, columns=columns)
+        except StorageError:
+            raise
         except (pa.ArrowException, ValueError, OSError) as error:
             reason = shortened(" ".join(str(error).split()), 200)
-            raise CorpusError(f"{path} has damaged pages ({reason}): copy or make it again.") from error
+            raise CorpusError(
+                f"{public_text(str(path))} has damaged pages ({reason}): copy or make it again."
+            ) from error
 
 
 def _check(metadata: pq.FileMetaData, size: int, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -43,12 +43,13 @@ class RayEngine:
         self.num_proc = num_proc
         self.gpus_per_worker = gpus_per_worker
 
-    def run(self, work: WindowEncoder, windows: Sequence[Window]) -> Iterator[pa.Table]:
-        """Tables of one or several windows each, in any order.
+    def run(self, work: WindowEncoder, windows: Iterable[Window]) -> Iterator[pa.Table]:
+        """Tables of one or several windows each, in any order; all windows are listed first.
 
         Raises:
             CorpusError: the cluster cannot be reached, or failed.
         """
+        windows = list(windows)
         if not windows:
             return
         started = not ray.is_initialized()

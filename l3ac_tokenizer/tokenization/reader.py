@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from ..quantization import join_ids
+from ..storage import objects_below, suffix_of
+from ..urls import absolute, is_url, joined, public_text
 from .arrow import ids_of
 from .errors import CorpusError
 from .parquet_files import batches, open_parquet
-from .spec import METADATA_KEY, CorpusMetadata
+from .record import FinishedShards, record_of
+from .spec import METADATA_KEY, CorpusMetadata, shard_name
 
 ROWS_AT_ONCE = 1024
 
@@ -42,11 +45,12 @@ class TokenizedCorpus:
     """Parquet files with ids of one model.
 
     Attributes:
-        files: paths of the shards, in order.
+        files: paths or URLs of the shards, in order.
         metadata: of the ids.
 
     Args:
-        path: folder with the shards, or one file.
+        path: folder or URL with the shards, or one file. At a URL the record of the job says which there are, and all
+            are of its model; without a record, they are listed.
 
     Raises:
         CorpusError: there are no shards, one was not made by tokenization, or two are of different models or levels.
@@ -54,18 +58,26 @@ class TokenizedCorpus:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no file or folder {path} exists: check the path.")
-        self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        recorded: FinishedShards | None = None
+        self.files: Sequence[str | Path]
+        if isinstance(path, str) and is_url(path):
+            self.files, recorded = _shards_at(absolute(path))
+        else:
+            path = Path(path)
+            if not path.exists():
+                raise FileNotFoundError(f"no file or folder {path} exists: check the path.")
+            self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.files:
-            raise CorpusError(f"{path} holds no .parquet files: give the output of `l3ac tokenize`.")
+            raise CorpusError(f"{public_text(str(path))} holds no .parquet files: give the output of `l3ac tokenize`.")
+        self._rows = None if recorded is None else sum(entry.rows for entry in recorded.values())
         self.metadata = _metadata_of(self.files[0])
-        for file in self.files[1:]:
+        for file in self.files[1:] if recorded is None else ():
             require_same_ids(self.metadata, str(self.files[0]), _metadata_of(file), str(file))
 
     def __len__(self) -> int:
         """Number of clips."""
+        if self._rows is not None:
+            return self._rows
         rows = 0
         for path in self.files:
             with open_parquet(path) as file:
@@ -126,11 +138,23 @@ def _recording(parts: list[pa.Table]) -> tuple[str, pa.Table]:
     return parts[0]["recording"][0].as_py(), pa.concat_tables(parts)
 
 
-def _metadata_of(file: Path) -> CorpusMetadata:
+def _shards_at(url: str) -> tuple[list[str], FinishedShards | None]:
+    """The shards at a URL, and their record if there is one, which listings that lag behind do not change."""
+    if suffix_of(url) == ".parquet":
+        return [url], None
+    job, entries = record_of(url).read()
+    if job is not None:
+        return [joined(url, shard_name(shard)) for shard in sorted(entries)], entries
+    names = (name for name in objects_below(url) if "/" not in name and name.endswith(".parquet"))
+    return [joined(url, name) for name in sorted(names)], None
+
+
+def _metadata_of(file: str | Path) -> CorpusMetadata:
     with open_parquet(file) as parquet:
         metadata = parquet.schema_arrow.metadata or {}
+    name = public_text(str(file))
     if METADATA_KEY not in metadata:
         raise CorpusError(
-            f"{file} has no `l3ac` metadata, without which its ids have no meaning: tokenize the audio again."
+            f"{name} has no `l3ac` metadata, without which its ids have no meaning: tokenize the audio again."
         )
-    return CorpusMetadata.from_json(metadata[METADATA_KEY], str(file))
+    return CorpusMetadata.from_json(metadata[METADATA_KEY], name)

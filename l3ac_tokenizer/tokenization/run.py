@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def tokenize_corpus(
     Args:
         source: see `open_source`.
         model: the codec, or its encoder alone, in evaluation mode.
-        output: folder, created if necessary.
+        output: folder, created if necessary, or URL of a place on object storage.
         options: None: their defaults.
         engine: execution backend; None: this process.
         chunk_seconds: seconds of audio in the network at once.
@@ -69,10 +69,11 @@ def tokenize_corpus(
         folder = OutputFolder(output, Job.of(source, model, options), source.columns)
         folder.prepare()
         sizes = source.sizes()
-        windows = [window for shard in folder.pending() for window in folder.job.windows_of(shard, sizes)]
+        pending = folder.pending()
+        windows = (window for shard in pending for window in folder.job.windows_of(shard, sizes))
         tables = (engine or LocalEngine()).run(WindowEncoder(source, encoder), windows)
         try:
-            with _progress(folder, windows) as bar:
+            with _progress(folder, pending) as bar:
                 _write_shards(folder, _watched(tables, folder, max_failures, bar))
         finally:
             tables.close()  # type: ignore[attr-defined]
@@ -121,7 +122,7 @@ def _watched(
     tables: Iterator[pa.Table], folder: OutputFolder, max_failures: int | None, bar: tqdm
 ) -> Iterator[pa.Table]:
     """The same tables, while failures are logged and limited, truncated clips logged, and the progress bar updated."""
-    count = len(folder.failures())
+    count = sum(entry.failures for entry in folder.entries.values())
     _check_failures(count, max_failures)
     for table in tables:
         for note in table["truncated"].drop_null().to_pylist():
@@ -142,7 +143,7 @@ def _check_failures(count: int, limit: int | None) -> None:
         )
 
 
-def _progress(folder: OutputFolder, windows: list[tuple[int, int]]) -> tqdm:
+def _progress(folder: OutputFolder, pending: Sequence[int]) -> tqdm:
     total = sum(len(folder.job.rows_of(shard)) for shard in folder.job.shards())
-    left = sum(stop - start for start, stop in windows)
+    left = sum(len(folder.job.rows_of(shard)) for shard in pending)
     return tqdm(total=total, initial=total - left, desc="tokenizing", unit=" clips", file=sys.stderr, disable=None)

@@ -239,8 +239,14 @@ class Job:
         return np.searchsorted(self.shard_starts, rows, side="right") - 1
 
     def windows_of(self, shard: int, sizes: np.ndarray | None) -> Iterator[tuple[int, int]]:
-        """Ranges (start, stop) of the records that are encoded together, by the sizes that the source states."""
-        return ranges(self.rows_of(shard), sizes, WINDOW_ROWS, WINDOW_BYTES)
+        """Ranges (start, stop) of the records that are encoded together, by the sizes that the source states.
+
+        The largest come first, so that no worker is busy with one when the others have finished.
+        """
+        windows = ranges(self.rows_of(shard), sizes, WINDOW_ROWS, WINDOW_BYTES)
+        if sizes is None:
+            return windows
+        return iter(sorted(windows, key=lambda window: -int(sizes[slice(*window)].sum())))
 
     @property
     def _starts(self) -> Sequence[int]:

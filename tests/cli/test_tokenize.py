@@ -142,11 +142,13 @@ def test_targets_outside_are_refused(tmp_path, name):
         (["in", "-o", "out", "--gpus-per-worker", "0.5"], 2, "--gpus-per-worker needs --engine ray and --device cuda"),
         (["in", "-o", "out", "--engine", "ray", "--gpus-per-worker", "0.5"], 2, "needs --engine ray and --device cuda"),
         (["gone/", "-o", "out"], 1, "no file or folder gone/"),
-        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt has a suffix that is not known"),
+        (["in/notes.md", "-o", "out"], 1, "in/notes.md has a suffix that is not known"),
+        (["in/notes.txt", "-o", "out"], 1, "in/notes.txt lists nothing"),
     ],
 )
 def test_wrong_usage(l3ac, tmp_path, corpus, tiny, arguments, status, message):
-    (corpus / "notes.txt").write_text("")
+    for name in ("notes.md", "notes.txt"):
+        (corpus / name).write_text("")
     found, out, err = l3ac("tokenize", *arguments, "--model", tiny)
     assert (found, out) == (status, "") and is_one_sentence(err) and message in err
     assert not (tmp_path / "out").exists()

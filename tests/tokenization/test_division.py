@@ -65,6 +65,13 @@ def test_a_long_clip_has_a_shard_of_its_own(uneven, small, tiny_model, tmp_path)
     assert [len(range(*each)) for each in job.windows_of(2, open_source(str(uneven)).sizes())] == [2, 2, 2]
 
 
+def test_the_largest_window_of_a_shard_comes_first(uneven, tiny_model, monkeypatch):
+    monkeypatch.setattr(spec, "WINDOW_BYTES", 7_000)
+    source = open_source(str(uneven))
+    windows = list(spec.Job.of(source, tiny_model, TokenizationOptions()).windows_of(0, source.sizes()))
+    assert windows[0] == (5, 6) and sorted(windows) == [(0, 2), (2, 4), (4, 5), (5, 6), (6, 8), (8, 10), (10, 12)]
+
+
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_the_rows_do_not_depend_on_the_division(uneven, small, num_proc, tiny_model, tmp_path, monkeypatch):
     source = open_source(str(uneven))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...causes import failure
+from ...storage import StorageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,11 @@ class Record:
 
 
 def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
-    """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`."""
+    """The records of a source from `start` up to, not including, `stop`; one that cannot be read has an `error`.
+
+    Raises:
+        StorageError: the object storage fails, and with it all records.
+    """
     position = start
     while position < stop:
         try:
@@ -50,7 +55,7 @@ def safe_records(source: Source, start: int, stop: int) -> Iterator[Record]:
                 yield record
                 position += 1
             return
-        except GeneratorExit:
+        except (GeneratorExit, StorageError):
             raise
         except Exception as error:  # of any library; the other records continue
             place = f"row {position}"

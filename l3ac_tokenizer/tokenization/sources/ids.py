@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...files import escaped
+from ...urls import without_query
 
 
 def file_names(files: Sequence[str]) -> list[str]:
     """Names of files in ids: their paths below the folder that all have in common, without suffixes."""
-    paths = [os.path.abspath(file) for file in files]
+    paths = [os.path.abspath(without_query(file)) for file in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     return [escaped(Path(os.path.splitext(os.path.relpath(path, common))[0]).as_posix()) for path in paths]
 

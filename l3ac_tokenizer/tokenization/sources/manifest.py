@@ -14,6 +14,7 @@ from ...listing.columns import COLUMN_NAMES
 from ...listing.errors import DataError
 from ...listing.manifest import ManifestRow, load_manifest
 from ...names import common_folder, public_path
+from ...urls import absolute, public_text
 from .audio_folder import FileSource
 from .base import RESERVED
 
@@ -31,13 +32,13 @@ def open_manifest(path: str, *, allow_outside: bool = False) -> FileSource:
     """
     manifest = load_manifest(path, RESERVED)
     if not manifest.rows:
-        raise DataError(f"{path} lists no clips: add some, one a line.")
+        raise DataError(f"{public_text(path)} lists no clips: add some, one a line.")
     types = {
         name: pa.string() if name in COLUMN_NAMES else _type(row.values.get(name) for row in manifest.rows)
         for name in manifest.columns
     }
     has_segments = any(row.is_segment for row in manifest.rows)
-    root = os.path.abspath(manifest.root)
+    root = absolute(manifest.root)
     common = common_folder((row.path for row in manifest.rows), root)
     shown = {row.path: public_path(row.path, root, common) for row in manifest.rows}
     stems: dict[str, set[str]] = defaultdict(set)

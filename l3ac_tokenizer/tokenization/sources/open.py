@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Iterable
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -12,9 +13,14 @@ from ...files import files_below
 from ...listing.errors import DataError
 from ...listing.folder import links_outside, not_listed
 from ...listing.table import TABLE_SUFFIXES
+from ...listing.text import read_lines
+from ...names import file_within
+from ...storage import exists, objects_below, suffix_of
+from ...urls import absolute, is_url, joined, public_text
 from ..errors import CorpusError
 from ..output import read_shard_manifest
-from .audio_folder import open_audio_folder
+from ..record import MANIFEST
+from .audio_folder import open_audio_folder, open_audio_objects
 from .base import Source
 from .datasets import open_hub
 from .manifest import open_manifest
@@ -23,6 +29,8 @@ from .webdataset import open_tars
 
 KINDS = ("folder", "parquet", "tar", "manifest", "hub")
 """Kinds of corpus, as `open_source` and the command line name them."""
+LIST_SUFFIXES = (".txt", ".lst")
+"""Suffixes of lists of tar shards or Parquet files, one path or URL a line."""
 FILE_SUFFIXES = {
     *TABLE_SUFFIXES,
     *AUDIO_SUFFIXES,
@@ -50,8 +58,8 @@ def open_source(
 
     Args:
         corpus: a folder of audio (LibriSpeech, LJSpeech, Common Voice and VCTK are recognized), of Parquet files or of
-            tar shards; one such file; a manifest (`.json`, `.jsonl`, `.ndjson`, `.csv`, `.tsv`); or else the name of a
-            dataset on the hub.
+            tar shards; one such file; a manifest (`.json`, `.jsonl`, `.ndjson`, `.csv`, `.tsv`); a list of tar shards
+            or Parquet files (`.txt`, `.lst`); the URL of any of these; or else the name of a dataset on the hub.
         hub_config: configuration of a hub dataset.
         hub_split: its split.
         kind: one of `KINDS`; None: recognize it.
@@ -66,23 +74,61 @@ def open_source(
     """
     if kind == "hub":
         return open_hub(corpus, hub_config, hub_split, allow_outside=allow_outside)
-    if os.path.isdir(corpus):
+    suffix = suffix_of(corpus)
+    if os.path.isdir(corpus) or (is_url(corpus) and suffix not in FILE_SUFFIXES):
         return _open_folder(corpus, kind, output, allow_outside)
-    suffix = os.path.splitext(corpus)[1].lower()
-    if os.path.exists(corpus):
+    if exists(corpus):
         if kind == "manifest" or (kind is None and suffix in TABLE_SUFFIXES):
             return open_manifest(corpus, allow_outside=allow_outside)
         if kind == "parquet" or (kind is None and suffix == ".parquet"):
             return ParquetSource([corpus], allow_outside=allow_outside)
         if kind == "tar" or (kind is None and suffix == ".tar"):
             return open_tars([corpus])
+        if kind is None and suffix in LIST_SUFFIXES:
+            return _open_list(corpus, allow_outside)
         raise DataError(
-            f"{corpus} has a suffix that is not known: give a folder, a manifest (.jsonl, .json, .csv or .tsv), a "
-            ".parquet file or a .tar shard, or name its kind."
+            f"{public_text(corpus)} has a suffix that is not known: give a folder, a manifest (.jsonl, .json, .csv or "
+            ".tsv), a .parquet file, a .tar shard or a list of them (.txt), or name its kind."
         )
-    if not _may_be_on_the_hub(corpus):
-        raise FileNotFoundError(f"no file or folder {corpus} exists: check the path.")
+    if is_url(corpus) or not _may_be_on_the_hub(corpus):
+        raise FileNotFoundError(f"no file or folder {public_text(corpus)} exists: check the path.")
     return open_hub(corpus, hub_config, hub_split, allow_outside=allow_outside)
+
+
+def _open_list(path: str, allow_outside: bool) -> Source:
+    """The tar shards, or the Parquet files, that a list names, in its order."""
+    folder = os.path.dirname(absolute(path))
+    lines = [line.strip() for line in read_lines(path)]
+    files = [file_within(line, folder, allow_outside=allow_outside) for line in lines if line and line[0] != "#"]
+    suffixes = {suffix_of(file) for file in files}
+    if suffixes == {".tar"}:
+        return open_tars(files)
+    if suffixes == {".parquet"}:
+        return ParquetSource(files, root=folder, allow_outside=allow_outside)
+    raise DataError(
+        f"{public_text(path)} lists {'files of several kinds' if suffixes else 'nothing'}: give the paths or URLs of "
+        ".tar shards, or of .parquet files, one a line."
+    )
+
+
+def _files_below(
+    folder: str,
+    suffixes: Collection[str],
+    unreadable: Callable[[OSError], object],
+    outside: Callable[[str], object] | None,
+) -> Iterable[str]:
+    """The files of a folder, see `files_below`, or the objects below a URL."""
+    if not is_url(folder):
+        return files_below(folder, suffixes, unreadable, outside)
+    if folder.startswith(("http://", "https://")):
+        raise DataError(
+            f"{public_text(folder)} has no suffix of a file, and web servers list no folders: give a list of its .tar "
+            "shards (.txt), or a manifest."
+        )
+    names = objects_below(folder)
+    if not names:
+        raise FileNotFoundError(f"there is nothing below {public_text(folder)}: check the URL.")
+    return (joined(folder, name) for name in names if suffix_of(name) in suffixes)
 
 
 def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] | None, allow_outside: bool) -> Source:
@@ -94,11 +140,11 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
     unreadable: list[OSError] = []
     outside: list[str] = []
     left_outside = None if allow_outside else outside.append
-    for path in sorted(files_below(folder, kinds, unreadable.append, left_outside)):
-        found[kinds[os.path.splitext(path)[1].lower()]].append(path)
+    for path in sorted(_files_below(folder, kinds, unreadable.append, left_outside)):
+        found[kinds[suffix_of(path)]].append(path)
     remarks = []
-    own = None if output is None else os.path.realpath(output)
-    found["parquet"] = [path for path in found["parquet"] if os.path.dirname(os.path.realpath(path)) != own]
+    own = None if output is None else _real(os.fspath(output))
+    found["parquet"] = [path for path in found["parquet"] if os.path.dirname(_real(path)) != own]
     corpora = {path for path in {os.path.dirname(path) for path in found["parquet"]} if _is_tokenized(path)}
     ids = [path for path in found["parquet"] if os.path.dirname(path) in corpora]
     if ids:
@@ -122,6 +168,8 @@ def _open_folder(folder: str, kind: str | None, output: str | os.PathLike[str] |
                 f"{folder} is read as {_NAMES[chosen]}; {what} in it are left out, such as {paths[0]}: --kind {name} "
                 "reads them."
             )
+    if chosen == "folder" and is_url(folder):
+        return open_audio_objects(folder, remarks)
     if chosen == "folder":  # which says itself what cannot be listed
         return open_audio_folder(folder, remarks, allow_outside=allow_outside)
     if not found[chosen]:
@@ -139,7 +187,13 @@ def _depth(path: str) -> int:
     return path.count(os.sep)
 
 
+def _real(path: str) -> str:
+    return absolute(path) if is_url(path) else os.path.realpath(path)
+
+
 def _is_tokenized(folder: str) -> bool:
+    if is_url(folder):
+        return exists(joined(folder, MANIFEST))
     try:
         return read_shard_manifest(folder)[0] is not None
     except CorpusError:  # another `manifest.jsonl`

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...limits import NAME_CHARACTERS
+from ...limits import CLIP_BYTES, NAME_CHARACTERS
 from ...listing.columns import COLUMN_NAMES, renamed
 from ...listing.errors import DataError
 from ...names import OutsideError, file_within, public_path
+from ...storage import StorageError, read_bytes, size_of
+from ...urls import absolute, is_url, joined, public_text, without_query
 from ..parquet_files import column_values, open_parquet
 from .base import RESERVED, Record
 from .ids import file_names, unique_ids
@@ -35,7 +37,7 @@ class ParquetSource:
     are a column of ids, or else the names of the audio, or else `FILE:ROW`, see `unique_ids`.
 
     Args:
-        files: paths.
+        files: paths or URLs.
         remarks: see `Source`.
         root: folder that audio is read within; None: that of the first file.
         allow_outside: also read audio outside `root`; without it such rows are failures.
@@ -49,9 +51,9 @@ class ParquetSource:
     def __init__(
         self, files: Sequence[str], remarks: Sequence[str] = (), root: str | None = None, *, allow_outside: bool = False
     ) -> None:
-        self.files = [os.path.abspath(file) for file in files]
+        self.files = [absolute(file) for file in files]
         self._file_names = file_names(self.files)
-        self._root = os.path.dirname(self.files[0]) if root is None else os.path.abspath(root)
+        self._root = os.path.dirname(self.files[0]) if root is None else absolute(root)
         self._allow_outside = allow_outside
         metadata = [_metadata(file) for file in self.files]
         self._starts = [0, *itertools.accumulate(each.num_rows for each in metadata)]
@@ -64,7 +66,9 @@ class ParquetSource:
         self._schema = _common_schema(self.files, [each.schema.to_arrow_schema() for each in metadata])
         audio = audio_column(self._schema)
         if audio is None:
-            raise DataError(f"{self.files[0]} has no column of audio bytes or paths among {_listed(self._schema)}.")
+            raise DataError(
+                f"{public_text(self.files[0])} has no column of audio bytes or paths among {_listed(self._schema)}."
+            )
         self._audio = audio
         self._names = renamed((name for name in self._schema.names if name != self._audio), RESERVED)
         self.columns = {
@@ -124,7 +128,7 @@ class ParquetSource:
     def digest(self) -> str:
         """SHA-256 over the names, sizes and numbers of rows of the files."""
         files = [
-            (os.path.basename(file), os.path.getsize(file), start)
+            (os.path.basename(without_query(file)), size_of(file), start)
             for file, start in zip(self.files, self._starts[1:], strict=True)
         ]
         return hashlib.sha256(json.dumps([files, self._schema.names]).encode()).hexdigest()
@@ -158,7 +162,7 @@ class ParquetSource:
         columns = {ours: row[name] for name, ours in self._names.items()}
         inner = audio.get("path") if isinstance(audio, dict) else audio if isinstance(audio, str) else None
         data = audio.get("bytes") if isinstance(audio, dict) else audio if isinstance(audio, bytes) else None
-        path = str(columns.pop("path", None) or inner or f"{os.path.basename(file)}:{place}")
+        path = str(columns.pop("path", None) or inner or f"{os.path.basename(without_query(file))}:{place}")
         given = columns.pop("id", None)
         if self._ids is not None:
             name = self._ids[self._starts[number] + place].as_py()
@@ -175,10 +179,13 @@ class ParquetSource:
         if data is None and error is None:
             try:
                 data = file_within(
-                    os.path.join(os.path.dirname(file), inner or ""), self._root, allow_outside=self._allow_outside
+                    joined(os.path.dirname(file), inner or ""), self._root, allow_outside=self._allow_outside
                 )
-            except OutsideError as outside:
-                error = str(outside)
+                data = read_bytes(data, CLIP_BYTES) if is_url(data) else data
+            except StorageError:
+                raise
+            except (OutsideError, OSError, ValueError) as failed:
+                error = str(failed)
         return Record(name, b"" if data is None else data, public_path(path, self._root), columns, error)
 
 
@@ -249,8 +256,8 @@ def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Sch
     for file, schema in zip(files, map(_plain, schemas), strict=True):
         if sorted(schema.names) != sorted(common.names):
             raise DataError(
-                f"{file} has the columns {_listed(schema)} and {files[0]} has {_listed(common)}: give them as two "
-                "corpora."
+                f"{public_text(file)} has the columns {_listed(schema)} and {public_text(files[0])} has "
+                f"{_listed(common)}: give them as two corpora."
             )
         for field in schema:
             try:
@@ -260,7 +267,7 @@ def _common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Sch
                 )
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise DataError(
-                    f"{file} has {field.type} in the column {field.name} and {files[0]} has "
+                    f"{public_text(file)} has {field.type} in the column {field.name} and {public_text(files[0])} has "
                     f"{common.field(field.name).type}: store it as one type."
                 ) from error
             common = common.set(common.get_field_index(field.name), merged.field(0))

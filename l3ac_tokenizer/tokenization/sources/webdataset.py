@@ -17,25 +17,29 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...audio import OTHER_AUDIO_SUFFIXES, readable_suffixes
 from ...causes import shortened
-from ...files import escaped, is_visible, open_regular
+from ...files import escaped, is_visible
 from ...limits import CLIP_BYTES, MEMBER_BYTES, NAME_CHARACTERS, TAR_HEADER_BYTES, Limit
 from ...listing.columns import renamed
 from ...listing.errors import DataError
 from ...listing.text import decode_text
 from ...parsing import parse_json
+from ...storage import WHOLE_BYTES, open_parts, size_of
+from ...urls import absolute, is_url, public_text, without_query
 from .base import Record
 from .ids import file_names, unique_ids
 
 _TEXT_SUFFIXES = ("txt", "text", "transcript")
 _KNOWN = ("text", "speaker", "language")
+_AT_ONCE = 16
+"""Tar files of object storage whose headers are read together."""
 
 
 class TarSource:
@@ -48,7 +52,7 @@ class TarSource:
     columns = {name: pa.string() for name in _KNOWN}  # noqa: RUF012 - constant
 
     def __init__(self, files: Sequence[str], index: pa.Table, remarks: Sequence[str] = ()) -> None:
-        self.files = [os.path.abspath(file) for file in files]
+        self.files = [absolute(file) for file in files]
         self.remarks = remarks
         self._index = index
 
@@ -57,13 +61,13 @@ class TarSource:
 
     def sizes(self) -> np.ndarray | None:
         """Sizes of the members."""
-        return pc.struct_field(self._index["audio"], "size").fill_null(0).to_numpy()
+        return self._index["audio"].combine_chunks().field("size").fill_null(0).to_numpy()
 
     def digest(self) -> str:
         """SHA-256 over the names and sizes of the files and the positions of their members."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(json.dumps([os.path.basename(file), os.path.getsize(file)]).encode())
+            digest.update(json.dumps([os.path.basename(without_query(file)), size_of(file)]).encode())
         for batch in self._index.to_batches(max_chunksize=1 << 16):
             digest.update(json.dumps(batch.to_pylist()).encode())
         return digest.hexdigest()
@@ -76,14 +80,14 @@ class TarSource:
                 if opened is None or opened[0] != row["file"]:
                     if opened is not None:
                         opened[1].close()
-                    opened = row["file"], open(self.files[row["file"]], "rb")  # noqa: SIM115
+                    opened = row["file"], open_parts(self.files[row["file"]], WHOLE_BYTES)
                 yield self._record(opened[1], row)
         finally:
             if opened is not None:
                 opened[1].close()
 
     def _record(self, file: BinaryIO, row: dict[str, Any]) -> Record:
-        shard = escaped(os.path.basename(self.files[row["file"]]))
+        shard = escaped(os.path.basename(without_query(self.files[row["file"]])))
         path = f"{shard}/{row['audio']['name'] if row['audio'] else row['key']}"
         if row["error"] is not None:
             return Record(row["key"], b"", path, error=row["error"])
@@ -120,12 +124,17 @@ def open_tars(files: Sequence[str], remarks: Sequence[str] = ()) -> TarSource:
         ]
     )
     ignored: Counter[str] = Counter()
-    rows = [row for number, file in enumerate(files) for row in _clips(number, file, ignored)]
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        indexed = (pool.map if any(map(is_url, files)) else map)(_indexed, range(len(files)), files)
+        for clips, own in indexed:
+            rows += clips
+            ignored += own
     if not any(row.get("audio") for row in rows):
         reasons = [row["error"] for row in rows if row.get("error")] + _left_out(ignored)
         raise DataError(
-            f"{files[0]} and the tar files after it hold no audio ({' '.join(reasons) or 'they are empty'}): check "
-            "their contents."
+            f"{public_text(files[0])} and the tar files after it hold no audio "
+            f"({' '.join(reasons) or 'they are empty'}): check their contents."
         )
     shards = file_names(files)
     names, renamed = unique_ids([row["key"] for row in rows], [shards[row["file"]] for row in rows])
@@ -138,14 +147,20 @@ def _left_out(ignored: Counter[str]) -> list[str]:
     return [f"{count} {kind} are left out." for kind, count in ignored.items()]
 
 
+def _indexed(number: int, path: str) -> tuple[list[dict[str, Any]], Counter[str]]:
+    ignored: Counter[str] = Counter()
+    return list(_clips(number, path, ignored)), ignored
+
+
 def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, Any]]:
     """One row of the index for each clip of a file, in the order in which their names first occur."""
     samples: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     last: str | None = None
     damage = None
-    size = os.path.getsize(path)
+    size = size_of(path)
+    place, path = path, public_text(path)
     try:
-        with open_regular(path) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore
+        with open_parts(place) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore
             position = -1
             for info in tar:
                 if not position < info.offset_data <= info.offset_data + info.size <= size:
@@ -163,7 +178,7 @@ def _clips(number: int, path: str, ignored: Counter[str]) -> Iterator[dict[str, 
                 key = "/".join(filter(None, (folder, file_name.partition(".")[0])))
                 member = {"name": name, "offset": info.offset_data, "size": info.size}
                 samples.setdefault(key, []).append((os.path.splitext(name)[0], member))
-            if not _ends_well(path, tar.offset):
+            if not _ends_well(file, tar.offset, size):
                 damage = "it ends there without an end mark, or is overwritten"
     except OSError:
         raise
@@ -209,11 +224,10 @@ def _slot(name: str) -> str | None:
     return "text" if suffix[1:] in _TEXT_SUFFIXES else "json" if suffix == ".json" else None
 
 
-def _ends_well(path: str, offset: int) -> bool:
+def _ends_well(file: BinaryIO, offset: int, size: int) -> bool:
     """Whether reading ended at the block of zeros that ends an archive, which tarfile does not check."""
-    with open(path, "rb") as file:
-        file.seek(offset - tarfile.BLOCKSIZE if offset >= os.path.getsize(path) else offset)
-        block = file.read(tarfile.BLOCKSIZE)
+    file.seek(offset - tarfile.BLOCKSIZE if offset >= size else offset)
+    block = file.read(tarfile.BLOCKSIZE)
     return len(block) == tarfile.BLOCKSIZE and not any(block)
 
 
