@@ -125,5 +125,5 @@ def _machine() -> str:
     """A name for the processes among which a process number means one: this machine since it started."""
     parts = [socket.gethostname(), str(uuid.getnode())]
     with contextlib.suppress(OSError):
-        parts = [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+        parts = [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"), os.readlink("/proc/self/ns/pid")]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
