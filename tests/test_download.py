@@ -344,7 +344,9 @@ def test_the_check_of_all_published_weights_prints_what_it_measures_and_what_is_
     assert check_published.main(arguments) == 1
     said = capsys.readouterr().out
     assert "| l3ac-tiny | 1 | " in said and "l3ac-1k: The hub shows no repository zhai-lw/L3AC" in said
-    assert check_published.PAPER["l3ac-1k"] == "0.84 / 1.77" and check_published.PAPER.keys() | {tiny} == PUBLISHED.keys()
+    assert (
+        check_published.PAPER["l3ac-1k"] == "0.84 / 1.77" and check_published.PAPER.keys() | {tiny} == PUBLISHED.keys()
+    )
 
 
 # --- golden ids -------------------------------------------------------------------------------------------------
