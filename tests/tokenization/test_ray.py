@@ -53,6 +53,7 @@ class LosingANode(RayEngine):
         self.cluster, self.node, self.tables, self.left = cluster, node, 0, None
 
     def run(self, work, windows):
+        windows = list(windows)
         for table in super().run(work, windows):
             self.tables += 1
             if self.tables == 3:

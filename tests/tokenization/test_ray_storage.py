@@ -93,6 +93,7 @@ class Changing(RayEngine):
         self.nodes, self.folder = nodes, folder
 
     def run(self, work, windows):
+        windows = list(windows)
         for number, table in enumerate(super().run(Noted(work, self.folder), windows)):
             if number == 3:
                 self.killed = self.nodes.workers[0].node_id
