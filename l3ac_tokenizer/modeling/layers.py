@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,16 +52,37 @@ def in_tiles(function: Callable[..., Tensor], *inputs: Tensor, through: Iterable
     return result.view(batch, length, -1)
 
 
+def constant(values: np.ndarray, like: Tensor) -> Tensor:
+    """Fixed values as a tensor of the type and on the device of `like`; exported graphs hold it, others compute it."""
+    return torch.from_numpy(values).to(like)
+
+
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int = 1, groups: int = 1, stride: int = 1
 ) -> Tensor:
     """1-D convolution of x (B, T, C) → (B, T', C') without a change of memory layout.
 
-    In memory, (B, T, C) is a channels-last image (B, C, 1, T), for which backends have fast kernels.
+    In memory, (B, T, C) is a channels-last image (B, C, 1, T), for which backends have fast kernels. In exported graphs
+    of a fixed length, which are short, products and sums are faster.
     """
+    if torch.compiler.is_exporting() and isinstance(x.shape[1], int) and stride == 1:
+        return _convolve_in_step(F.pad(x, (0, 0, padding, padding)), weight, bias, dilation, groups)
     image = x.transpose(1, 2).unsqueeze(2)
     image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
     return image.squeeze(2).transpose(1, 2)
+
+
+def _convolve_in_step(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, groups: int) -> Tensor:
+    """`convolve` with stride 1 and without padding, as sums (a channel a group) or a product (one group)."""
+    channels, _, kernel = weight.shape
+    length = x.shape[1] - dilation * (kernel - 1)
+    taps = [x[:, tap * dilation : tap * dilation + length] for tap in range(kernel)]
+    if groups == 1:
+        return F.linear(torch.cat(taps, dim=-1), weight.transpose(1, 2).flatten(1), bias)
+    if x.shape[2] != channels:  # several filters a channel
+        taps = [tap.repeat_interleave(channels // groups, dim=-1) for tap in taps]
+    total = sum(tap * weight[:, 0, index] for index, tap in enumerate(taps))
+    return total if bias is None else total + bias
 
 
 class TimeConv(nn.Conv1d):

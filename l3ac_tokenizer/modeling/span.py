@@ -7,6 +7,7 @@ around it. The span returns zeros before a clip's first and after its last time 
 - `WholeSpan`: the tensor holds whole clips; time steps from a clip's end on are padding.
 - `StreamSpan`: the tensor holds the next chunk of each clip. The output of a layer with a look-ahead of n time steps
   is delayed by n time steps; the past inputs that it still needs are kept in `state`.
+- `StepSpan`: the same in exported graphs, where positions are tensors.
 
 A span changes along with the tensor: layers that change the rate call `down` or `up`.
 """
@@ -28,6 +29,9 @@ Prepared = TypeVar("Prepared")
 
 UNBOUNDED = sys.maxsize
 """Number of time steps of a stream, whose length is not known in advance."""
+
+FAR = 1 << 48
+"""End of a clip whose length is not known yet, in any unit: up-sampling cannot make it overflow 64 bits."""
 
 
 class Span(ABC):
@@ -184,8 +188,12 @@ class StreamSpan(Span):
     def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
         length = x.shape[1]
         window = self.with_past(self.mask(x), before + after, layer)
-        self.starts = [start - after for start in self.starts]
+        self.shift(after)
         return window, window[:, before : before + length], before
+
+    def shift(self, steps: int) -> None:
+        """Move back by the look-ahead of a layer, whose output is delayed by it."""
+        self.starts = [start - steps for start in self.starts]
 
     @override
     def delayed(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
@@ -199,8 +207,7 @@ class StreamSpan(Span):
         ):
             return None
         positions = self.positions(length, margin, device)
-        unknown = torch.iinfo(torch.int64).max
-        ends = torch.tensor([unknown if end is None else end for end in self.ends], device=device)
+        ends = torch.tensor([FAR if end is None else end for end in self.ends], device=device)
         return (positions >= 0) & (positions < ends[:, None])
 
     @override
@@ -220,11 +227,8 @@ class StreamSpan(Span):
         length = window.shape[1]
         if self.inside(length, 1, x.device) is None:
             return window
-        positions = self.positions(length, 1, x.device)
-        ends = torch.tensor([2**62 if end is None else end for end in self.ends], device=x.device)
-        clamped = torch.minimum(positions.clamp(min=0), ends[:, None] - 1)
-        source = (clamped - positions[:, :1]).clamp(0, length - 1)
-        return window.gather(1, source[..., None].expand_as(window))
+        ends = torch.tensor([FAR if end is None else end for end in self.ends], device=x.device)
+        return clamp_to_clip(window, self.positions(length, 1, x.device), ends)
 
     @override
     def down(self, rate: int) -> None:
@@ -235,3 +239,52 @@ class StreamSpan(Span):
     def up(self, rate: int, delay: int) -> None:
         self.starts = [start * rate - delay for start in self.starts]
         self.ends = [None if end is None else end * rate for end in self.ends]
+
+
+class StepSpan(StreamSpan):
+    """Span of the next chunk of each clip in exported graphs, which serve every position.
+
+    Args:
+        starts: Position (B,) of the tensor's first time step in each clip.
+        ends: Number of time steps (B,) of each clip; `FAR` while it is unknown.
+        state: Past inputs by layer.
+        kwargs: Arguments of `Span`.
+    """
+
+    def __init__(self, starts: Tensor, ends: Tensor, state: dict[nn.Module, Any], **kwargs: Any):
+        super().__init__([], [], state, {}, **kwargs)
+        self.first, self.end = starts, ends
+
+    @override
+    def shift(self, steps: int) -> None:
+        self.first = self.first - steps
+
+    @override
+    def inside(self, length: int, margin: int, device: torch.device) -> Tensor:
+        positions = self.positions(length, margin, device)
+        return (positions >= 0) & (positions < self.end[:, None])
+
+    @override
+    def positions(self, length: int, margin: int, device: torch.device) -> Tensor:
+        return (self.first - margin)[:, None] + torch.arange(length, device=device)
+
+    @override
+    def with_neighbors(self, x: Tensor, layer: nn.Module) -> Tensor:
+        return clamp_to_clip(self.with_past(x, 1, layer), self.positions(x.shape[1] + 1, 1, x.device), self.end)
+
+    @override
+    def down(self, rate: int) -> None:
+        self.first = torch.div(self.first, rate, rounding_mode="floor")
+        self.end = torch.div(self.end, rate, rounding_mode="floor")
+
+    @override
+    def up(self, rate: int, delay: int) -> None:
+        self.first = self.first * rate - delay
+        self.end = self.end * rate
+
+
+def clamp_to_clip(window: Tensor, positions: Tensor, ends: Tensor) -> Tensor:
+    """Window (B, T, C) at `positions` (B, T) with clip edges repeated; `ends` are the time steps (B,) of the clips."""
+    clamped = torch.minimum(positions.clamp(min=0), ends[:, None] - 1)
+    source = (clamped - positions[:, :1]).clamp(0, window.shape[1] - 1)
+    return window.gather(1, source[..., None].expand_as(window))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ...configuration import L3ACConfig
 from ...quantization import Float32Linear
 from ..layers import Layers
-from ..span import Span, StreamSpan
+from ..span import Span, StepSpan, StreamSpan
 
 STEP = 128
 """Queries in a group with common keys, for sliding windows and in exported graphs."""
@@ -31,7 +32,7 @@ class PositionBias(nn.Module):
     def forward(self, distances: int, device: torch.device) -> Tensor:
         """Return the biases (H, distances) for the distances 0, 1, …, `distances` − 1."""
         # In float32: bfloat16 cannot tell integers up to 2·window apart.
-        return self.mlp(torch.arange(distances, device=device, dtype=torch.float32)[:, None]).T
+        return self.mlp(torch.from_numpy(np.arange(distances, dtype=np.float32)[:, None]).to(device)).T
 
 
 def reversed_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
@@ -102,6 +103,16 @@ def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | 
     return attended.index_select(2, torch.arange(length, device=q.device))
 
 
+def written(ring: Tensor, x: Tensor, span: Span) -> Tensor:
+    """Ring (B, slots, …) with the next time steps x (B, T, …), each in the slot of its position modulo `slots`.
+
+    Compilers write to the ring in place.
+    """
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
+    slots = span.positions(x.shape[1], 0, x.device).remainder(ring.shape[1])
+    return torch.index_put(ring, (rows, slots), x)
+
+
 class LocalAttention(nn.Module):
     """Causal multi-head attention with limited reach, on (B, T, D).
 
@@ -125,12 +136,14 @@ class LocalAttention(nn.Module):
         return self.window if self.sliding else 2 * self.window
 
     def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
-        """x (B, T, D), bias by distance (H, reach) → (B, T, D)."""
+        """x (B, T, D), bias by distance (H, reach) or, for a `StepSpan`, that for each key → (B, T, D)."""
         batch, length, _ = x.shape
         qkv = self.to_qkv(self.norm(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         bias = bias.to(q.dtype)
-        if isinstance(span, StreamSpan):
+        if isinstance(span, StepSpan):
+            attended = self._attend_step(q, k, v, bias, span)
+        elif isinstance(span, StreamSpan):
             attended = self._attend_stream(q, k, v, bias, span)
         else:
             attended = self._attend_whole(q, k, v, bias)
@@ -174,6 +187,17 @@ class LocalAttention(nn.Module):
                 attended[row, :, first:last] = attend(q[row, :, first:last], k[row, :, keys], v[row, :, keys], bias)
                 first = last
         return attended
+
+    def _attend_step(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StepSpan) -> Tensor:
+        """Attention of the next chunk in exported graphs, with rings of past keys and values in the span's state."""
+        heads, slots = self.heads, bias.shape[-1]
+        rings = span.state.get(self) or [q.new_zeros(q.shape[0], slots, heads * q.shape[3]) for _ in (k, v)]
+        rings = tuple(
+            written(ring, x.transpose(1, 2).flatten(2), span) for ring, x in zip(rings, (k, v), strict=True)
+        )
+        span.state[self] = rings
+        k, v = (ring.unflatten(2, (heads, -1)).transpose(1, 2) for ring in rings)
+        return F.scaled_dot_product_attention(q, k, v, bias)
 
 
 class FeedForward(nn.Module):
@@ -227,6 +251,30 @@ class LocalTransformer(nn.Module):
         """x (B, T, D) → (B, T, D)."""
         reach = next(iter(self.layers)).attention.reach
         bias = span.prepared(self, x, lambda time_steps: self.position_bias(reach, x.device))
+        if isinstance(span, StepSpan):
+            bias = self._step_bias(bias, x.shape[1], span)
         for layer in self.layers:
             x = layer(x, bias, span)
         return x
+
+    def _step_bias(self, bias: Tensor, length: int, span: StepSpan) -> Tensor:
+        """Bias by distance (H, reach) → bias (B, H, T, slots) of the next T queries for the keys in a ring.
+
+        The state is the position of the key in each slot plus one, so that zero is an empty slot.
+        """
+        attention = next(iter(self.layers)).attention
+        slots = attention.reach - 1 + length
+        at_query = span.positions(length, 0, bias.device) + 1
+        at_key = span.state.get(self, at_query.new_zeros(at_query.shape[0], slots))
+        span.state[self] = at_key = written(at_key, at_query, span)
+        at_query, at_key = at_query[:, :, None], at_key[:, None]
+        distance = at_query - at_key
+        if attention.sliding:
+            unseen = distance >= attention.window
+        else:
+            window = attention.window
+            unseen = at_key - 1 < (torch.div(at_query - 1, window, rounding_mode="floor") - 1) * window
+        # Queries before the start of a clip see what is there, so that their output is finite.
+        unseen = unseen | (distance < 0) | ((at_key <= 0) & (at_query > 0))
+        biases = bias[:, distance.clamp(0, attention.reach - 1)].transpose(0, 1)
+        return biases.masked_fill(unseen[:, None], float("-inf"))

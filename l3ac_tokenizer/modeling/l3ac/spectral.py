@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from ...configuration import L3ACConfig
-from ..layers import ConvNeXtBlock, Layers, TimeConv
+from ..layers import ConvNeXtBlock, constant, Layers, TimeConv
 from ..span import Span
 
 SPECTRA = ((0.025, 80, 1e-6), (0.064, 100, 1e-5))
@@ -29,18 +29,50 @@ OVERLAP = 4
 
 def dft_matrices(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine matrices (length, length // 2 + 1) of the real Fourier transform of `length` samples."""
-    steps = torch.arange(length, device=like.device)[:, None] * torch.arange(length // 2 + 1, device=like.device)
-    angle = (steps % length).to(like.dtype) * (2 * math.pi / length)
-    return angle.cos(), angle.sin()
+    angle = np.outer(np.arange(length), np.arange(length // 2 + 1)) % length * (2 * math.pi / length)
+    return constant(np.cos(angle), like), constant(np.sin(angle), like)
+
+
+def hann_window(length: int, like: Tensor) -> Tensor:
+    """Periodic Hann window (length,)."""
+    return constant(0.5 - 0.5 * np.cos(np.arange(length) * (2 * math.pi / length)), like)
 
 
 def power_spectrum(frames: Tensor) -> Tensor:
-    """Power spectrum |DFT|²: frames (…, n) → (…, n // 2 + 1); by matrix products in exported graphs."""
+    """Power spectrum |DFT|²: frames (…, n), n even → (…, n // 2 + 1); by matrix products in exported graphs."""
     if torch.compiler.is_exporting():
-        cos, sin = dft_matrices(frames.shape[-1], frames)
-        return (frames @ cos).square() + (frames @ sin).square()
+        return _power_by_products(frames)
     spectrum = torch.view_as_real(torch.fft.rfft(frames))
     return spectrum.square().sum(-1)
+
+
+def _power_by_products(frames: Tensor) -> Tensor:
+    """Power spectrum by two stages of small products (Cooley and Tukey), for n = a·b as near to a square as possible.
+
+    Sample b·i + j and bin p + a·q meet in the factor w_n^((b·i + j)(p + a·q)) = w_a^(i·p) · w_n^(j·p) · w_b^(j·q) with
+    w_n = exp(−2πi / n): products over i, the twiddle factors in the middle, and products over j.
+    """
+    length = frames.shape[-1]
+    a = next(factor for factor in range(math.isqrt(length), 0, -1) if length % factor == 0)
+    b = length // a
+
+    def roots(n: int, rows: int, columns: int) -> np.ndarray:
+        return np.exp(-2j * math.pi / n * (np.outer(np.arange(rows), np.arange(columns)) % n))
+
+    first, twiddle, last = roots(a, a, a), roots(length, b, a), roots(b, b, b // 2 + 1)
+    of_first = constant(np.concatenate([first.real, first.imag]), frames)  # (2a, a), symmetric
+    of_last = np.ascontiguousarray(np.block([[last.real, last.imag], [-last.imag, last.real]]).T)  # (2·(b/2 + 1), 2b)
+    real, imaginary = constant(twiddle.real, frames), constant(twiddle.imag, frames)
+    x, y = _product(frames.unflatten(-1, (a, b)).transpose(-1, -2), of_first).chunk(2, dim=-1)  # (…, b, a)
+    turned = torch.cat([x * real - y * imaginary, x * imaginary + y * real], dim=-2).transpose(-1, -2)  # (…, a, 2b)
+    x, y = _product(turned, constant(of_last, frames)).chunk(2, dim=-1)
+    power = x.square() + y.square()  # (…, a, b/2 + 1), bin p + a·q at (p, q)
+    return power.transpose(-1, -2).flatten(-2)[..., : length // 2 + 1]
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x (…, D) times weightᵀ, as one product of matrices: compilers copy the weight for each batch otherwise."""
+    return F.linear(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
 
 
 def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
@@ -49,8 +81,7 @@ def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
     if torch.compiler.is_exporting():
         cos, sin = dft_matrices(length, real)
         # All bins but the first and the last also represent their complex conjugates.
-        twice = torch.full((length // 2 + 1,), 2.0, dtype=real.dtype, device=real.device)
-        twice = torch.where(torch.arange(length // 2 + 1, device=real.device) % (length // 2) == 0, 1.0, twice)
+        twice = constant(np.where(np.arange(length // 2 + 1) % (length // 2) == 0, 1.0, 2.0), real)
         return ((real * twice) @ cos.T - (imaginary * twice) @ sin.T) / length
     return torch.fft.irfft(torch.complex(real, imaginary), n=length)
 
@@ -89,10 +120,10 @@ class LogMels(nn.Module):
             for index, (length, (_, _, floor)) in enumerate(zip(self.windows, SPECTRA, strict=True)):
                 margin = (max(self.windows) - length) // 2
                 frames = samples[:, margin : samples.shape[1] - margin].unfold(1, length, self.hop)
-                hann = torch.hann_window(length, dtype=samples.dtype, device=samples.device)
+                hann = hann_window(length, samples)
                 power = power_spectrum(frames * hann)
                 filters = getattr(self, f"filters_{index}").to(samples.dtype)
-                mels.append((power @ filters).clamp_min(floor).log10())
+                mels.append(_product(power, filters.T).clamp_min(floor).log10())
         return torch.cat(mels, dim=-1)
 
 
@@ -169,7 +200,7 @@ class SpectralSynthesis(nn.Module):
         frames, _, crop = span.around(frames, past, 0, self)
         inside = span.inside(frames.shape[1], crop, frames.device)
         span.up(self.hop, self.delay)
-        squares = torch.hann_window(OVERLAP * self.hop, dtype=frames.dtype, device=frames.device).square()
+        squares = hann_window(OVERLAP * self.hop, frames).square()
         ones = frames.new_ones(1, frames.shape[1]) if inside is None else inside.to(frames.dtype)
         samples = overlap_add(frames) / overlap_add(ones[..., None] * squares).clamp_min(1e-8)
         # Whole clips start with their first fine step, streams at the first sample for which all frames are known.
@@ -185,7 +216,7 @@ class SpectralSynthesis(nn.Module):
             log_magnitude, phase = spectrum.to(wide).chunk(2, dim=-1)
             magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
             frames = inverse_dft(magnitude * phase.cos(), magnitude * phase.sin())
-            return frames * torch.hann_window(frames.shape[-1], dtype=wide, device=frames.device)
+            return frames * hann_window(frames.shape[-1], frames)
 
 
 def overlap_add(frames: Tensor) -> Tensor:
