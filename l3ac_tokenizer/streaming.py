@@ -7,6 +7,9 @@ Both classes process a batch of independent streams (rows), which may start, end
 Pushed and returned values have one entry for each row; entries may differ in length. The state is kept here, never in
 the model.
 
+Either engine computes them: `"eager"` calls the layers for pushes of any size, `"aot"` a program that was compiled ahead
+of time for steps of `step_frames` frames.
+
 A frame has a single id here. With residual stages it is the id of all digits: `split_ids(ids, config.frame_levels, K)`
 gives the K ids of `audio_codes`, which the decoder takes as well, and `join_ids` inverts it.
 """
@@ -15,8 +18,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,14 +27,47 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import as_ids, as_streamed_clip
+from .compiled import NoCompiler, compiled_step
+from .logs import get_logger
 from .modeling.chunked import DecoderStepper, EncoderStepper, StreamState
+from .modeling.span import FAR
+from .modeling.steps import DecoderStep, EncoderStep, Step
 from .quantization import check_ids
 
 if TYPE_CHECKING:
     from .modeling import CodecEncoding, CodecModel
 
+Engine = Literal["eager", "aot"]
+
 FRAMES_A_STEP = 512
 """Most frames that one step of the network processes; bounds the memory of a long push."""
+
+logger = get_logger(__name__)
+
+
+class _CompiledSteps:
+    """A step compiled for `batch_size` rows, with the state of all rows as its argument."""
+
+    def __init__(self, step: Step, batch_size: int):
+        self._run = compiled_step(step, batch_size)
+        self._batch_size = batch_size
+        self.step = step
+
+    def start(self) -> StreamState:
+        return StreamState([0] * self._batch_size, dict(enumerate(self.step.zeros(self._batch_size))))
+
+    def __call__(self, batch: Tensor, state: StreamState, ends: Sequence[int | None]) -> Tensor:
+        """Input (R, …) of rows → output (R, …); the rest of `batch_size` rows is computed with zeros."""
+        rest = self._batch_size - len(batch)
+        past = list(state.past.values())
+        whole = [torch.cat([x, x.new_zeros(rest, *x.shape[1:])]) for x in (batch, *past)] if rest else [batch, *past]
+        end = torch.tensor([FAR if end is None else end for end in ends] + [FAR] * rest)
+        output = self._run(whole[0], end, torch.tensor(state.positions + [0] * rest), whole[1:])
+        for old, new in zip(past, whole[1:], strict=True):
+            if old is not new:
+                old.copy_(new[: len(batch)])
+        state.positions = [position + self.step.frames for position in state.positions]
+        return output[: len(batch)]
 
 
 class _Rows(ABC):
@@ -39,24 +75,46 @@ class _Rows(ABC):
 
     Args:
         model: The codec.
-        state: Initial state of `batch_size` rows.
+        batch_size: Number of rows.
         lead: Number of zeros before the input of each row.
         unit: Input values in a frame: the samples of one id, or one id.
         types: Types of pushed and of returned values.
     """
 
+    _state: StreamState
+    _start: int
+    """Position of a new row in the state."""
+
     def __init__(
-        self, model: CodecEncoding, state: StreamState, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
+        self, model: CodecEncoding, batch_size: int, lead: int, unit: int, types: tuple[torch.dtype, torch.dtype]
     ):
         self._model = model
-        self._state = state
         self._lead = lead
         self._unit = unit
         self._input_type, self._output_type = types
-        self.batch_size = len(state.positions)
+        self.batch_size = batch_size
+        self._compiled: _CompiledSteps | None = None
         self._pending: list[Tensor | None] = [None] * self.batch_size
         self._seen = [0] * self.batch_size
         """Samples or ids pushed into each row since its last reset."""
+
+    def _compile(self, engine: Engine, step: Callable[[], Step]) -> bool:
+        """Whether the engine is `"aot"` and the machine can compile; a warning says why it cannot."""
+        if engine not in get_args(Engine):
+            raise ValueError(f"`engine` is {engine!r}; it must be 'eager' or 'aot'.")
+        if engine == "aot":
+            if self._model.device.type != "cpu":
+                raise ValueError(f"engine='aot' is for CPUs; this model is on {self._model.device}.")
+            try:
+                self._compiled = _CompiledSteps(step(), self.batch_size)
+            except NoCompiler as error:
+                logger.warning("This stream runs with engine='eager', for nothing can be compiled here (%s).", error)
+        return self._compiled is not None
+
+    @property
+    def _multiple(self) -> int:
+        """Frames that are processed together."""
+        return 1 if self._compiled is None else self._compiled.step.frames
 
     @abstractmethod
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
@@ -69,7 +127,7 @@ class _Rows(ABC):
     def reset(self, rows: Iterable[int] | None = None) -> None:
         """Reset these rows (None: all), so that the next push starts a new clip."""
         for row in range(self.batch_size) if rows is None else rows:
-            self._state.clear(row, -self._lead)
+            self._state.clear(row, self._start)
             self._pending[row] = None
             self._seen[row] = 0
 
@@ -81,7 +139,7 @@ class _Rows(ABC):
         ends: list[int | None] = [None] * self.batch_size
         for row in chosen:
             if self._seen[row]:
-                counts[row] = self._rest(row)
+                counts[row] = -(-self._rest(row) // self._multiple) * self._multiple
                 ends[row] = -(-self._seen[row] // self._unit)
         last = self._advance(counts, ends)
         self.reset(chosen)
@@ -109,7 +167,8 @@ class _Rows(ABC):
                 pending = new.new_zeros(self._lead)
             self._pending[row] = torch.cat([pending, new])
             self._seen[row] += len(new)
-        ready = [0 if pending is None else len(pending) // self._unit for pending in self._pending]
+        step = self._unit * self._multiple
+        ready = [0 if pending is None else len(pending) // step * self._multiple for pending in self._pending]
         return self._advance(ready, [None] * self.batch_size)
 
     def _advance(self, counts: list[int], ends: Sequence[int | None]) -> list[Tensor]:
@@ -128,8 +187,9 @@ class _Rows(ABC):
         """
         left = list(counts)
         while any(left):
-            frames = min(FRAMES_A_STEP, max(left))
-            frames = min(count for count in left if count) if frames not in left else frames
+            frames = self._multiple
+            if self._compiled is None:
+                frames = min(FRAMES_A_STEP, *(count for count in left if count))
             rows = [row for row, count in enumerate(left) if count >= frames]
             batch = torch.stack([self._take(row, frames * self._unit) for row in rows])
             whole = len(rows) == self.batch_size
@@ -148,10 +208,18 @@ class _Rows(ABC):
         return F.pad(pending[:count], (0, max(0, count - len(pending))))
 
 
-def _checked_rows(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
-    return batch_size
+def _checked(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+    return value
+
+
+def _cut(output: Tensor, firsts: Sequence[int], ends: Sequence[int | None]) -> list[Tensor]:
+    """The values within its clip of each row of an output (R, n) whose first value has the position `first`."""
+    return [
+        new[max(0, -first) : len(new) if end is None else max(0, end - first)]
+        for first, end, new in zip(firsts, ends, output, strict=True)
+    ]
 
 
 class StreamingEncoder(_Rows):
@@ -171,18 +239,32 @@ class StreamingEncoder(_Rows):
     Args:
         model: The codec, or its encoder alone.
         batch_size: Number of rows.
+        engine: `"eager"`, or `"aot"` for a program compiled ahead of time: a fraction of the time for pushes of less
+            than a second. The first stream of a model waits a minute or two for the compiler; later ones, also of other
+            processes, load what was kept. Without a compiler, the stream is eager and a warning says so.
+        step_frames: Frames that `"aot"` processes at once: more cost less for each, and wait longer.
+
+    Raises:
+        ValueError: An argument is out of range, or the model of `"aot"` is not on a CPU.
+        OSError: The compiled program cannot be kept.
     """
 
-    def __init__(self, model: CodecEncoding, batch_size: int = 1):
+    def __init__(self, model: CodecEncoding, batch_size: int = 1, engine: Engine = "eager", step_frames: int = 2):
         hop = model.config.hop_length
         self._stepper = EncoderStepper(model.encoder, hop)
-        state = self._stepper.start(_checked_rows(batch_size))
-        super().__init__(model, state, self._stepper.lead, hop, (model.encoder_dtype, torch.int64))
+        rows = _checked("batch_size", batch_size)
+        super().__init__(model, rows, self._stepper.lead, hop, (model.encoder_dtype, torch.int64))
+        step_frames = _checked("step_frames", step_frames)
+        if self._compile(engine, lambda: EncoderStep(model, step_frames)):
+            assert self._compiled is not None
+            self._state, self._start = self._compiled.start(), 0
+        else:
+            self._state, self._start = self._stepper.start(rows), -self._lead
 
     @property
     def latency(self) -> int:
-        """Number of samples after the last one of an id that must arrive before the id is returned."""
-        return self._model.encoder_lookahead
+        """Number of samples after the last one of an id that must arrive before the id is returned, at most."""
+        return self._model.encoder_lookahead + (self._multiple - 1) * self._unit
 
     def push(self, samples: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
         """Samples (B, n) or (B, 1, n), or B clips (n_b,), arrays or tensors → new ids of each row, B tensors (m_b,).
@@ -198,14 +280,18 @@ class StreamingEncoder(_Rows):
         return self._push([as_streamed_clip(row, f"Row {number} of the push") for number, row in enumerate(rows)])
 
     def _rest(self, row: int) -> int:
-        done = (self._state.positions[row] + self._lead) // self._unit
+        position = self._state.positions[row]
+        done = (position + self._lead) // self._unit if self._compiled is None else position
         return -(-self._seen[row] // self._unit) + self._stepper.delay - done
 
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
+        if self._compiled is not None:
+            firsts = [position - self._stepper.delay for position in state.positions]
+            return _cut(self._compiled(batch, state, ends), firsts, ends)
         padded = [None if end is None else int(self._model.padded_frames(end)) * self._unit for end in ends]
         features, firsts = self._stepper.step(batch[..., None], state, padded)
         ids = self._model.quantizer.latents_to_ids(self._model.quantizer.project_in(features))
-        return [new[max(0, -first) :] for first, new in zip(firsts, ids, strict=True)]
+        return _cut(ids, firsts, ends)
 
 
 class StreamingDecoder(_Rows):
@@ -219,23 +305,29 @@ class StreamingDecoder(_Rows):
     Args:
         model: The codec, with calibrated time normalization.
         batch_size: Number of rows.
+        engine: As in `StreamingEncoder`.
+        step_frames: As in `StreamingEncoder`.
 
     Raises:
-        ValueError: The checkpoint has no statistics for frozen time normalization.
+        ValueError: The checkpoint has no statistics for frozen time normalization; or as in `StreamingEncoder`.
+        OSError: The compiled program cannot be kept.
     """
 
     _model: CodecModel
 
-    def __init__(self, model: CodecModel, batch_size: int = 1):
+    def __init__(self, model: CodecModel, batch_size: int = 1, engine: Engine = "eager", step_frames: int = 2):
         model.check_time_norm("frozen")
         self._stepper = DecoderStepper(model.decoder, model.config.hop_length)
-        state = self._stepper.start(_checked_rows(batch_size))
-        super().__init__(model, state, 0, 1, (torch.int64, model.dtype))
+        rows, step_frames = _checked("batch_size", batch_size), _checked("step_frames", step_frames)
+        super().__init__(model, rows, 0, 1, (torch.int64, model.dtype))
+        compiled = self._compile(engine, lambda: DecoderStep(model, step_frames))
+        self._state = self._compiled.start() if compiled and self._compiled else self._stepper.start(rows)
+        self._start = 0
 
     @property
     def latency(self) -> int:
-        """Number of samples by which the output lags behind the pushed ids."""
-        return self._stepper.delay
+        """Number of samples by which the output lags behind the pushed ids, at most."""
+        return self._stepper.delay + (self._multiple - 1) * self._model.config.hop_length
 
     def push(self, ids: Tensor | np.ndarray | Sequence[Any]) -> list[Tensor]:
         """Ids (B, m), or B clips (m_b,), arrays or tensors → new samples of each row, B tensors (n_b,).
@@ -265,13 +357,13 @@ class StreamingDecoder(_Rows):
         return row
 
     def _rest(self, row: int) -> int:
-        return -(-self._stepper.delay // self._model.config.hop_length)
+        return self._seen[row] + -(-self._stepper.delay // self._model.config.hop_length) - self._state.positions[row]
 
     def _step(self, batch: Tensor, state: StreamState, ends: list[int | None]) -> list[Tensor]:
         hop = self._model.config.hop_length
-        features = self._model.to_features(batch)
-        wave, firsts = self._stepper.step(features, state, ends, "frozen")
-        return [
-            new[max(0, -first) : len(new) if end is None else max(0, end * hop - first)]
-            for first, end, new in zip(firsts, ends, wave[..., 0], strict=True)
-        ]
+        samples = [None if end is None else end * hop for end in ends]
+        if self._compiled is not None:
+            firsts = [position * hop - self._stepper.delay for position in state.positions]
+            return _cut(self._compiled(batch, state, ends), firsts, samples)
+        wave, firsts = self._stepper.step(self._model.to_features(batch), state, ends, "frozen")
+        return _cut(wave[..., 0], firsts, samples)

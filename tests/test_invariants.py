@@ -18,7 +18,7 @@ from networks import MIXED_NETWORKS, TINY_NETWORKS, speech_like, tiny, with_vari
 from torch import Tensor
 from transformers import AutoModel
 
-from l3ac_tokenizer import CodecModel, preset_config
+from l3ac_tokenizer import CodecModel, compiled, preset_config, streaming
 from l3ac_tokenizer.presets import L3AC_PRESETS, LIGHT_PRESETS
 from l3ac_tokenizer.streaming import StreamingDecoder, StreamingEncoder
 
@@ -58,6 +58,15 @@ def model(request: pytest.FixtureRequest) -> CodecModel:
 def tiny_model(request: pytest.FixtureRequest) -> CodecModel:
     """The tiny networks alone."""
     return copy.deepcopy(_varied(request.param))
+
+
+@pytest.fixture(params=[None, 1, 3], ids=["eager", "steps of 1", "steps of 3"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Arguments of streams: eager, or the steps that `"aot"` compiles, as they are; test_compiled.py compiles them."""
+    if request.param is None:
+        return {}
+    monkeypatch.setattr(streaming, "compiled_step", lambda step, batch: compiled.InPlace(step))
+    return {"engine": "aot", "step_frames": request.param}
 
 
 @functools.cache
@@ -160,10 +169,10 @@ def test_chunked_batches_of_different_lengths_equal_single_clips(tiny_model):
 
 
 @torch.no_grad()
-def test_pushes_of_any_size_give_the_ids_of_the_whole(model):
+def test_pushes_of_any_size_give_the_ids_of_the_whole(model, engine):
     rng = random.Random(0)
     clip = speech_like(25 * model.config.hop_length + 13)
-    stream = StreamingEncoder(model)
+    stream = StreamingEncoder(model, **engine)
     ids, position = [], 0
     sizes = [0, 1, 1, 2 * model.config.hop_length]
     while position < len(clip):
@@ -175,14 +184,17 @@ def test_pushes_of_any_size_give_the_ids_of_the_whole(model):
 
 
 @torch.no_grad()
-def test_an_id_comes_as_soon_as_its_look_ahead_is_there_and_not_before(model):
-    hop = model.config.hop_length
-    stream = StreamingEncoder(model)
-    due = 3 * hop + stream.latency
+def test_an_id_comes_as_soon_as_its_look_ahead_is_there_and_not_before(model, engine):
+    hop, step = model.config.hop_length, engine.get("step_frames", 1)
+    stream = StreamingEncoder(model, **engine)
+    due = 3 * hop + model.encoder_lookahead
+    due += -(due + -model.encoder_lookahead % hop) // hop % step * hop  # to the end of a step
     clip = speech_like(due + 1)
     (before,) = stream.push(clip[None, : due - 1])
     (at,) = stream.push(clip[None, due - 1 : due])
-    assert (len(before), len(at)) == (2, 1)
+    assert len(before) + len(at) == (due - model.encoder_lookahead) // hop
+    assert len(at) == min(step, len(before) + len(at))
+    assert stream.latency == model.encoder_lookahead + (step - 1) * hop
 
 
 @torch.no_grad()
@@ -238,18 +250,19 @@ def test_the_light_presets_wait_as_stated_and_not_a_sample_longer(preset, id_sam
 
 
 @torch.no_grad()
-def test_pushed_ids_give_the_audio_of_the_whole_with_frozen_time_normalisation(model):
+def test_pushed_ids_give_the_audio_of_the_whole_with_frozen_time_normalisation(model, engine):
     model, rng = model.double(), random.Random(1)
     model.calibrate_time_norm([speech_like(4000, seed).double() for seed in range(2)])
     ids = torch.randint(model.config.codebook_size, (1, 30), generator=torch.Generator().manual_seed(0))
     whole = model.decode(ids[None], time_norm="frozen").audio_values[0, 0]
-    stream, parts, position = StreamingDecoder(model), [], 0
+    stream, parts, position = StreamingDecoder(model, **engine), [], 0
     while position < ids.shape[1]:
         size = rng.choice([0, 1, 2, 30])
         parts += stream.push(ids[:, position : position + size])
         position += size
-        pushed = min(position, ids.shape[1]) * model.config.hop_length
-        assert sum(map(len, parts)) == max(0, pushed - stream.latency)
+        step = engine.get("step_frames", 1)
+        done = min(position, ids.shape[1]) // step * step * model.config.hop_length
+        assert sum(map(len, parts)) == max(0, done - model.decoder_lookahead)
     parts += stream.flush()
     samples = torch.cat(parts)
     assert samples.shape == whole.shape
@@ -271,14 +284,14 @@ def test_an_id_changes_samples_as_far_back_as_the_decoder_s_latency_and_no_furth
 
 
 @torch.no_grad()
-def test_rows_of_a_stream_start_end_and_reset_on_their_own(tiny_model):
+def test_rows_of_a_stream_start_end_and_reset_on_their_own(tiny_model, engine):
     model, rng = tiny_model.double(), random.Random(2)
     model.calibrate_time_norm([speech_like(4000).double()])
     hop = model.config.hop_length
     clips = [
         speech_like(samples, seed).double() for seed, samples in enumerate([1, 5 * hop, 33 * hop + 1, 70 * hop - 1])
     ]
-    encoder, decoder = StreamingEncoder(model, 3), StreamingDecoder(model, 3)
+    encoder, decoder = StreamingEncoder(model, 3, **engine), StreamingDecoder(model, 3, **engine)
     waiting = clips * 3
     now, ids, samples = [None] * 3, [[] for _ in range(3)], [[] for _ in range(3)]
     position, finished = [0] * 3, 0
