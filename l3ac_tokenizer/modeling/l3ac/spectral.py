@@ -27,9 +27,11 @@ OVERLAP = 4
 """Length of a synthesis frame in fine steps."""
 
 
-def dft_matrices(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine matrices (length, length // 2 + 1) of the real Fourier transform of `length` samples."""
-    steps = torch.arange(length, device=like.device)[:, None] * torch.arange(length // 2 + 1, device=like.device)
+def dft_matrices(length: int, like: Tensor, bins: int | None = None) -> tuple[Tensor, Tensor]:
+    """Cosine and sine matrices (length, bins) of the Fourier transform of `length` samples; by default length // 2 + 1
+    bins."""
+    bins = length // 2 + 1 if bins is None else bins
+    steps = torch.arange(length, device=like.device)[:, None] * torch.arange(bins, device=like.device)
     angle = (steps % length).to(like.dtype) * (2 * math.pi / length)
     return angle.cos(), angle.sin()
 
@@ -37,10 +39,45 @@ def dft_matrices(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
 def power_spectrum(frames: Tensor) -> Tensor:
     """Power spectrum |DFT|²: frames (…, n) → (…, n // 2 + 1); by matrix products in exported graphs."""
     if torch.compiler.is_exporting():
-        cos, sin = dft_matrices(frames.shape[-1], frames)
-        return (frames @ cos).square() + (frames @ sin).square()
+        return factored_power_spectrum(frames)
     spectrum = torch.view_as_real(torch.fft.rfft(frames))
     return spectrum.square().sum(-1)
+
+
+def factored_power_spectrum(frames: Tensor) -> Tensor:
+    """Power spectrum as by `power_spectrum`, in two stages of small matrix products (Cooley and Tukey).
+
+    With n = a·b, sample b·i + j and bin k + a·l, the first stage transforms over i, for the bins k up to a / 2, and the
+    second one over j. For n = 1024 they take an eighth of the operations of a product with a matrix of n · (n + 2)
+    values.
+    """
+    length = frames.shape[-1]
+    a = max(divisor for divisor in range(1, math.isqrt(length) + 1) if length % divisor == 0)
+    b = length // a
+    cos_a, sin_a = (matrix.T for matrix in dft_matrices(a, frames))  # (k, i)
+    cos_b, sin_b = dft_matrices(b, frames, bins=b)  # (j, l)
+    turn = torch.arange(a // 2 + 1, device=frames.device)[:, None] * torch.arange(b, device=frames.device)
+    angle = turn.to(frames.dtype) * (2 * math.pi / length)
+    cos, sin = angle.cos(), angle.sin()
+    grid = frames.unflatten(-1, (a, b))
+    real, imaginary = cos_a @ grid, sin_a @ grid  # of the conjugate spectrum
+    turned = torch.cat([real * cos - imaginary * sin, imaginary * cos + real * sin], dim=-1)
+    second = torch.cat([torch.cat([cos_b, sin_b], dim=1), torch.cat([-sin_b, cos_b], dim=1)])
+    real, imaginary = (turned @ second).chunk(2, dim=-1)
+    power = (real.square() + imaginary.square()).flatten(-2)
+    bins = torch.arange(length // 2 + 1, device=frames.device)
+    known = torch.where(bins % a <= a // 2, bins, length - bins)  # the power of bin n − k is that of bin k
+    return power.index_select(-1, known % a * b + known // a)
+
+
+def overlapping(samples: Tensor, length: int, hop: int) -> Tensor:
+    """Frames of `length` samples, `hop` apart: (B, T) → (B, J, length), by whole rows in exported graphs."""
+    if not torch.compiler.is_exporting():
+        return samples.unfold(1, length, hop)
+    steps = (samples.shape[1] - length) // hop + 1
+    rows = math.ceil(length / hop)
+    padded = F.pad(samples, (0, (steps + rows - 1) * hop - samples.shape[1])).unflatten(1, (steps + rows - 1, hop))
+    return torch.cat([padded[:, row : row + steps] for row in range(rows)], dim=2)[..., :length]
 
 
 def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
@@ -88,7 +125,7 @@ class LogMels(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             for index, (length, (_, _, floor)) in enumerate(zip(self.windows, SPECTRA, strict=True)):
                 margin = (max(self.windows) - length) // 2
-                frames = samples[:, margin : samples.shape[1] - margin].unfold(1, length, self.hop)
+                frames = overlapping(samples[:, margin : samples.shape[1] - margin], length, self.hop)
                 hann = torch.hann_window(length, dtype=samples.dtype, device=samples.device)
                 power = power_spectrum(frames * hann)
                 filters = getattr(self, f"filters_{index}").to(samples.dtype)
