@@ -10,6 +10,7 @@ metadata `l3ac` of both identifies the weights and states the precision.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from .files import atomic_write
 from .modeling import CodecModel
+from .modeling.cpu_kernels import is_plain_linear
+from .modeling.layers import ConvNeXtBlock
 
 FILES = ("encoder.onnx", "decoder.onnx")
 
@@ -49,6 +52,36 @@ class _Decoding(nn.Module):
 
     def forward(self, audio_codes: Tensor) -> Tensor:
         return self.model.decode(audio_codes).audio_values
+
+
+class _ScaledSnake(nn.Module):
+    """Snake activation between weights that contain its factors: 2α·(x + sin²(αx)/α) = u − cos(u) + 1 with u = 2αx."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u - u.cos()
+
+
+MIN_ALPHA = 1e-2
+"""Smallest α of a Snake that is moved into weights; division by smaller ones would magnify rounding errors."""
+
+
+def _with_scaled_snakes(model: CodecModel) -> CodecModel:
+    """A copy whose ConvNeXt blocks have the factors of Snake in their weights: two operations instead of five."""
+    model = copy.deepcopy(model)
+    for block in model.modules():
+        if not isinstance(block, ConvNeXtBlock) or not is_plain_linear(block.expand):
+            continue
+        double = 2 * block.activation.alpha
+        if double.abs().min() < 2 * MIN_ALPHA:
+            continue
+        block.expand.weight.mul_(double[:, None])
+        block.expand.bias.mul_(double)
+        norm = block.response_norm
+        factor = (1 + norm.gamma) / double
+        norm.gamma.copy_(factor - 1)
+        norm.beta.add_(factor)  # of the summand 1
+        block.activation = _ScaledSnake()  # type: ignore[assignment]
+    return model
 
 
 @torch.no_grad()
@@ -81,6 +114,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         "levels": list(config.levels),
         "precision": "float32",
     }
+    model = _with_scaled_snakes(model.eval())
     # Only the shapes of the examples matter: an axis of 1, or shorter than a window, could be taken for a constant.
     ids = 2 * config.attention_span + 3
     audio = torch.zeros(2, 1, ids * config.hop_length, device=model.device)
@@ -91,7 +125,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
     }
     for name, (module, example, (given, length), result) in graphs.items():
         program = torch.onnx.export(
-            module.eval(),
+            module,
             (example,),
             dynamo=True,
             verbose=False,
