@@ -1,6 +1,6 @@
 """Export of a codec to two ONNX graphs, for programs without torch.
 
-    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8]
+    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8 [decoder|both]]
 
 `encoder.onnx` takes `input_values` (B, 1, T) float32 and returns `audio_codes` (B, K, N) int64 with N = ceil(T / hop)
 and K = 1 unless the ids are decomposed. `decoder.onnx` takes `audio_codes` and returns `audio_values` (B, 1, N · hop)
@@ -28,8 +28,16 @@ from .modeling.layers import ConvNeXtBlock
 
 FILES = ("encoder.onnx", "decoder.onnx")
 
+INT8 = {"decoder": ("decoder.onnx",), "both": FILES}
+"""Choices of what is quantized → files. The ids depend on the encoder alone."""
+
 FOLD_LIMIT = 1 << 26
 """Size in bytes up to which constants are folded: above any weight of the network."""
+
+
+def _folds_in_file(node: Any) -> bool | None:
+    """False for the matrices of attention biases, repeated rows that onnxruntime expands when it loads the graph."""
+    return False if node.op_type == "Expand" else None
 
 
 class _Encoding(nn.Module):
@@ -135,7 +143,9 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         )
         assert program is not None
         with np.errstate(all="ignore"):  # numpy folds constants, among them weights
-            optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+            optimizer.optimize_ir(
+                program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=_folds_in_file
+            )
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # stack traces with this machine's paths
         program.model.metadata_props["l3ac"] = json.dumps(facts)
@@ -143,24 +153,30 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
             file.write(program.model_proto.SerializeToString())
 
 
-def quantize_int8(folder: str | os.PathLike[str]) -> None:
-    """Replace the weights of matrix products in the graphs of a folder by int8 weights with a scale for each column.
+def quantize_int8(folder: str | os.PathLike[str], graphs: str = "decoder") -> None:
+    """Replace the weights of matrix products in graphs of a folder by int8 weights with a scale for each column.
 
     Activations are quantized at run time (dynamic quantization of onnxruntime). The products of the codec's quantizer,
-    Fourier transforms and mel filters stay in float32, but the input features of the quantizer are less precise: ids
-    differ from those of the float32 graphs.
+    Fourier transforms and mel filters stay in float32.
+
+    Args:
+        folder: Folder with both graphs in float32.
+        graphs: `"decoder"`: the ids stay those of the model; `"both"`: the input features of the codec's quantizer are
+            less precise, and ids differ.
 
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
         OSError: The folder lacks a graph, or cannot be written.
-        ValueError: A graph is already in int8.
+        ValueError: A graph is already in int8, or `graphs` is neither of the two.
     """
+    if graphs not in INT8:
+        raise ValueError(f"graphs is {graphs!r}; give one of {', '.join(INT8)}.")
     try:
         import onnx
         from onnxruntime.quantization import quantize_dynamic
     except ImportError as error:
         raise _missing(error) from error
-    for path in (Path(folder) / f"{name}.onnx" for name in ("encoder", "decoder")):
+    for path in (Path(folder) / name for name in INT8[graphs]):
         graph = onnx.load(path)
         (metadata,) = (entry for entry in graph.metadata_props if entry.key == "l3ac")
         facts = json.loads(metadata.value)

@@ -43,6 +43,18 @@ def reversed_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
     return torch.cat([bias[:, :keys].flip(1), future], dim=1).unfold(1, keys, 1)
 
 
+def repeated_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
+    """`reversed_bands`, but first query first, and keys at distances of D and more are masked: without indices.
+
+    Rows of keys + queries values, repeated and cut one value shorter, move by one from row to row.
+    """
+    masked = F.pad(bias[:, :keys], (0, max(0, keys - bias.shape[1])), value=float("-inf"))
+    row = F.pad(masked.flip(1), (0, queries), value=float("-inf"))
+    length = keys + queries - 1
+    rows = row[:, None].expand(-1, queries, -1).flatten(1)[:, : queries * length].unflatten(1, (queries, length))
+    return rows[..., queries - 1 :]
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Causal attention with a bias by distance (H, D); keys at distances of D and more are masked.
 
@@ -94,8 +106,7 @@ def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | 
 
     def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (B, H, blocks, time steps, d)
         queries, keys = q.shape[3], k.shape[3]
-        masked = F.pad(bias, (0, max(0, keys - reach)), value=float("-inf"))
-        biases = reversed_bands(masked, queries, keys).flip(1)[:, None]
+        biases = repeated_bands(bias, queries, keys)[:, None]
         return (q @ k.transpose(3, 4) + biases).softmax(dim=-1) @ v
 
     q, k, v = blocks(q * q.shape[3] ** -0.5), blocks(k), blocks(v)
