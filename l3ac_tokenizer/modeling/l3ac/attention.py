@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
 from ...quantization import Float32Linear
+from ..cpu_kernels import apply_linear
 from ..layers import Layers
 from ..span import Span, StreamSpan
 
@@ -147,14 +148,14 @@ class LocalAttention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
         """x (B, T, D), bias by distance (H, reach) → (B, T, D)."""
         batch, length, _ = x.shape
-        qkv = self.to_qkv(self.norm(x)).view(batch, length, 3, self.heads, -1)
+        qkv = apply_linear(self.to_qkv, self.norm(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         bias = bias.to(q.dtype)
         if isinstance(span, StreamSpan):
             attended = self._attend_stream(q, k, v, bias, span)
         else:
             attended = self._attend_whole(q, k, v, bias)
-        return self.to_out(attended.transpose(1, 2).flatten(2))
+        return apply_linear(self.to_out, attended.transpose(1, 2).flatten(2))
 
     def _group(self, first: int) -> tuple[int, int]:
         """First time step seen by a group of queries that starts at time step `first`, and the end of the group."""
@@ -208,8 +209,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        a, b = self.expand(self.norm(x)).chunk(2, dim=-1)
-        return self.reduce(a * F.gelu(b))
+        a, b = apply_linear(self.expand, self.norm(x)).chunk(2, dim=-1)
+        return apply_linear(self.reduce, a * F.gelu(b))
 
 
 class TransformerLayer(nn.Module):
