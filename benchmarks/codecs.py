@@ -107,6 +107,7 @@ def onnx_codec(folder: Path) -> Codec:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     encoder, decoder = (
         onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
         for name in ("encoder.onnx", "decoder.onnx")

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,10 @@ def in_onnx(scratch: Path) -> Codec:
     return onnx_codec(exported(scratch))
 
 
-def in_onnx_int8(scratch: Path) -> Codec:
-    """The ONNX graphs with onnxruntime's dynamic int8 (`l3ac export-onnx --int8`)."""
-    folder = Path(shutil.copytree(exported(scratch), scratch / "onnx-int8"))
-    quantize_int8(folder)
+def in_onnx_int8(graphs: str, scratch: Path) -> Codec:
+    """The ONNX graphs with onnxruntime's dynamic int8 (`l3ac export-onnx --int8 GRAPHS`)."""
+    folder = Path(shutil.copytree(exported(scratch), scratch / f"onnx-int8-{graphs}"))
+    quantize_int8(folder, graphs)
     return onnx_codec(folder)
 
 
@@ -82,7 +83,8 @@ VARIANTS: dict[str, Callable[[Path], Codec]] = {
     "bfloat16": bfloat16,
     "int8, torch": int8,
     "float32, onnxruntime": in_onnx,
-    "int8, onnxruntime": in_onnx_int8,
+    "int8 decoder, onnxruntime": partial(in_onnx_int8, "decoder"),
+    "int8, onnxruntime": partial(in_onnx_int8, "both"),
 }
 """Title in the table → function of a folder for files that builds the codec; the first is the reference."""
 

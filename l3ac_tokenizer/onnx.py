@@ -1,6 +1,6 @@
 """Export of a codec to two ONNX graphs, for programs without torch.
 
-    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8]
+    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8 [decoder|both]]
 
 `encoder.onnx` takes `input_values` (B, 1, T) float32 and returns `audio_codes` (B, K, N) int64 with N = ceil(T / hop)
 and K = 1 unless the ids are decomposed. `decoder.onnx` takes `audio_codes` and returns `audio_values` (B, 1, N · hop)
@@ -10,6 +10,7 @@ metadata `l3ac` of both identifies the weights and states the precision.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -22,11 +23,21 @@ from torch import Tensor, nn
 
 from .files import atomic_write
 from .modeling import CodecModel
+from .modeling.cpu_kernels import is_plain_linear
+from .modeling.layers import ConvNeXtBlock
 
 FILES = ("encoder.onnx", "decoder.onnx")
 
+INT8 = {"decoder": ("decoder.onnx",), "both": FILES}
+"""Choices of what is quantized → files. The ids depend on the encoder alone."""
+
 FOLD_LIMIT = 1 << 26
 """Size in bytes up to which constants are folded: above any weight of the network."""
+
+
+def _folds_in_file(node: Any) -> bool | None:
+    """False for the matrices of attention biases, repeated rows that onnxruntime expands when it loads the graph."""
+    return False if node.op_type == "Expand" else None
 
 
 class _Encoding(nn.Module):
@@ -49,6 +60,36 @@ class _Decoding(nn.Module):
 
     def forward(self, audio_codes: Tensor) -> Tensor:
         return self.model.decode(audio_codes).audio_values
+
+
+class _ScaledSnake(nn.Module):
+    """Snake activation between weights that contain its factors: 2α·(x + sin²(αx)/α) = u − cos(u) + 1 with u = 2αx."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u - u.cos()
+
+
+MIN_ALPHA = 1e-2
+"""Smallest α of a Snake that is moved into weights; division by smaller ones would magnify rounding errors."""
+
+
+def _with_scaled_snakes(model: CodecModel) -> CodecModel:
+    """A copy whose ConvNeXt blocks have the factors of Snake in their weights: two operations instead of five."""
+    model = copy.deepcopy(model)
+    for block in model.modules():
+        if not isinstance(block, ConvNeXtBlock) or not is_plain_linear(block.expand):
+            continue
+        double = 2 * block.activation.alpha
+        if double.abs().min() < 2 * MIN_ALPHA:
+            continue
+        block.expand.weight.mul_(double[:, None])
+        block.expand.bias.mul_(double)
+        norm = block.response_norm
+        factor = (1 + norm.gamma) / double
+        norm.gamma.copy_(factor - 1)
+        norm.beta.add_(factor)  # of the summand 1
+        block.activation = _ScaledSnake()  # type: ignore[assignment]
+    return model
 
 
 @torch.no_grad()
@@ -81,6 +122,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         "levels": list(config.levels),
         "precision": "float32",
     }
+    model = _with_scaled_snakes(model.eval())
     # Only the shapes of the examples matter: an axis of 1, or shorter than a window, could be taken for a constant.
     ids = 2 * config.attention_span + 3
     audio = torch.zeros(2, 1, ids * config.hop_length, device=model.device)
@@ -91,7 +133,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
     }
     for name, (module, example, (given, length), result) in graphs.items():
         program = torch.onnx.export(
-            module.eval(),
+            module,
             (example,),
             dynamo=True,
             verbose=False,
@@ -101,7 +143,9 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         )
         assert program is not None
         with np.errstate(all="ignore"):  # numpy folds constants, among them weights
-            optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+            optimizer.optimize_ir(
+                program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=_folds_in_file
+            )
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # stack traces with this machine's paths
         program.model.metadata_props["l3ac"] = json.dumps(facts)
@@ -109,24 +153,30 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
             file.write(program.model_proto.SerializeToString())
 
 
-def quantize_int8(folder: str | os.PathLike[str]) -> None:
-    """Replace the weights of matrix products in the graphs of a folder by int8 weights with a scale for each column.
+def quantize_int8(folder: str | os.PathLike[str], graphs: str = "decoder") -> None:
+    """Replace the weights of matrix products in graphs of a folder by int8 weights with a scale for each column.
 
     Activations are quantized at run time (dynamic quantization of onnxruntime). The products of the codec's quantizer,
-    Fourier transforms and mel filters stay in float32, but the input features of the quantizer are less precise: ids
-    differ from those of the float32 graphs.
+    Fourier transforms and mel filters stay in float32.
+
+    Args:
+        folder: Folder with both graphs in float32.
+        graphs: `"decoder"`: the ids stay those of the model; `"both"`: the input features of the codec's quantizer are
+            less precise, and ids differ.
 
     Raises:
         ImportError: The packages of the extra `onnx` are missing.
         OSError: The folder lacks a graph, or cannot be written.
-        ValueError: A graph is already in int8.
+        ValueError: A graph is already in int8, or `graphs` is neither of the two.
     """
+    if graphs not in INT8:
+        raise ValueError(f"graphs is {graphs!r}; give one of {', '.join(INT8)}.")
     try:
         import onnx
         from onnxruntime.quantization import quantize_dynamic
     except ImportError as error:
         raise _missing(error) from error
-    for path in (Path(folder) / f"{name}.onnx" for name in ("encoder", "decoder")):
+    for path in (Path(folder) / name for name in INT8[graphs]):
         graph = onnx.load(path)
         (metadata,) = (entry for entry in graph.metadata_props if entry.key == "l3ac")
         facts = json.loads(metadata.value)

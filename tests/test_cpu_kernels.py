@@ -1,4 +1,4 @@
-"""CPU inference kernels: equal to torch up to rounding, and without effect on gradients."""
+"""CPU kernels: equal to torch up to rounding, gradients included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.modeling import cpu_kernels
-from l3ac_tokenizer.modeling.cpu_kernels import MIN_PACKED_STEPS, product, sine
+from l3ac_tokenizer.modeling.cpu_kernels import MIN_PACKED_STEPS, apply_linear, linear, product, sine
+from l3ac_tokenizer.modeling.l3ac.attention import TransformerLayer
 from l3ac_tokenizer.modeling.layers import ConvNeXtBlock
 from l3ac_tokenizer.modeling.span import WholeSpan
 
@@ -29,6 +30,82 @@ def test_a_product_with_gradients_reaches_its_weight():
     weight = torch.randn(192, 192, requires_grad=True)
     product(weight, None, MIN_PACKED_STEPS)(torch.randn(3, 192)).sum().backward()
     assert weight.grad is not None and weight.grad.abs().sum() > 0
+
+
+def gradients(layer: nn.Module, x: torch.Tensor, call) -> list[torch.Tensor]:
+    """Output of `call(x)`, and the gradients of its squares for x and the parameters of the layer."""
+    x = x.clone().requires_grad_()
+    output = call(x)
+    return [output.detach(), *torch.autograd.grad(output.square().mean(), (x, *layer.parameters()), allow_unused=True)]
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    """Count of the products by oneDNN, and a function that makes it the faster or the slower library."""
+    count, original = [], cpu_kernels.onednn_linear
+    monkeypatch.setattr(cpu_kernels, "onednn_linear", lambda *given: count.append(1) or original(*given))
+    return count, lambda faster: monkeypatch.setattr(cpu_kernels, "onednn_trains_faster", lambda: faster)
+
+
+@pytest.mark.parametrize(
+    ("layer", "products"),
+    [
+        (lambda: ConvNeXtBlock(128), 2),
+        (lambda: TransformerLayer(256, 2, 64, sliding=True), 4),
+        (lambda: TransformerLayer(256, 2, 64, sliding=False), 4),
+    ],
+)
+def test_training_is_the_same_by_either_library(layer, products, onednn):
+    count, choose = onednn
+    layer, x = layer(), torch.randn(2, MIN_PACKED_STEPS, 256)
+
+    def call(x):
+        if isinstance(layer, ConvNeXtBlock):
+            return layer(x[..., :128], WholeSpan())
+        return layer(x, torch.zeros(2, layer.attention.reach), WholeSpan())
+
+    results = []
+    for faster in (False, True):
+        choose(faster)
+        results.append(gradients(layer, x, call))
+        assert len(count) == products * faster
+    for default, by_onednn in zip(*results, strict=True):
+        assert (default is None) == (by_onednn is None)
+        if default is not None:
+            assert (by_onednn - default).abs().max() <= 1e-5 * default.abs().max()
+
+
+def test_only_wide_float32_products_with_gradients_outside_of_compilation_are_onednn_s(onednn):
+    count, choose = onednn
+    choose(True)
+    weight, x = torch.randn(256, 256, requires_grad=True), torch.randn(MIN_PACKED_STEPS, 256)
+    linear(x, weight, None)
+    assert len(count) == 1
+    with torch.no_grad():
+        linear(x, weight, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(x, weight, None)
+    linear(x.bfloat16(), weight.bfloat16(), None)
+    linear(x.double(), weight.double(), None)
+    linear(x[1:], weight, None)
+    linear(x[:, :64], weight[:64, :64], None)
+    torch.compile(linear, backend="eager")(x, weight, None)
+    layer = nn.Linear(256, 256)
+    layer.register_forward_hook(lambda *_: None)
+    apply_linear(layer, x)
+    assert len(count) == 1
+    layer._forward_hooks.clear()
+    apply_linear(layer, x)
+    assert len(count) == 2
+
+
+def test_the_faster_library_is_measured_once_and_leaves_the_random_state():
+    before = torch.get_rng_state()
+    cpu_kernels.onednn_trains_faster.cache_clear()
+    choice = cpu_kernels.onednn_trains_faster()
+    assert isinstance(choice, bool) and cpu_kernels.onednn_trains_faster() is choice
+    assert cpu_kernels.onednn_trains_faster.cache_info().misses == 1
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

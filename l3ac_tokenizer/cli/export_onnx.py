@@ -19,8 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the two files")
     parser.add_argument(
         "--int8",
-        action="store_true",
-        help="store the weights of matrix products in int8: smaller files, but other ids (see the speed report)",
+        nargs="?",
+        const="decoder",
+        choices=("decoder", "both"),
+        help="store the weights of matrix products in int8, in the decoder (the default) or in both graphs: smaller "
+        "files; int8 of both changes ids (see the guide to deploying)",
     )
 
 
@@ -33,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         export_onnx(model, options.output)
         if options.int8:
-            quantize_int8(options.output)
+            quantize_int8(options.output, options.int8)
     except ImportError as error:  # a sentence that names the extra
         raise ValueError(str(error)) from error
     sizes = {str(options.output / name): (options.output / name).stat().st_size for name in FILES}

@@ -1,7 +1,9 @@
-"""CPU inference kernels: faster than plain torch calls, and equal to them up to rounding."""
+"""CPU kernels: faster than plain torch calls, and equal to them up to rounding."""
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -19,20 +21,28 @@ MIN_PACKED_SIZE = 1 << 15
 MIN_PACKED_STEPS = 512
 """Minimum number of time steps for which packing a weight pays off."""
 
+ONEDNN_GAIN = 1.2
+"""How many times as fast as torch's default products oneDNN's must be to replace them in training: on machines where
+both take about as long, the choice, and with it rounding, must not change from process to process."""
+
 MAX_SINE_THREADS = 2
 """Maximum number of torch threads at which numpy's single-threaded sine is at least as fast as torch's."""
 
 
-def _at_inference(x: Tensor) -> bool:
+def _is_plain_float32(x: Tensor) -> bool:
+    """True for float32 values on a CPU outside of compilation, tracing and autocast."""
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")  # inputs may come in half precision
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and type(x) in (Tensor, torch.nn.Parameter)  # not a fake tensor without values
     )
+
+
+def _at_inference(x: Tensor) -> bool:
+    return not torch.is_grad_enabled() and _is_plain_float32(x)
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -64,7 +74,60 @@ def product(weight: Tensor, bias: Tensor | None, time_steps: int) -> Product:
     ):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MIN_PACKED_STEPS)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return lambda x: F.linear(x, weight, bias)
+    return lambda x: linear(x, weight, bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (…, D) ↦ x·weightᵀ + bias (…, D'), in training by the library that is faster on this machine.
+
+    The default of torch builds for x86, MKL, runs at half its speed on processors of AMD.
+    """
+    if (
+        torch.is_grad_enabled()
+        and _is_plain_float32(x)
+        and _is_plain_float32(weight)
+        and x.numel() >= MIN_PACKED_STEPS * x.shape[-1]
+        and weight.numel() >= MIN_PACKED_SIZE
+        and onednn_trains_faster()
+    ):
+        return onednn_linear(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer(x)`, in training by `linear` if the layer's weight alone tells what it computes."""
+    if torch.is_grad_enabled() and is_plain_linear(layer):
+        return linear(x, layer.weight, layer.bias)
+    return layer(x)
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (…, D) ↦ x·weightᵀ + bias (…, D') as a convolution with kernel 1, whose gradients oneDNN computes as well."""
+    image = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # channels last in memory
+    product = F.conv2d(image, weight[:, :, None, None], bias)
+    return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+@functools.cache
+def onednn_trains_faster() -> bool:
+    """Measure once per process, in some 50 ms, whether oneDNN takes less time for a product and its gradients.
+
+    Processor time is compared, the minimum of interleaved rounds: other processes disturb it less than elapsed time.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)  # the random state of the caller stays as it is
+    x, weight, gradient = (torch.randn(rows, 512, generator=generator) for rows in (256, 512, 256))
+    x.requires_grad_(), weight.requires_grad_()
+    times: dict[Callable[..., Tensor], list[float]] = {F.linear: [], onednn_linear: []}
+    with torch.enable_grad():
+        for _ in range(8):  # the first includes set-up
+            for function, own in times.items():
+                start = time.process_time()
+                torch.autograd.grad(function(x, weight, None), (x, weight), gradient)
+                own.append(time.process_time() - start)
+    default, onednn = (min(own) for own in times.values())
+    return default > ONEDNN_GAIN * onednn
 
 
 def sine(x: Tensor) -> Tensor:

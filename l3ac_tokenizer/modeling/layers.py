@@ -65,11 +65,11 @@ def convolve(
     In memory, (B, T, C) is a channels-last image (B, C, 1, T), for which backends have fast kernels. In exported graphs
     of a fixed length, which are short, products and sums are faster.
     """
-    if torch.compiler.is_exporting() and isinstance(x.shape[1], int) and stride == 1:
+    if torch.compiler.is_exporting() and isinstance(x.shape[1], int) and stride == 1 and groups in (1, x.shape[2]):
         return _convolve_in_step(F.pad(x, (0, 0, padding, padding)), weight, bias, dilation, groups)
-    image = x.transpose(1, 2).unsqueeze(2)
+    image = x.unsqueeze(1).permute(0, 3, 1, 2)
     image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
-    return image.squeeze(2).transpose(1, 2)
+    return image.permute(0, 2, 3, 1).squeeze(1)
 
 
 def _convolve_in_step(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, groups: int) -> Tensor:
@@ -306,7 +306,10 @@ def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     pooled = _pool(F.pad(u.abs(), (kernel // 2, kernel // 2)), kernel)
     if inside is not None:
         pooled = pooled.masked_fill(~inside, 0.0)
-    pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
+    if torch.compiler.is_exporting():
+        pooled = sliding_sum(F.pad(pooled, (kernel // 2, kernel // 2)), kernel) / kernel
+    else:
+        pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
     return pooled if inside is None else pooled.masked_fill(~inside, 0.0)
 
 
@@ -318,6 +321,19 @@ def sliding_maximum(u: Tensor, kernel: int) -> Tensor:
         width *= 2
     rest = kernel - width
     return torch.maximum(u[..., :length], u[..., rest : rest + length]) if rest else u
+
+
+def sliding_sum(u: Tensor, kernel: int) -> Tensor:
+    """Sum over each window of `kernel` samples, u (…, T) → (…, T − kernel + 1), in about 2·log2(kernel) operations."""
+    length, width, start = u.shape[-1] - kernel + 1, 1, 0
+    parts = []
+    while width <= kernel:  # u: sums over `width` samples
+        if kernel & width:
+            parts.append(u[..., start : start + length])
+            start += width
+        u = u[..., : u.shape[-1] - width] + u[..., width:]
+        width *= 2
+    return torch.stack(parts).sum(0)
 
 
 def sliding_mean(u: Tensor, kernel: int) -> Tensor:

@@ -75,6 +75,16 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
 
 
+def overlapping(samples: Tensor, length: int, hop: int) -> Tensor:
+    """Frames of `length` samples, `hop` apart: (B, T) → (B, J, length), by whole rows in exported graphs."""
+    if not torch.compiler.is_exporting():
+        return samples.unfold(1, length, hop)
+    steps = (samples.shape[1] - length) // hop + 1
+    rows = math.ceil(length / hop)
+    padded = F.pad(samples, (0, (steps + rows - 1) * hop - samples.shape[1])).unflatten(1, (steps + rows - 1, hop))
+    return torch.cat([padded[:, row : row + steps] for row in range(rows)], dim=2)[..., :length]
+
+
 def inverse_dft(real: Tensor, imaginary: Tensor) -> Tensor:
     """Inverse real DFT: half spectra (…, n / 2 + 1) → frames (…, n); by matrix products in exported graphs."""
     length = 2 * (real.shape[-1] - 1)
@@ -119,7 +129,7 @@ class LogMels(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             for index, (length, (_, _, floor)) in enumerate(zip(self.windows, SPECTRA, strict=True)):
                 margin = (max(self.windows) - length) // 2
-                frames = samples[:, margin : samples.shape[1] - margin].unfold(1, length, self.hop)
+                frames = overlapping(samples[:, margin : samples.shape[1] - margin], length, self.hop)
                 hann = hann_window(length, samples)
                 power = power_spectrum(frames * hann)
                 filters = getattr(self, f"filters_{index}").to(samples.dtype)
