@@ -1,11 +1,17 @@
-"""Export of a codec to two ONNX graphs, for programs without torch.
+"""Export of a codec to ONNX graphs, for programs without torch.
 
-    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8 [decoder|both]]
+    l3ac export-onnx --model l3ac-1k -o FOLDER [--int8 [decoder|both]] [--streaming [FRAMES]]
 
 `encoder.onnx` takes `input_values` (B, 1, T) float32 and returns `audio_codes` (B, K, N) int64 with N = ceil(T / hop)
 and K = 1 unless the ids are decomposed. `decoder.onnx` takes `audio_codes` and returns `audio_values` (B, 1, N · hop)
 float32. B, T and N are dynamic. All clips of a batch have the same length, because the graphs take no mask. The
 metadata `l3ac` of both identifies the weights and states the precision.
+
+`streaming_encoder.onnx` and `streaming_decoder.onnx` are pushes of FRAMES frames of one stream, with state:
+`input_values` (1, FRAMES · hop) → `ids` (1, FRAMES), and `ids` → `audio_values` (1, FRAMES · hop). Both also take
+`position` (1,), the frames that came before, `end` (1,), the frames of the clip or 2^48 while it is unknown, and every
+`state_I`, zeros at first, for which they return `next_state_I`. The encoder's first push begins with `lead` zeros, and
+the first `delay` values that come out lie before the clip; the metadata has both numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +31,11 @@ from .files import atomic_write
 from .modeling import CodecModel
 from .modeling.cpu_kernels import is_plain_linear
 from .modeling.layers import ConvNeXtBlock
+from .modeling.span import FAR
+from .modeling.steps import DecoderStep, EncoderStep, Step
 
 FILES = ("encoder.onnx", "decoder.onnx")
+STREAMING_FILES = ("streaming_encoder.onnx", "streaming_decoder.onnx")
 
 INT8 = {"decoder": ("decoder.onnx",), "both": FILES}
 """Choices of what is quantized → files. The ids depend on the encoder alone."""
@@ -103,25 +112,7 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         ValueError: The model's weights are not float32.
         OSError: The folder cannot be written.
     """
-    try:
-        from onnxscript import optimizer
-    except ImportError as error:
-        raise _missing(error) from error
-    if model.dtype != torch.float32:
-        raise ValueError(
-            f"The weights of the model are {model.dtype}; load it in float32, so that the ids stay the same."
-        )
-    os.makedirs(folder, exist_ok=True)
-    config = model.config
-    digest, *others = model.id_digests()
-    facts = {
-        "weights_digest": digest,
-        "ids_of": others,
-        "sampling_rate": config.sampling_rate,
-        "hop_length": config.hop_length,
-        "levels": list(config.levels),
-        "precision": "float32",
-    }
+    facts, config = _facts(model), model.config
     model = _with_scaled_snakes(model.eval())
     # Only the shapes of the examples matter: an axis of 1, or shorter than a window, could be taken for a constant.
     ids = 2 * config.attention_span + 3
@@ -132,25 +123,94 @@ def export_onnx(model: CodecModel, folder: str | os.PathLike[str]) -> None:
         "decoder": (_Decoding(model), codes, ("audio_codes", "ids"), "audio_values"),
     }
     for name, (module, example, (given, length), result) in graphs.items():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=[given],
-            output_names=[result],
-            dynamic_shapes={given: {0: "batch", 2: length}},
+        axes = {given: {0: "batch", 2: length}}
+        _write(Path(folder) / f"{name}.onnx", facts, module, (example,), [given], [result], dynamic_shapes=axes)
+
+
+@torch.no_grad()
+def export_streaming(model: CodecModel, folder: str | os.PathLike[str], frames: int = 2) -> None:
+    """Write `streaming_encoder.onnx` and `streaming_decoder.onnx`, pushes of `frames` frames, to `folder`.
+
+    The model is put into evaluation mode.
+
+    Raises:
+        ImportError: The packages of the extra `onnx` are missing.
+        ValueError: `frames` is less than 1, the model's weights are not float32, or the checkpoint has no statistics
+            for frozen time normalization.
+        OSError: The folder cannot be written.
+    """
+    if frames < 1:
+        raise ValueError(f"`frames` is {frames}; it must be at least 1.")
+    model.check_time_norm("frozen")
+    facts = _facts(model)
+    model = _with_scaled_snakes(model.eval())
+    encoder, decoder = EncoderStep(model, frames), DecoderStep(model, frames)
+    graphs: list[tuple[str, Step, int, str, str]] = [
+        (STREAMING_FILES[0], encoder, encoder.lead, "input_values", "ids"),
+        (STREAMING_FILES[1], decoder, 0, "ids", "audio_values"),
+    ]
+    for name, step, lead, given, result in graphs:
+        state = step.zeros(1)
+        names = [f"state_{index}" for index in range(len(state))]
+        _write(
+            Path(folder) / name,
+            {**facts, "frames": frames, "lead": lead, "delay": step.delay},
+            step,
+            (step.example(1), torch.tensor([FAR]), torch.tensor([0]), *state),
+            [given, "end", "position", *names],
+            [result, *(f"next_{name}" for name in names)],
         )
-        assert program is not None
-        with np.errstate(all="ignore"):  # numpy folds constants, among them weights
-            optimizer.optimize_ir(
-                program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=_folds_in_file
-            )
-        for node in program.model.graph.all_nodes():
-            node.metadata_props.clear()  # stack traces with this machine's paths
-        program.model.metadata_props["l3ac"] = json.dumps(facts)
-        with atomic_write(Path(folder) / f"{name}.onnx") as file:
-            file.write(program.model_proto.SerializeToString())
+
+
+def _facts(model: CodecModel) -> dict[str, Any]:
+    """Metadata of the graphs of a model.
+
+    Raises:
+        ValueError: The model's weights are not float32.
+    """
+    if model.dtype != torch.float32:
+        raise ValueError(
+            f"The weights of the model are {model.dtype}; load it in float32, so that the ids stay the same."
+        )
+    digest, *others = model.id_digests()
+    return {
+        "weights_digest": digest,
+        "ids_of": others,
+        "sampling_rate": model.config.sampling_rate,
+        "hop_length": model.config.hop_length,
+        "levels": list(model.config.levels),
+        "precision": "float32",
+    }
+
+
+def _write(
+    path: Path,
+    facts: dict[str, Any],
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    **options: Any,
+) -> None:
+    """Write the graph of a module, with its metadata; the folder is created if necessary."""
+    try:
+        from onnxscript import optimizer
+    except ImportError as error:
+        raise _missing(error) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program = torch.onnx.export(
+        module, examples, dynamo=True, verbose=False, input_names=inputs, output_names=outputs, **options
+    )
+    assert program is not None
+    with np.errstate(all="ignore"):  # numpy folds constants, among them weights
+        optimizer.optimize_ir(
+            program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=_folds_in_file
+        )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces with this machine's paths
+    program.model.metadata_props["l3ac"] = json.dumps(facts)
+    with atomic_write(path) as file:
+        file.write(program.model_proto.SerializeToString())
 
 
 def quantize_int8(folder: str | os.PathLike[str], graphs: str = "decoder") -> None:

@@ -60,19 +60,19 @@ def _power_by_products(frames: Tensor) -> Tensor:
         return np.exp(-2j * math.pi / n * (np.outer(np.arange(rows), np.arange(columns)) % n))
 
     first, twiddle, last = roots(a, a, a), roots(length, b, a), roots(b, b, b // 2 + 1)
-    of_first = constant(np.concatenate([first.real, first.imag]), frames)  # (2a, a), symmetric
-    of_last = np.ascontiguousarray(np.block([[last.real, last.imag], [-last.imag, last.real]]).T)  # (2·(b/2 + 1), 2b)
+    of_first = constant(np.concatenate([first.real, first.imag], axis=1), frames)  # (a, 2a)
+    of_last = constant(np.block([[last.real, last.imag], [-last.imag, last.real]]), frames)  # (2b, 2·(b/2 + 1))
     real, imaginary = constant(twiddle.real, frames), constant(twiddle.imag, frames)
     x, y = _product(frames.unflatten(-1, (a, b)).transpose(-1, -2), of_first).chunk(2, dim=-1)  # (…, b, a)
     turned = torch.cat([x * real - y * imaginary, x * imaginary + y * real], dim=-2).transpose(-1, -2)  # (…, a, 2b)
-    x, y = _product(turned, constant(of_last, frames)).chunk(2, dim=-1)
+    x, y = _product(turned, of_last).chunk(2, dim=-1)
     power = x.square() + y.square()  # (…, a, b/2 + 1), bin p + a·q at (p, q)
     return power.transpose(-1, -2).flatten(-2)[..., : length // 2 + 1]
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (…, D) times weightᵀ, as one product of matrices: compilers copy the weight for each batch otherwise."""
-    return F.linear(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """x (…, D) times a matrix (D, D'), as one product: compilers copy the matrix for each clip otherwise."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def overlapping(samples: Tensor, length: int, hop: int) -> Tensor:
@@ -133,7 +133,7 @@ class LogMels(nn.Module):
                 hann = hann_window(length, samples)
                 power = power_spectrum(frames * hann)
                 filters = getattr(self, f"filters_{index}").to(samples.dtype)
-                mels.append(_product(power, filters.T).clamp_min(floor).log10())
+                mels.append(_product(power, filters).clamp_min(floor).log10())
         return torch.cat(mels, dim=-1)
 
 
