@@ -6,9 +6,9 @@
 
 Needs `pip install aiohttp`, and `pip install sounddevice` for the microphone. A language model of your own goes into
 `speak`. The server first sends a list in JSON: the sampling rate, and in samples the length of an id, what an id waits
-for, and what sound waits for. It answers each binary message (16-bit little-endian samples, mono) with a list of the
-ids that are now decided, and a binary message of the samples that are now decoded. An empty message ends the clip: its
-answer holds the rest, and the connection closes with code 1000. Other codes come with a sentence that says why.
+for, and what sound waits for. It answers binary messages (16-bit little-endian samples, mono), one or several at once,
+with a list of the ids that are now decided, and a binary message of the samples that are now decoded. An empty message
+ends the clip: its answer holds the rest, and the connection closes with code 1000. Other codes come with a sentence.
 """
 
 import argparse
@@ -103,25 +103,35 @@ class Server:
         await self.send(client.send_json([config.sampling_rate, config.hop_length, encoder.latency, decoder.latency]))
 
         def encode(samples: np.ndarray) -> torch.Tensor:
-            return (encoder.flush() if ended else encoder.push(samples))[0].cpu()
+            return torch.cat([*encoder.push(samples), *(encoder.flush() if ended else [])]).cpu()
 
         def decode(ids: torch.Tensor) -> bytes:
             sound = torch.cat([*decoder.push(speak(ids, memory)), *(decoder.flush() if ended else [])]).cpu()
             return (sound * 32768).round().clamp(-32768, 32767).numpy().astype("<i2").tobytes()
 
         while not ended:
-            samples = await self.receive(client)
-            ended = not len(samples)
+            samples, ended = await self.receive(client)
             ids = await asyncio.to_thread(encode, samples)
             await self.send(client.send_json(ids.tolist()))
             await self.send(client.send_bytes(await asyncio.to_thread(decode, ids)))
 
-    async def receive(self, client: web.WebSocketResponse) -> np.ndarray:
-        """The samples (n,) of the next message."""
+    async def receive(self, client: web.WebSocketResponse) -> tuple[np.ndarray, bool]:
+        """The samples (n,) of all messages that wait, at least of one, and whether the clip ends with them.
+
+        Short and long pushes take nearly the same time, so what has piled up is caught up with at once.
+        """
         try:
-            message = await client.receive(self.patience)
+            messages = [await self.message(client, self.patience)]
         except TimeoutError:
             raise End(1008, f"No message came for {self.patience:g} s: send silence, or an empty one to end.") from None
+        with contextlib.suppress(TimeoutError):
+            while messages[-1] and sum(map(len, messages)) < MOST_BYTES:
+                messages.append(await self.message(client, 1e-6))
+        return np.frombuffer(b"".join(messages), "<i2"), not messages[-1]
+
+    async def message(self, client: web.WebSocketResponse, seconds: float) -> bytes:
+        """The next message."""
+        message = await client.receive(seconds)
         if message.type == WSMsgType.TEXT:
             raise End(1003, "A message is text: send samples, in binary messages.")
         if message.type != WSMsgType.BINARY:
@@ -130,7 +140,7 @@ class Server:
             raise End(1009, f"A message has {len(message.data)} bytes: send at most {MOST_BYTES}.")
         if len(message.data) % 2:
             raise End(1007, f"A message has {len(message.data)} bytes: a sample has two.")
-        return np.frombuffer(message.data, "<i2")
+        return message.data
 
     async def send(self, sending: Coroutine[Any, Any, None]) -> None:
         """Send, and wait until the client has read enough of what it was sent."""
@@ -213,7 +223,7 @@ async def talk(url: str, options: argparse.Namespace) -> None:
     """Send blocks, show ids and play sound as they come; at the end, show the round trip."""
     sent, answers, sound = list[float](), list[tuple[float, int, float, int]](), bytearray()
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as server:
-        rate, hop, *latencies = (await received(server)).json()
+        rate, hop, ids_wait, sound_waits = (await received(server)).json()
         size = max(1, round(rate * options.block_ms / 1000))
         path = options.file
         blocks = recording(rate, size, path) if path else microphone(rate, size, options.seconds)
@@ -245,26 +255,28 @@ async def talk(url: str, options: argparse.Namespace) -> None:
                 hearing.cancel()
     if options.output:
         soundfile.write(options.output, np.frombuffer(sound, "<i2"), rate)
-    ids_wait, sound_waits = (f"{1000 * samples / rate:.1f} ms" for samples in latencies)
-    print(f"{len(sent)} blocks of {1000 * size / rate:g} ms; ids look {ids_wait} ahead, sound {sound_waits} further")
-    print(round_trip(np.array(sent), np.array(answers), size))
+    print(f"{len(sent)} blocks of {1000 * size / rate:g} ms", end="; ")
+    print(f"ids look {1000 * ids_wait / rate:.1f} ms ahead, sound {1000 * sound_waits / rate:.1f} ms further")
+    print(round_trip(np.array(sent), np.array(answers), size, hop, ids_wait, sound_waits))
 
 
-def round_trip(sent: np.ndarray, answers: np.ndarray, size: int) -> str:
+def round_trip(sent: np.ndarray, answers: np.ndarray, size: int, hop: int, ids_wait: int, sound_waits: int) -> str:
     """Table of the times, in ms, from sending a block to the id of its last sample, and to that sample decoded.
 
-    The look-ahead is the time until that later block was sent whose answer brings them; the rest is computation and
-    transport. Blocks that only the end of the clip brought back are left out.
+    The look-ahead is the time until the block was sent that holds the last sample that they depend on; the rest is
+    computation and transport. Blocks for which only the end of the clip came are left out.
     """
+    ends = size * np.arange(1, len(sent) + 1)
     lines = [f"{'':32}{'median':>8}{'95 %':>8}{'worst':>8}"]
-    for name, back, reach in (("ids", *answers.T[:2]), ("sound", *answers.T[2:])):
-        answer = np.searchsorted(reach, size * np.arange(1, len(sent) + 1))  # the one that brings a block back
-        block = np.flatnonzero(answer < len(sent))
+    for name, back, reach, wait in (("ids", *answers.T[:2], 0), ("sound", *answers.T[2:], sound_waits)):
+        last = np.ceil((ends + wait) / hop) * hop + ids_wait  # samples that must have been sent
+        needed = np.ceil(last / size).astype(int) - 1
+        block = np.flatnonzero(needed < len(sent))
         if not len(block):
             return "The clip is too short for the round trip to be measured."
-        answer = answer[block]
-        looking, working = sent[answer] - sent[block], back[answer] - sent[answer]
-        rows = {"round trip": looking + working, "look-ahead": looking, "computation, transport": working}
+        looking = sent[needed[block]] - sent[block]
+        total = back[np.searchsorted(reach, ends[block])] - sent[block]
+        rows = {"round trip": total, "look-ahead": looking, "computation, transport": total - looking}
         for row, seconds in rows.items():
             figures = 1000 * np.percentile(seconds, [50, 95, 100])
             lines.append(f"{name + ', ' + row:32}" + "".join(f"{figure:8.1f}" for figure in figures))
@@ -297,7 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of the microphone (default: %(default)s)")
     parser.add_argument("--file", help="speech instead of the microphone; of `both`, by default the demo's sentence")
     parser.add_argument("--output", help="WAV for what came back")
-    parser.add_argument("--block-ms", type=float, default=20.0, help="length of a message (default: %(default)s)")
+    parser.add_argument("--block-ms", type=float, default=40.0, help="length of a message (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.role == "serve":
         serve(options)

@@ -76,13 +76,10 @@ async def exchange(session: ClientSession, url: str, samples: np.ndarray, size: 
     sound = b""
     async with session.ws_connect(url) as server:
         await server.receive_json()
-        for first in range(0, len(samples) + size, size):
-            block = samples[first : first + size].tobytes()
+        for block in [*(samples[first : first + size].tobytes() for first in range(0, len(samples), size)), b""]:
             await server.send_bytes(block)
             ids += await server.receive_json()
             sound += await server.receive_bytes()
-            if not block:
-                break
         return ids, np.frombuffer(sound, "<i2") / 2**15, await ending(server)
 
 
@@ -114,6 +111,35 @@ def test_ids_and_sound_are_those_of_the_whole_clip(duplex, light, size):
             return await exchange(session, url, samples, size)
 
     assert_same(asyncio.run(run()), light, samples)
+
+
+def test_messages_that_wait_are_taken_together(duplex, small, monkeypatch):
+    """A server that has fallen behind catches up; ids and sound are the same."""
+    samples, pushes = pcm(0.4), []
+
+    class Counted(duplex.StreamingEncoder):
+        def push(self, new):
+            pushes.append(len(new))
+            return super().push(new)
+
+    monkeypatch.setattr(duplex, "StreamingEncoder", Counted)
+
+    async def run():
+        ids, sound = [], b""
+        async with running(duplex.application(small)) as (session, url), session.ws_connect(url) as server:
+            await server.receive_json()
+            for first in range(0, len(samples), 160):
+                await server.send_bytes(samples[first : first + 160].tobytes())
+            await server.send_bytes(b"")
+            while (message := await server.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                if message.type == WSMsgType.TEXT:
+                    ids += message.json()
+                else:
+                    sound += message.data
+            return ids, np.frombuffer(sound, "<i2") / 2**15, (message.data, message.extra)
+
+    assert_same(asyncio.run(run()), small, samples)
+    assert sum(pushes) == len(samples) and len(pushes) < 20  # of 40 messages
 
 
 def test_clients_at_once_get_their_own(duplex, light):
@@ -373,7 +399,7 @@ def test_both_ends_on_the_loopback_print_ids_and_the_round_trip(duplex, light, t
     assert [int(number) for line in printed for number in line.split()] == expected
     back, _ = soundfile.read(tmp_path / "back.wav")
     assert np.abs(back - decoded).max() < 1e-4
-    assert facts == "35 blocks of 20 ms; ids look 79.8 ms ahead, sound 59.0 ms further"
+    assert facts == "18 blocks of 40 ms; ids look 79.8 ms ahead, sound 59.0 ms further"
     assert header.split() == ["median", "95", "%", "worst"]
     waits, more = (float(line.split()[-3]) for line in (ids_ahead, sound_ahead))
     assert waits >= 79.8 and more >= 79.8 + 59.0
@@ -381,16 +407,18 @@ def test_both_ends_on_the_loopback_print_ids_and_the_round_trip(duplex, light, t
 
 
 def test_the_round_trip_is_that_of_the_last_sample_of_each_block(duplex):
+    """Blocks of 10 samples at 0, 1, 2 and 3 s, ids of 5 samples that look 3 ahead, and sound 4 further."""
     sent = np.array([0.0, 1.0, 2.0, 3.0])
     answers = np.array(
-        [(0.1, 0, 0.2, 0), (1.1, 10, 1.2, 0), (2.1, 20, 2.3, 10), (3.2, 25, 3.4, 20), (3.5, 40, 3.6, 40)]
-    )
-    rows = [list(map(float, line.split()[-3:])) for line in duplex.round_trip(sent, answers, 10).splitlines()[1:]]
-    median = [row[0] for row in rows]
-    # Two blocks have come back before the end: ids one block later and sound two blocks later.
-    assert np.allclose(median, [1100, 1000, 100, 2350, 2000, 350])
-    assert np.allclose([row[2] for row in rows], [1100, 1000, 100, 2400, 2000, 400])
-    assert "too short" in duplex.round_trip(sent[:1], np.array([(0.1, 0, 0.2, 0), (0.3, 10, 0.4, 10)]), 10)
+        [(0.1, 5, 0.2, 0), (1.1, 15, 1.2, 10), (3.2, 35, 3.6, 30), (3.7, 40, 3.9, 40)]
+    )  # two taken at once
+    lines = duplex.round_trip(sent, answers, 10, 5, 3, 4).splitlines()[1:]
+    figures = np.array([line.split()[-3:] for line in lines], dtype=float)
+    # The ids of the first three blocks come with the next block, and their sound, too: 10 + 4 samples are 3 ids.
+    assert [line[:32].strip() for line in lines] == [f"{name}, {row}" for name in ("ids", "sound") for row in TABLE]
+    assert np.allclose(figures[:, 0], [1200, 1000, 200, 1600, 1000, 600])
+    assert np.allclose(figures[:, 2], [2200, 1000, 1200, 2600, 1000, 1600])
+    assert "too short" in duplex.round_trip(sent[:1], answers[:1], 10, 5, 3, 4)
 
 
 def test_a_microphone_is_heard_and_the_sound_played(duplex, light, monkeypatch, capsys):
