@@ -5,7 +5,7 @@
 # make fuzz               every reader of files from outside on mutated files; ten minutes
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/reports/speed.md; hours, on a quiet machine
-# make latency            look-ahead and latency of every preset, into docs/reports/latency.md; half an hour
+# make latency            look-ahead and latency of every preset, into docs/reports/latency*.md; half an hour
 # make report             quality of the bundled weights, into docs/reports/results.md; needs L3AC_SHARED
 # make check-published AUDIO=folder  the authors' weights, downloaded and measured; needs a network
 # make env                .venv with every extra (the other targets install what they need themselves)
@@ -77,6 +77,8 @@ latency: export HF_HUB_OFFLINE = 1
 latency: $(VENV)/test.stamp
 	$(BIN)/l3ac analyze --random l3ac-1k l3ac-0k75 l3ac-1k5 l3ac-3k sqcodec-0k75 sqcodec-1k5 sqcodec-3k sqcodec-6k \
 		sqcodec-12k sqcodec-12k-24khz sqcodec-24k-24khz -o docs/reports/latency.md
+	$(BIN)/l3ac analyze --random l3ac-1k-light l3ac-0k75-light l3ac-1k5-light l3ac-3k-light \
+		-o docs/reports/latency-light.md
 	$(if $(L3AC_SHARED),$(BIN)/l3ac analyze l3ac-1k --lengths $(L3AC_SHARED)/audio/eval/long -o docs/reports/latency-l3ac-1k.md)
 
 # Rows are kept in results/: a stopped run resumes, and only new weights are measured again.

@@ -15,9 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from transformers import AutoModel
 
+from l3ac_tokenizer import preset_config
 from l3ac_tokenizer.cli.main import parse_arguments
 from l3ac_tokenizer.hub import bundled_presets
+from l3ac_tokenizer.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "l3ac_tokenizer"
@@ -153,6 +157,23 @@ def test_the_listing_of_the_readme_runs(tmp_path):
     decoded, rate = soundfile.read(tmp_path / "decoded.wav")
     original, _ = soundfile.read(tmp_path / "speech.flac")
     assert rate == 16_000 and len(decoded) == len(original)
+
+
+def test_the_latencies_of_the_guide_are_those_of_the_networks():
+    guide = (ROOT / "docs" / "guides" / "streaming.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(l3ac[\w-]+)` \|((?: [\d.]+ \|){5})$", guide, re.MULTILINE)
+    presets = [preset for preset, _ in rows]
+    assert presets == [*(name for name in PRESETS if name.endswith("-light")), "l3ac-1k"]
+    for preset, cells in rows:
+        with torch.device("meta"):
+            model = AutoModel.from_config(preset_config(preset))
+        hop, ahead, behind = model.config.hop_length, model.encoder_lookahead, model.decoder_lookahead
+        waits = np.array([hop, ahead, hop + ahead, behind, hop + ahead + behind]) / model.config.sampling_rate
+        assert np.allclose([float(cell) for cell in cells.split("|")[:-1]], 1e3 * waits, rtol=0, atol=0.0501), preset
+        report = "latency-light" if preset.endswith("-light") else "latency"
+        page = (ROOT / "docs" / "reports" / f"{report}.md").read_text("utf-8")
+        shown = [f"{1e3 * wait:.1f} ms" for wait in waits[[0, 2, 3, 4]]]
+        assert f"| {preset}, random weights | {' | '.join(shown)} |" in page
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()))

@@ -90,6 +90,8 @@ def test_an_uncalibrated_model_is_analyzed_and_shown_on_a_page_and_in_a_picture(
     page = latency_page([analysis], "a command")
     assert f"{analysis.id_reach.after} ({1e3 * analysis.id_reach.after / rate:.0f} ms)" in page
     assert ("| whole clip |" in page) == normalizes and "| yes |" in page
+    waits = (hop, hop + model.encoder_lookahead, model.decoder_lookahead, analysis.algorithmic)
+    assert " | ".join(f"{1e3 * samples / rate:.1f} ms" for samples in waits) in page
     assert draw_fields(analysis, fields).startswith(b"\x89PNG")
 
 
