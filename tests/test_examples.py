@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2
 from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, PackedCorpus, StreamingDecoder
 from l3ac_tokenizer.cli import main as l3ac
 from l3ac_tokenizer.cli.info import describe_model
-from l3ac_tokenizer.inference import encode_clips
+from l3ac_tokenizer.inference import decode_clips, encode_clips
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -122,6 +122,24 @@ def test_onnx_runtime(run, tmp_path):
     (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('torch is not installed')")
     assert "ids of" in run("onnx_runtime", "onnx", voice / "0.wav", "decoded.wav", PYTHONPATH=str(tmp_path / "blocked"))
     assert soundfile.info(tmp_path / "decoded.wav").frames == soundfile.info(voice / "0.wav").frames
+
+
+def test_onnx_streaming(run, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    codec = save_tiny(tmp_path / "tiny")
+    assert l3ac(["export-onnx", "--model", codec, "--streaming", "3", "-o", str(tmp_path / "onnx")]) == 0
+    voice = write_voice(tmp_path / "voice", 0, seconds=0.3)
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('torch is not installed')")
+    said = run("onnx_streaming", "onnx", voice / "0.wav", "decoded.wav", PYTHONPATH=str(tmp_path / "blocked"))
+    audio, _ = soundfile.read(voice / "0.wav", dtype="float32")
+    decoded, _ = soundfile.read(tmp_path / "decoded.wav", dtype="float32")
+    model = CodecModel.from_pretrained(codec)
+    (ids,) = encode_clips(model, [audio])
+    (whole,) = decode_clips(model, [ids], time_norm="frozen")
+    assert f"{ids.shape[-1]} ids of" in said and len(decoded) == len(audio)
+    assert np.abs(decoded - whole[: len(audio)].clip(-1, 1)).max() < 2e-4  # 16 bits
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from .loading import load_model
-from .options import add_model
+from .options import add_model, positive_integer
 from .report import show_json, show_table
 
 
