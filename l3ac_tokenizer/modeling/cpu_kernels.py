@@ -22,7 +22,7 @@ MIN_PACKED_STEPS = 512
 """Minimum number of time steps for which packing a weight pays off."""
 
 ONEDNN_GAIN = 1.2
-"""How many times as fast as torch's default products oneDNN's must be to replace them in training: on machines where
+"""Minimum speed of oneDNN's products, relative to torch's default ones, to replace them in training: on machines where
 both take about as long, the choice, and with it rounding, must not change from process to process."""
 
 MAX_SINE_THREADS = 2

@@ -177,7 +177,12 @@ class Interpolate(nn.Module):
         first = self.rate - self.delay
         steps = torch.arange(first, first + self.rate, device=x.device, dtype=torch.float32)
         weights = ((steps + 0.5) / self.rate - 0.5).to(x.dtype)[None, None, :, None]
-        pairs = torch.lerp(window[:, :-1, None], window[:, 1:, None], weights).flatten(1, 2)
+        previous, following = window[:, :-1, None], window[:, 1:, None]
+        if torch.compiler.is_exporting():  # `lerp` would compute both of its formulas and choose by element
+            pairs = previous + (following - previous) * weights
+        else:
+            pairs = torch.lerp(previous, following, weights)
+        pairs = pairs.flatten(1, 2)
         # Whole clips start with their first time step repeated, streams with the last one of the previous chunk.
         skip = self.delay if window.shape[1] == length + 2 else 0
         return pairs[:, skip : skip + length * self.rate]
