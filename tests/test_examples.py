@@ -33,8 +33,8 @@ from l3ac_tokenizer.inference import decode_clips, encode_clips
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SENTENCE = ROOT / "l3ac_tokenizer" / "assets" / "demo.flac"
-LONGER = {"public_api": 80, "duplex": 330}
-"""Examples of more than 40 lines: every type of the API, and two programs with a protocol between them."""
+LONGER = {"public_api": 80, "onnx_streaming": 80, "duplex": 330}
+"""Examples of more than 40 lines: every type of the API, a stream without us, and two programs with a protocol."""
 SAID = "One stream of whole numbers carries this sentence: about sixty of them a second, and nothing else."
 
 
@@ -79,9 +79,9 @@ def write_voice(folder: Path, *seeds: int, seconds: float = 2.0) -> Path:
     return folder
 
 
-def save_tiny(folder: Path) -> str:
+def save_tiny(folder: Path, network: str = "tiny") -> str:
     """A checkpoint of a tiny network."""
-    tiny("tiny").save_pretrained(folder)
+    tiny(network).save_pretrained(folder)
     CodecFeatureExtractor().save_pretrained(folder)
     return str(folder)
 
@@ -127,7 +127,7 @@ def test_onnx_runtime(run, tmp_path):
 def test_onnx_streaming(run, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    codec = save_tiny(tmp_path / "tiny")
+    codec = save_tiny(tmp_path / "tiny", "tiny-light")
     assert l3ac(["export-onnx", "--model", codec, "--streaming", "3", "-o", str(tmp_path / "onnx")]) == 0
     voice = write_voice(tmp_path / "voice", 0, seconds=0.3)
     (tmp_path / "blocked").mkdir()

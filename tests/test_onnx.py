@@ -13,9 +13,9 @@ import pytest
 import torch
 from networks import TINY, speech_like, tiny, tiny_streams
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel
+from l3ac_tokenizer import L3ACConfig, L3ACModel, StreamingDecoder, StreamingEncoder, streaming
 from l3ac_tokenizer.cli import main
-from l3ac_tokenizer.onnx import FILES, export_onnx, quantize_int8
+from l3ac_tokenizer.onnx import FILES, STREAMING_FILES, export_onnx, export_streaming, quantize_int8
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `onnx`)")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra `onnx`)")
@@ -61,6 +61,39 @@ def test_the_graphs_give_the_ids_and_the_audio_of_the_model(model, sessions, row
     (values,) = decoder.run(None, {"audio_codes": wanted.audio_codes.numpy()})
     assert values.shape == decoded.shape
     assert np.abs(values - decoded.numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("network", ["tiny", "tiny-light"])
+@torch.no_grad()
+def test_pushes_to_the_streaming_graphs_give_the_ids_and_the_audio_of_the_whole(network, tmp_path, monkeypatch):
+    model, clip = tiny(network), speech_like(70 * HOP + 5)
+    model.calibrate_time_norm([speech_like(4000)])
+    export_streaming(model, tmp_path, frames=3)
+
+    def by_onnxruntime(step, batch):
+        session = onnxruntime.InferenceSession(tmp_path / STREAMING_FILES[type(step).__name__ == "DecoderStep"])
+        names = [given.name for given in session.get_inputs()]
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["l3ac"])
+        assert (facts["frames"], facts["delay"], facts["lead"]) == (3, step.delay, getattr(step, "lead", 0))
+
+        def run(values, end, position, state):
+            given = dict(zip(names, (values, end, position, *state), strict=True))
+            output, *new = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+            for old, tensor in zip(state, new, strict=True):
+                old.copy_(torch.from_numpy(tensor))
+            return torch.from_numpy(output)
+
+        return run
+
+    monkeypatch.setattr(streaming, "compiled_step", by_onnxruntime)
+    encoder, decoder = (stream(model, engine="aot", step_frames=3) for stream in (StreamingEncoder, StreamingDecoder))
+    ids = torch.cat([*(encoder.push(block)[0] for block in clip.split(7 * HOP)), *encoder.flush()])
+    wanted = model.encode(clip[None, None])
+    changed = ids != wanted.audio_codes[0, 0]
+    assert not (changed & ~model.quantizer.near_boundary(wanted.latents)[0]).any()
+    samples = torch.cat([*(decoder.push(some)[0] for some in ids.split(4)), *decoder.flush()])
+    whole = model.decode(ids[None, None], time_norm="frozen").audio_values[0, 0]
+    assert samples.shape == whole.shape and (samples - whole).abs().max() < 1e-4
 
 
 def test_a_clip_has_the_same_ids_in_a_batch_of_clips_of_its_length(model, sessions):

@@ -1,0 +1,91 @@
+"""Streams by compiled steps: equal to the whole, kept on disk, and eager where nothing can be compiled.
+
+The network is tiny, for the sake of time; test_invariants.py runs the steps of all networks without a compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+import torch
+from networks import speech_like, tiny
+
+from l3ac_tokenizer import StreamingDecoder, StreamingEncoder, compiled
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny("tiny-light")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    if not shutil.which("g++") and not shutil.which("clang++"):
+        pytest.skip("there is no C++ compiler")
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def streams(model, cache, monkeypatch):
+    """Both directions, compiled by the first test that asks for them."""
+    monkeypatch.setenv("L3AC_CACHE", str(cache))
+    return [stream(model, 2, engine="aot", step_frames=2) for stream in (StreamingEncoder, StreamingDecoder)]
+
+
+@torch.no_grad()
+def test_compiled_streams_give_the_ids_and_the_audio_of_the_whole(model, streams):
+    encoder, decoder = streams
+    clips = [speech_like(70 * 12 + 5, 0), speech_like(31 * 12, 1)]
+    for _ in range(2):  # a stream starts anew after its end
+        ids, samples = [[], []], [[], []]
+        for first in range(0, 72 * 12, 50):
+            pushed = encoder.push([clip[first : first + 50] for clip in clips])
+            for row, audio in enumerate(decoder.push(pushed)):
+                ids[row].append(pushed[row])
+                samples[row].append(audio)
+        rest = encoder.flush()
+        ends = decoder.push(rest), decoder.flush()
+        for row, clip in enumerate(clips):
+            row_ids = torch.cat([*ids[row], rest[row]])
+            wanted = model.encode(clip[None, None])
+            changed = row_ids != wanted.audio_codes[0, 0]
+            assert not (changed & ~model.quantizer.near_boundary(wanted.latents)[0]).any()
+            whole = model.decode(row_ids[None, None]).audio_values[0, 0]
+            audio = torch.cat([*samples[row], *(end[row] for end in ends)])
+            assert audio.shape == whole.shape and (audio - whole).abs().max() < 1e-4
+
+
+def test_what_is_compiled_is_kept_for_these_weights_alone(model, streams, monkeypatch):
+    made = []
+    monkeypatch.setattr(compiled, "_compile", lambda *arguments: made.append(arguments) or exit(3))
+    StreamingEncoder(model, 2, engine="aot", step_frames=2)
+    assert not made
+    other = tiny("tiny-light")
+    with torch.no_grad():
+        next(other.encoder.parameters())[0] += 1e-6
+    with pytest.raises(SystemExit):
+        StreamingEncoder(other, 2, engine="aot", step_frames=2)
+
+
+def test_without_a_compiler_a_stream_is_eager_and_a_warning_says_so(model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("L3AC_CACHE", str(tmp_path))
+    clip = speech_like(300)
+    with torch._inductor.config.patch({"cpp.cxx": (str(tmp_path / "no-compiler"),)}), caplog.at_level(logging.WARNING):
+        stream = StreamingEncoder(model, engine="aot")
+    (said,) = caplog.messages
+    assert "engine='eager'" in said and "InvalidCxxCompiler" in said
+    assert torch.equal(torch.cat([*stream.push(clip), *stream.flush()]), model.encode(clip[None, None]).audio_codes[0, 0])
+    assert stream.latency == model.encoder_lookahead
+    assert not list((tmp_path / "compiled").iterdir())
+
+
+def test_wrong_engines_and_steps_are_one_sentence(model):
+    for arguments, said in (
+        ({"engine": "onnx"}, "`engine` is 'onnx'; it must be 'eager' or 'aot'."),
+        ({"engine": "aot", "step_frames": 0}, "`step_frames` is 0; it must be at least 1."),
+    ):
+        for stream in (StreamingEncoder, StreamingDecoder):
+            with pytest.raises(ValueError, match=said):
+                stream(model, **arguments)
