@@ -81,7 +81,7 @@ def _compile(step: Step, batch: int, path: Path) -> Path:
         program = torch.export.export(
             InPlace(step), (step.example(batch), end, position, step.zeros(batch)), strict=False
         )
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=OPTIONS)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=dict(OPTIONS))
     except (InvalidCxxCompiler, CppCompileError, InductorError) as error:
         raise NoCompiler(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
     return path
