@@ -68,6 +68,18 @@ def ours(scratch: Path) -> Codec:
     return CheckpointCodec(L3ACModel.from_pretrained(PRESET).eval(), PRESET)
 
 
+def light(scratch: Path) -> Codec:
+    """The light network with the bundled weights."""
+    from l3ac_tokenizer import L3ACModel
+
+    return CheckpointCodec(L3ACModel.from_pretrained("l3ac-1k-light").eval(), "l3ac-1k-light")
+
+
+def light_in_onnx(scratch: Path) -> Codec:
+    """The light network as ONNX graphs, run by onnxruntime."""
+    return onnx_codec(exported(scratch, "l3ac-1k-light"))
+
+
 def taae(scratch: Path) -> Codec:
     """The small TAAE, with random weights."""
     from l3ac_tokenizer import TAAEConfig, TAAEModel
@@ -88,14 +100,14 @@ def ours_in_onnx(scratch: Path) -> Codec:
     return onnx_codec(exported(scratch))
 
 
-def exported(scratch: Path) -> Path:
-    """Folder with the ONNX graphs of the bundled weights, which are exported if they are missing."""
+def exported(scratch: Path, name: str = PRESET) -> Path:
+    """Folder with the ONNX graphs of bundled weights, which are exported if they are missing."""
     from l3ac_tokenizer import L3ACModel
     from l3ac_tokenizer.onnx import export_onnx
 
-    folder = scratch / "onnx"
+    folder = scratch / f"onnx-{name}"
     if not folder.exists():
-        export_onnx(L3ACModel.from_pretrained(PRESET).eval(), folder)
+        export_onnx(L3ACModel.from_pretrained(name).eval(), folder)
     return folder
 
 
@@ -176,6 +188,8 @@ def neucodec(scratch: Path) -> Codec:
 
 BENCHMARK_CODECS: dict[str, tuple[str, Callable[[Path], Codec]]] = {
     "ours": (PRESET, ours),
+    "light": ("l3ac-1k-light", light),
+    "light-onnx": ("l3ac-1k-light, onnxruntime", light_in_onnx),
     "taae": ("taae-small", taae),
     "ours-chunks": (f"{PRESET}, chunks of {CHUNK_SECONDS:g} s, stored norm", ours_in_chunks),
     "ours-onnx": (f"{PRESET}, onnxruntime", ours_in_onnx),

@@ -11,6 +11,9 @@ import numpy as np
 import onnxruntime
 import soundfile
 
+OPTIONS = onnxruntime.SessionOptions()
+OPTIONS.intra_op_num_threads = 1
+OPTIONS.add_session_config_entry("session.set_denormal_as_zero", "1")  # for speed
 UNKNOWN = 1 << 48
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
@@ -19,7 +22,7 @@ class Stream:
     """Samples in, ids out, or ids in, samples out."""
 
     def __init__(self, path: str):
-        self.session = onnxruntime.InferenceSession(path)
+        self.session = onnxruntime.InferenceSession(path, OPTIONS)
         self.codec = json.loads(self.session.get_modelmeta().custom_metadata_map["l3ac"])
         values, _, _, *states = self.session.get_inputs()
         self.name, self.size = values.name, values.shape[1]

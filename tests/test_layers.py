@@ -24,6 +24,7 @@ LAYERS = (
         "audio",
         "audio_formats",
         "chats",
+        "compiled",
         "configuration_extended_lm",
         "container",
         "extended_lm",
