@@ -47,15 +47,21 @@ def measure(
         ids = model.encode(audio[None]).audio_codes[0]  # (1, N)
         for engine in engines:
             for push_ms in PUSHES_MS[engine]:
-                options = {"engine": engine, "step_frames": max(1, int(1e-3 * push_ms * frame_rate))}
+                options: dict[str, Any] = {"engine": engine, "step_frames": max(1, int(1e-3 * push_ms * frame_rate))}
                 for direction, kind, values, per_second in (
                     ("encode", StreamingEncoder, audio, rate),
                     ("decode", StreamingDecoder, ids, frame_rate),
                 ):
-                    facts = {"model": name, "engine": engine, "direction": direction, "push_ms": push_ms}
+                    facts: dict[str, Any] = {"model": name, "engine": engine}
+                    facts |= {"direction": direction, "push_ms": push_ms}
                     kind(model, **options)  # compiled before anything is measured
-                    start = partial(_pushes_of, kind, model, options)
-                    streams.append((facts, start, list(in_pushes(values, 1e-3 * push_ms * per_second))))
+                    streams.append(
+                        (
+                            facts,
+                            partial(_pushes_of, kind, model, options),
+                            list(in_pushes(values, 1e-3 * push_ms * per_second)),
+                        )
+                    )
     streams.append(_mimi_stream(seconds))
     walls: list[list[float]] = [[] for _ in streams]
     for _ in range(TURNS):

@@ -6,6 +6,7 @@ python examples/onnx_streaming.py onnx/ speech.wav decoded.wav
 
 import json
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import onnxruntime
@@ -19,7 +20,7 @@ TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
 class Stream:
-    """Samples in, ids out, or ids in, samples out."""
+    """One direction of the codec: samples to ids, or ids to samples."""
 
     def __init__(self, path: str):
         self.session = onnxruntime.InferenceSession(path, OPTIONS)
@@ -31,11 +32,13 @@ class Stream:
         self.position, self.taken, self.given = 0, 0, -self.codec["delay"]
 
     def push(self, values: np.ndarray, end: int = UNKNOWN) -> np.ndarray:
+        """What the next values decide; `end` is the number of frames of the clip."""
         self.waiting = np.concatenate([self.waiting, values.astype(self.waiting.dtype)])
         self.taken += len(values)
         return np.concatenate([np.zeros(0), *self.steps(end)])
 
-    def steps(self, end: int):
+    def steps(self, end: int) -> Iterator[np.ndarray]:
+        """The output of each step for which the input is there."""
         while len(self.waiting) >= self.size:
             now, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
             inputs = {self.name: now[None], "end": np.array([end]), "position": np.array([self.position])}
@@ -46,6 +49,7 @@ class Stream:
             yield out[0, max(0, out.shape[1] - max(0, self.given)) :]  # without what lies before the clip
 
     def flush(self) -> np.ndarray:
+        """The rest of the clip, which ends here."""
         hop, decodes = self.codec["hop_length"], self.name == "ids"
         frames = self.taken if decodes else -(-self.taken // hop)
         rest = frames * (hop if decodes else 1) - max(0, self.given)

@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class NoCompiler(RuntimeError):
-    """The machine cannot compile: no C++ compiler, or one that fails."""
+    """The machine cannot compile: a C++ compiler is missing, or fails."""
 
 
 class InPlace(nn.Module):
@@ -55,7 +55,7 @@ def compiled_step(step: Step, batch: int) -> Callable[[Tensor, Tensor, Tensor, l
     """The function (input, end, position, state) → output for `batch` clips, which replaces the tensors of the state.
 
     Raises:
-        NoCompiler: There is no C++ compiler, or it fails.
+        NoCompiler: A C++ compiler is missing, or fails.
         OSError: The cache cannot be written.
     """
     path = cache_folder() / "compiled" / f"{_key(step, batch)}.pt2"
@@ -96,12 +96,12 @@ def _key(step: Step, batch: int) -> str:
         digest.update(path.read_bytes())
     for name, tensor in sorted(step.model.state_dict().items()):
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
 def _processor() -> str:
-    """What native code depends on: machine, system, and the instructions that the processor has."""
+    """Machine, system and the processor's instructions, on which native code depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         flags = next(line for line in lines if line.startswith(("flags", "Features")))

@@ -7,8 +7,8 @@ Both classes process a batch of independent streams (rows), which may start, end
 Pushed and returned values have one entry for each row; entries may differ in length. The state is kept here, never in
 the model.
 
-Either engine computes them: `"eager"` calls the layers for pushes of any size, `"aot"` a program that was compiled ahead
-of time for steps of `step_frames` frames.
+One of two engines computes them: `"eager"` calls the layers for pushes of any size, `"aot"` is a program that was
+compiled ahead of time for steps of `step_frames` frames.
 
 A frame has a single id here. With residual stages it is the id of all digits: `split_ids(ids, config.frame_levels, K)`
 gives the K ids of `audio_codes`, which the decoder takes as well, and `join_ids` inverts it.

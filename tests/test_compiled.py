@@ -76,7 +76,9 @@ def test_without_a_compiler_a_stream_is_eager_and_a_warning_says_so(model, tmp_p
         stream = StreamingEncoder(model, engine="aot")
     (said,) = caplog.messages
     assert "engine='eager'" in said and "InvalidCxxCompiler" in said
-    assert torch.equal(torch.cat([*stream.push(clip), *stream.flush()]), model.encode(clip[None, None]).audio_codes[0, 0])
+    assert torch.equal(
+        torch.cat([*stream.push(clip), *stream.flush()]), model.encode(clip[None, None]).audio_codes[0, 0]
+    )
     assert stream.latency == model.encoder_lookahead
     assert not list((tmp_path / "compiled").iterdir())
 

@@ -62,11 +62,11 @@ class StreamState:
 
     Attributes:
         positions: Position of each row in its clip: samples for encoders, frames for decoders.
-        past: Past inputs by layer: a tensor, or a tuple of tensors, with the batch as the first axis.
+        past: Past inputs by layer (or number): a tensor, or a tuple of tensors, with the batch as the first axis.
     """
 
     positions: list[int]
-    past: dict[nn.Module, Any] = field(default_factory=dict)
+    past: dict[Any, Any] = field(default_factory=dict)
 
     def select(self, rows: Sequence[int]) -> StreamState:
         """Return a copy of these rows."""

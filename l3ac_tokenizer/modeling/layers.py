@@ -81,7 +81,9 @@ def _convolve_in_step(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: 
         return F.linear(torch.cat(taps, dim=-1), weight.transpose(1, 2).flatten(1), bias)
     if x.shape[2] != channels:  # several filters a channel
         taps = [tap.repeat_interleave(channels // groups, dim=-1) for tap in taps]
-    total = sum(tap * weight[:, 0, index] for index, tap in enumerate(taps))
+    total = taps[0] * weight[:, 0, 0]
+    for index, tap in enumerate(taps[1:], 1):
+        total = total + tap * weight[:, 0, index]
     return total if bias is None else total + bias
 
 

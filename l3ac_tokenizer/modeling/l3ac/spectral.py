@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from ...configuration import L3ACConfig
-from ..layers import ConvNeXtBlock, constant, Layers, TimeConv
+from ..layers import ConvNeXtBlock, Layers, TimeConv, constant
 from ..span import Span
 
 SPECTRA = ((0.025, 80, 1e-6), (0.064, 100, 1e-5))
