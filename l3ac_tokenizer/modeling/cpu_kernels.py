@@ -21,6 +21,9 @@ MIN_PACKED_SIZE = 1 << 15
 MIN_PACKED_STEPS = 512
 """Minimum number of time steps for which packing a weight pays off."""
 
+MIN_PACKED_PRODUCTS = 1 << 21
+"""Minimum number of products of elements for a packed weight; fewer are done before oneDNN is ready."""
+
 ONEDNN_GAIN = 1.2
 """Minimum speed of oneDNN's products, relative to torch's default ones, to replace them in training: on machines where
 both take about as long, the choice, and with it rounding, must not change from process to process."""
@@ -73,7 +76,14 @@ def product(weight: Tensor, bias: Tensor | None, time_steps: int) -> Product:
         and torch.backends.mkldnn.is_available()
     ):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MIN_PACKED_STEPS)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        few = MIN_PACKED_PRODUCTS // weight.shape[0]  # elements of the short pushes of streams
+
+        def packed_product(x: Tensor) -> Tensor:
+            if x.numel() < few:
+                return F.linear(x, weight, bias)
+            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+        return packed_product
     return lambda x: linear(x, weight, bias)
 
 

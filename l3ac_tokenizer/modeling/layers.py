@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -50,6 +50,11 @@ def in_tiles(function: Callable[..., Tensor], *inputs: Tensor, through: Iterable
     for output, tile in zip(result[TILE:].split(TILE), tiles, strict=True):
         output.copy_(function(*tile))
     return result.view(batch, length, -1)
+
+
+def is_short(x: Tensor) -> bool:
+    """True if x (B, T, C) is a chunk at inference that is worth fewer operations at the price of more memory."""
+    return x.shape[1] <= TILE and not torch.is_grad_enabled()
 
 
 def constant(values: np.ndarray, like: Tensor) -> Tensor:
@@ -316,6 +321,39 @@ def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     else:
         pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
     return pooled if inside is None else pooled.masked_fill(~inside, 0.0)
+
+
+def pooled_filters(weight: Tensor, kernel: int, dilation: int, radius: int) -> Tensor:
+    """Filters (F, taps) of an envelope of `tpooling` → (2·radius + 1, F), those of its sliding maxima.
+
+    The sliding mean in between is a filter as well, except next to the edges of clips.
+    """
+    spread = weight.new_zeros(weight.shape[0], dilation * (weight.shape[1] - 1) + 1)
+    spread[:, ::dilation] = weight
+    smooth = F.avg_pool1d(F.pad(spread, (kernel - 1, kernel - 1)), kernel, stride=1)
+    margin = radius - smooth.shape[1] // 2
+    return F.pad(smooth, (margin, margin)).T
+
+
+def filtered_envelopes(u: Tensor, kernels: Sequence[int], filters: Tensor) -> Tensor:
+    """Filters of the envelopes of `tpooling` in one go, for a short signal that lies within its clip.
+
+    Args:
+        u: Signal (B, T + context).
+        kernels: That of each of S envelopes.
+        filters: `pooled_filters` (S, taps, F); `max(kernels)` + taps − 2 samples are context.
+
+    Returns:
+        (B, T, S, F).
+    """
+    magnitude, margin = u.abs(), max(kernels) // 2
+    maxima = []
+    for kernel in kernels:
+        cut = margin - kernel // 2
+        signal = crop_center(u if kernel == 1 else magnitude, cut)
+        maxima.append(signal if kernel == 1 else F.max_pool1d(signal, kernel, stride=1))
+    windows = torch.stack(maxima, dim=1).unfold(2, filters.shape[1], 1)  # (B, S, T, taps)
+    return (windows @ filters).transpose(1, 2)
 
 
 def sliding_maximum(u: Tensor, kernel: int) -> Tensor:
