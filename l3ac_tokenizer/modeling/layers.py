@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cpu_kernels import Product, is_hooked, is_plain_linear, product, sine
+from .cpu_kernels import Product, convolve_small, convolves_small, is_hooked, is_plain_linear, product, sine
 from .span import Span
 
 NORM_EPS = 1e-8
@@ -72,6 +72,8 @@ def convolve(
     """
     if torch.compiler.is_exporting() and isinstance(x.shape[1], int) and stride == 1 and groups in (1, x.shape[2]):
         return _convolve_in_step(F.pad(x, (0, 0, padding, padding)), weight, bias, dilation, groups)
+    if padding == 0 and stride == 1 and convolves_small(x, weight, groups):
+        return convolve_small(x, weight, bias, dilation, groups)
     image = x.unsqueeze(1).permute(0, 3, 1, 2)
     image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
     return image.permute(0, 2, 3, 1).squeeze(1)
@@ -178,10 +180,7 @@ class Interpolate(nn.Module):
         length = x.shape[1]
         window = span.with_neighbors(x, self)
         span.up(self.rate, self.delay)
-        # Output time steps from the center of input time step i (exclusive) to that of i + 1 (inclusive).
-        first = self.rate - self.delay
-        steps = torch.arange(first, first + self.rate, device=x.device, dtype=torch.float32)
-        weights = ((steps + 0.5) / self.rate - 0.5).to(x.dtype)[None, None, :, None]
+        weights = span.prepared(self, x, lambda time_steps: self.weights(x))
         previous, following = window[:, :-1, None], window[:, 1:, None]
         if torch.compiler.is_exporting():  # `lerp` would compute both of its formulas and choose by element
             pairs = previous + (following - previous) * weights
@@ -191,6 +190,13 @@ class Interpolate(nn.Module):
         # Whole clips start with their first time step repeated, streams with the last one of the previous chunk.
         skip = self.delay if window.shape[1] == length + 2 else 0
         return pairs[:, skip : skip + length * self.rate]
+
+    def weights(self, like: Tensor) -> Tensor:
+        """Weights (1, 1, rate, 1) of the following time step, as in the type and on the device of `like`."""
+        # Output time steps from the center of input time step i (exclusive) to that of i + 1 (inclusive).
+        first = self.rate - self.delay
+        steps = torch.arange(first, first + self.rate, device=like.device, dtype=torch.float32)
+        return ((steps + 0.5) / self.rate - 0.5).to(like.dtype)[None, None, :, None]
 
 
 class ChannelNorm(nn.LayerNorm):

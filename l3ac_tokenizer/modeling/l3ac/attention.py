@@ -254,9 +254,7 @@ class LocalAttention(nn.Module):
         """Attention of the next chunk in exported graphs, with rings of past keys and values in the span's state."""
         heads, slots = self.heads, bias.shape[-1]
         rings = span.state.get(self) or [q.new_zeros(q.shape[0], slots, heads * q.shape[3]) for _ in (k, v)]
-        rings = tuple(
-            written(ring, x.transpose(1, 2).flatten(2), span) for ring, x in zip(rings, (k, v), strict=True)
-        )
+        rings = tuple(written(ring, x.transpose(1, 2).flatten(2), span) for ring, x in zip(rings, (k, v), strict=True))
         span.state[self] = rings
         k, v = (ring.unflatten(2, (heads, -1)).transpose(1, 2) for ring in rings)
         return F.scaled_dot_product_attention(q, k, v, bias)
