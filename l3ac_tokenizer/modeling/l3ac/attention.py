@@ -315,7 +315,7 @@ class LocalTransformer(nn.Module):
         return x
 
     def seen(self, x: Tensor, span: Span) -> Tensor | list[Group]:
-        """What the queries x (B, T, D) see, for all layers.
+        """Bias of the queries x (B, T, D) for what they see, the same for all layers.
 
         Returns:
             The bias by distance (H, reach) for whole clips, groups of queries with theirs in streams, and in their
