@@ -9,10 +9,18 @@ from torch import nn
 
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.modeling import cpu_kernels
-from l3ac_tokenizer.modeling.cpu_kernels import MIN_PACKED_STEPS, apply_linear, linear, product, sine
+from l3ac_tokenizer.modeling.cpu_kernels import (
+    MIN_PACKED_STEPS,
+    apply_linear,
+    convolve_small,
+    convolves_small,
+    linear,
+    product,
+    sine,
+)
 from l3ac_tokenizer.modeling.l3ac.attention import TransformerLayer
-from l3ac_tokenizer.modeling.layers import ConvNeXtBlock
-from l3ac_tokenizer.modeling.span import WholeSpan
+from l3ac_tokenizer.modeling.layers import ConvNeXtBlock, filtered_envelopes, pooled_filters, tpooling
+from l3ac_tokenizer.modeling.span import Past, WholeSpan
 
 
 @pytest.mark.parametrize("size", [(64, 32), (192, 192), (1000, 333)])
@@ -24,6 +32,53 @@ def test_a_product_is_that_of_a_linear_layer_whatever_is_packed(size, shape):
         for summand in (bias, None):
             wanted = torch.nn.functional.linear(x.double(), weight.double(), None if summand is None else bias.double())
             assert (product(weight, summand, time_steps)(x) - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(6, 4, 1), (1, 3, 1), (6, 6, 6)])
+@pytest.mark.parametrize("dilation", [1, 3])
+@torch.no_grad()
+def test_a_small_convolution_is_that_of_torch(channels, outputs, groups, dilation):
+    x, weight, bias = torch.randn(2, 31, channels), torch.randn(outputs, channels // groups, 5), torch.randn(outputs)
+    assert convolves_small(x, weight, groups)
+    for summand in (bias, None):
+        wanted = nn.functional.conv1d(x.transpose(1, 2), weight, summand, dilation=dilation, groups=groups)
+        difference = convolve_small(x, weight, summand, dilation, groups) - wanted.transpose(1, 2)
+        assert difference.abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_envelopes_filtered_in_one_go_are_those_pooled_and_convolved_apart():
+    kernels, dilations, radius, length = (1, 3, 9), (1, 2, 5), 19, 50
+    u, weights = torch.randn(2, length + 2 * (radius + 4)), torch.randn(3, 2, 7)
+    filters = [pooled_filters(*given, radius) for given in zip(weights, kernels, dilations, strict=True)]
+    filtered = filtered_envelopes(u, kernels, torch.stack(filters))
+    assert filtered.shape == (2, length, 3, 2)
+    for scale, (weight, kernel, dilation) in enumerate(zip(weights, kernels, dilations, strict=True)):
+        pooled = tpooling(u[:, None], kernel, None)
+        wanted = nn.functional.conv1d(pooled, weight[:, None], dilation=dilation, padding=3 * dilation)
+        wanted = wanted[..., radius + 4 : -radius - 4].transpose(1, 2)
+        assert (filtered[:, :, scale] - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad])
+def test_a_long_past_is_the_end_of_all_that_came(context):
+    came = torch.zeros(2, 3, 7, 4)
+    past, windows = Past(came), []
+    with torch.inference_mode():
+        past.append(torch.zeros(2, 3, 1, 4))
+    with context():
+        for length in (1, 2, 5, 1, 20, 1, 1):
+            new = torch.randn(2, 3, length, 4)
+            came = torch.cat([came, new], dim=2)
+            windows.append((past.append(new), came[:, :, -7 - length :]))
+            assert past.values.equal(came[:, :, -7:])
+    assert all(window.equal(wanted) for window, wanted in windows)  # also those of before
+
+
+def test_a_long_past_passes_gradients_to_all_that_came():
+    past, pushes = Past(torch.zeros(1, 4, 1)), [torch.ones(1, 1, 1, requires_grad=True) for _ in range(3)]
+    sum(past.append(x).square().sum() for x in pushes).backward()
+    assert [x.grad.item() for x in pushes] == [6.0, 4.0, 2.0]
 
 
 def test_a_product_with_gradients_reaches_its_weight():

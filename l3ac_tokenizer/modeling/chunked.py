@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .span import Span, Statistics, StreamSpan, TimeNormMode
+from .span import Past, Span, Statistics, StreamSpan, TimeNormMode
 
 
 class CodecEncoder(Protocol):
@@ -62,7 +62,8 @@ class StreamState:
 
     Attributes:
         positions: Position of each row in its clip: samples for encoders, frames for decoders.
-        past: Past inputs by layer (or number): a tensor, or a tuple of tensors, with the batch as the first axis.
+        past: Past inputs by layer (or number): a tensor, a tuple of tensors or a `Past`, with the batch as the first
+            axis.
     """
 
     positions: list[int]
@@ -96,10 +97,14 @@ class StreamState:
 
 
 def _leaves(value: Any) -> tuple[Tensor, ...]:
+    if isinstance(value, Past):
+        return (value.values,)
     return value if isinstance(value, tuple) else (value,)
 
 
 def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Past):
+        return Past(function(value.values))
     return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
 
 

@@ -21,6 +21,12 @@ MIN_PACKED_SIZE = 1 << 15
 MIN_PACKED_STEPS = 512
 """Minimum number of time steps for which packing a weight pays off."""
 
+MIN_PACKED_PRODUCTS = 1 << 21
+"""Minimum number of products of elements for a packed weight; fewer are done before oneDNN is ready."""
+
+MAX_SMALL_SIZE = 1 << 14
+"""Maximum number of elements of the input of a convolution that takes less time without oneDNN."""
+
 ONEDNN_GAIN = 1.2
 """Minimum speed of oneDNN's products, relative to torch's default ones, to replace them in training: on machines where
 both take about as long, the choice, and with it rounding, must not change from process to process."""
@@ -43,6 +49,21 @@ def _is_plain_float32(x: Tensor) -> bool:
 
 def _at_inference(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and _is_plain_float32(x)
+
+
+def convolves_small(x: Tensor, weight: Tensor, groups: int) -> bool:
+    """True if `convolve_small` computes a convolution of x (B, T, C) faster than oneDNN: in short pushes of streams."""
+    kind = groups == 1 or groups == x.shape[2] == weight.shape[0]
+    return kind and x.numel() <= MAX_SMALL_SIZE and _at_inference(x) and _at_inference(weight)
+
+
+def convolve_small(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, groups: int) -> Tensor:
+    """Convolution of x (B, T, C) → (B, T', C') with one group, or a filter for each channel, over its windows."""
+    windows = x.unfold(1, dilation * (weight.shape[2] - 1) + 1, 1)[..., ::dilation]  # (B, T', C, taps)
+    if groups == 1:
+        return F.linear(windows.flatten(2), weight.flatten(1), bias)
+    total = (windows.transpose(2, 3) * weight[:, 0].T.contiguous()).sum(2)
+    return total if bias is None else total + bias
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -73,7 +94,14 @@ def product(weight: Tensor, bias: Tensor | None, time_steps: int) -> Product:
         and torch.backends.mkldnn.is_available()
     ):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MIN_PACKED_STEPS)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        few = MIN_PACKED_PRODUCTS // weight.shape[0]  # elements of the short pushes of streams
+
+        def packed_product(x: Tensor) -> Tensor:
+            if x.numel() < few:
+                return F.linear(x, weight, bias)
+            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+        return packed_product
     return lambda x: linear(x, weight, bias)
 
 

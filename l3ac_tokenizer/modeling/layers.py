@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cpu_kernels import Product, is_hooked, is_plain_linear, product, sine
+from .cpu_kernels import Product, convolve_small, convolves_small, is_hooked, is_plain_linear, product, sine
 from .span import Span
 
 NORM_EPS = 1e-8
@@ -52,6 +52,11 @@ def in_tiles(function: Callable[..., Tensor], *inputs: Tensor, through: Iterable
     return result.view(batch, length, -1)
 
 
+def is_short(x: Tensor) -> bool:
+    """True if x (B, T, C) is a chunk at inference that is worth fewer operations at the price of more memory."""
+    return x.shape[1] <= TILE and not torch.is_grad_enabled()
+
+
 def constant(values: np.ndarray, like: Tensor) -> Tensor:
     """Fixed values as a tensor of the type and on the device of `like`; exported graphs hold it, others compute it."""
     return torch.from_numpy(values).to(like)
@@ -67,6 +72,8 @@ def convolve(
     """
     if torch.compiler.is_exporting() and isinstance(x.shape[1], int) and stride == 1 and groups in (1, x.shape[2]):
         return _convolve_in_step(F.pad(x, (0, 0, padding, padding)), weight, bias, dilation, groups)
+    if padding == 0 and stride == 1 and convolves_small(x, weight, groups):
+        return convolve_small(x, weight, bias, dilation, groups)
     image = x.unsqueeze(1).permute(0, 3, 1, 2)
     image = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
     return image.permute(0, 2, 3, 1).squeeze(1)
@@ -175,10 +182,7 @@ class Interpolate(nn.Module):
         length = x.shape[1]
         window = span.with_neighbors(x, self)
         span.up(self.rate, self.delay)
-        # Output time steps from the center of input time step i (exclusive) to that of i + 1 (inclusive).
-        first = self.rate - self.delay
-        steps = torch.arange(first, first + self.rate, device=x.device, dtype=torch.float32)
-        weights = ((steps + 0.5) / self.rate - 0.5).to(x.dtype)[None, None, :, None]
+        weights = span.prepared(self, x, lambda time_steps: self.weights(x))
         previous, following = window[:, :-1, None], window[:, 1:, None]
         if torch.compiler.is_exporting():  # `lerp` would compute both of its formulas and choose by element
             pairs = previous + (following - previous) * weights
@@ -188,6 +192,13 @@ class Interpolate(nn.Module):
         # Whole clips start with their first time step repeated, streams with the last one of the previous chunk.
         skip = self.delay if window.shape[1] == length + 2 else 0
         return pairs[:, skip : skip + length * self.rate]
+
+    def weights(self, like: Tensor) -> Tensor:
+        """Weights (1, 1, rate, 1) of the following time step, as in the type and on the device of `like`."""
+        # Output time steps from the center of input time step i (exclusive) to that of i + 1 (inclusive).
+        first = self.rate - self.delay
+        steps = torch.arange(first, first + self.rate, device=like.device, dtype=torch.float32)
+        return ((steps + 0.5) / self.rate - 0.5).to(like.dtype)[None, None, :, None]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -318,6 +329,39 @@ def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     else:
         pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
     return pooled if inside is None else pooled.masked_fill(~inside, 0.0)
+
+
+def pooled_filters(weight: Tensor, kernel: int, dilation: int, radius: int) -> Tensor:
+    """Filters (F, taps) of an envelope of `tpooling` → (2·radius + 1, F), those of its sliding maxima.
+
+    The sliding mean in between is a filter as well, except next to the edges of clips.
+    """
+    spread = weight.new_zeros(weight.shape[0], dilation * (weight.shape[1] - 1) + 1)
+    spread[:, ::dilation] = weight
+    smooth = F.avg_pool1d(F.pad(spread, (kernel - 1, kernel - 1)), kernel, stride=1)
+    margin = radius - smooth.shape[1] // 2
+    return F.pad(smooth, (margin, margin)).T
+
+
+def filtered_envelopes(u: Tensor, kernels: Sequence[int], filters: Tensor) -> Tensor:
+    """Filters of the envelopes of `tpooling` in one go, for a short signal that lies within its clip.
+
+    Args:
+        u: Signal (B, T + context).
+        kernels: That of each of S envelopes.
+        filters: `pooled_filters` (S, taps, F); `max(kernels)` + taps − 2 samples are context.
+
+    Returns:
+        (B, T, S, F).
+    """
+    magnitude, margin = u.abs(), max(kernels) // 2
+    maxima = []
+    for kernel in kernels:
+        cut = margin - kernel // 2
+        signal = crop_center(u if kernel == 1 else magnitude, cut)
+        maxima.append(signal if kernel == 1 else F.max_pool1d(signal, kernel, stride=1))
+    windows = torch.stack(maxima, dim=1).unfold(2, filters.shape[1], 1)  # (B, S, T, taps)
+    return (windows @ filters).transpose(1, 2)
 
 
 def sliding_maximum(u: Tensor, kernel: int) -> Tensor:

@@ -30,6 +30,9 @@ Prepared = TypeVar("Prepared")
 UNBOUNDED = sys.maxsize
 """Number of time steps of a stream, whose length is not known in advance."""
 
+SHORT = 16
+"""Chunks of up to that many times a layer's past are kept along with it, which takes less time than a copy."""
+
 FAR = 1 << 48
 """End of a clip whose length is not known yet, in any unit: up-sampling cannot make it overflow 64 bits."""
 
@@ -150,13 +153,49 @@ class WholeSpan(Span):
             self.ends = self.ends * rate
 
 
+class Past:
+    """The last time steps (B, …, T, C) of a long past, with room for the next ones: short chunks cost no copy of it.
+
+    Args:
+        values: The first past.
+    """
+
+    def __init__(self, values: Tensor):
+        self.steps = self._end = values.shape[-2]
+        self._buffer = values
+
+    @property
+    def values(self) -> Tensor:
+        """The past (B, …, T, C), a view."""
+        return self._buffer.narrow(-2, self._end - self.steps, self.steps)
+
+    def append(self, x: Tensor) -> Tensor:
+        """The past followed by x (B, …, T', C), the next time steps; the last ones of both are the new past."""
+        length, buffer = x.shape[-2], self._buffer
+        in_place = (
+            self._end + length <= buffer.shape[-2]
+            and buffer.dtype == x.dtype
+            and not torch.is_grad_enabled()  # what was computed with the buffer needs its values for gradients
+            and (torch.is_inference_mode_enabled() or not buffer.is_inference())
+        )
+        if in_place:
+            buffer.narrow(-2, self._end, length).copy_(x)
+            self._end += length
+        else:
+            room = x.new_empty(*x.shape[:-2], max(0, self.steps - length), x.shape[-1])
+            self._buffer = torch.cat([self.values.to(x.dtype), x, room], dim=-2)
+            self._end = self.steps + length
+        return self._buffer.narrow(-2, self._end - self.steps - length, self.steps + length)
+
+
 class StreamSpan(Span):
     """Span of the next chunk of each clip; the clips of a batch may be at different positions.
 
     Args:
         starts: Position of the tensor's first time step in each clip; negative positions lie before the clip.
         ends: Number of time steps of each clip; None while it is unknown.
-        state: Past inputs by layer, each with the batch as its first axis; layers read and replace them.
+        state: Past inputs by layer, each with the batch as its first axis; layers read and replace them, or extend a
+            `Past`.
         kept: Results of `prepared` by layer, shared by all chunks.
         kwargs: Arguments of `Span`.
     """
@@ -181,8 +220,15 @@ class StreamSpan(Span):
         if past is None:
             past = x.new_zeros(x.shape[0], steps, x.shape[2])
         window = torch.cat([past.to(x.dtype), x], dim=1)
-        self.state[layer] = window[:, x.shape[1] :].clone()  # a view would keep the chunk alive
+        past = window[:, x.shape[1] :]
+        self.state[layer] = past if x.shape[1] <= SHORT * steps else past.clone()  # a view keeps the chunk alive
         return window
+
+    def with_long_past(self, x: Tensor, steps: int, layer: nn.Module) -> Tensor:
+        """x (B, …, T, C) preceded by the last `steps` time steps of the layer's input, in a `Past`, zeros at first."""
+        if layer not in self.state:
+            self.state[layer] = Past(x.new_zeros(*x.shape[:-2], steps, x.shape[-1]))
+        return self.state[layer].append(x)
 
     @override
     def around(self, x: Tensor, before: int, after: int, layer: nn.Module) -> tuple[Tensor, Tensor, int]:

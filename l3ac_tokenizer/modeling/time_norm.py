@@ -66,14 +66,19 @@ class TimeNorm(nn.Module):
         """x (B, T, C) → (B, T, C)."""
         wide = torch.promote_types(x.dtype, torch.float32)
         if self in span.statistics:
-            mean, variance = span.statistics[self]
+            scale, shift = self._affine(*span.statistics[self], wide)
         elif span.time_norm == "frozen":
-            mean, variance = self.running_mean, self.running_var
+            scale, shift = span.prepared(self, x, lambda _: self._affine(self.running_mean, self.running_var, wide))
         else:
-            mean, variance = self._of_clip(x.to(wide), span.inside(x.shape[1], 0, x.device))
+            clip = self._of_clip(x.to(wide), span.inside(x.shape[1], 0, x.device))
+            scale, shift = self._affine(*clip, wide)
+        return (x.to(wide) * scale + shift).to(x.dtype)
+
+    def _affine(self, mean: Tensor, variance: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Scale and shift (B, 1, C) or (1, C) of type `wide` for the mean and variance (B, C) or (C,)."""
         scale = self.weight.to(wide) * torch.rsqrt(variance.to(wide) + self.eps)
         shift = self.bias.to(wide) - mean.to(wide) * scale
-        return (x.to(wide) * scale.unsqueeze(-2) + shift.unsqueeze(-2)).to(x.dtype)
+        return scale.unsqueeze(-2), shift.unsqueeze(-2)
 
     @staticmethod
     def _of_clip(x: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -57,22 +59,46 @@ def repeated_bands(bias: Tensor, queries: int, keys: int) -> Tensor:
     return rows[..., queries - 1 :]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Causal attention with a bias by distance (H, D); keys at distances of D and more are masked.
+def banded(bias: Tensor, queries: int, keys: int) -> Tensor:
+    """`reversed_bands` (1, H, queries, keys) in which keys at distances of D and more are masked as well."""
+    masked = keys - bias.shape[1]
+    if masked > 0:
+        bias = F.pad(bias, (0, masked), value=float("-inf"))
+    return reversed_bands(bias, queries, keys)[None]
 
-    Queries (B, H, Q, d) are aligned with the last of the keys and values (B, H, K, d).
+
+def attend(q: Tensor, k: Tensor, v: Tensor, biases: Tensor) -> Tensor:
+    """Causal attention of queries (B, H, Q, d) that are aligned with the last of the keys and values (B, H, K, d).
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        biases: `banded` (1, H, Q, K), last query first.
 
     Returns:
         (B, H, Q, d).
     """
-    masked = k.shape[2] - bias.shape[1]
-    if masked > 0:
-        bias = F.pad(bias, (0, masked), value=float("-inf"))
-    biases = reversed_bands(bias, q.shape[2], k.shape[2])[None]
-    if bias.requires_grad:  # torch's fallback for such masks takes longer, and returns NaN when compiled in bfloat16
+    if biases.requires_grad:  # torch's fallback for such masks takes longer, and returns NaN when compiled in bfloat16
         scores = q.flip(2) * q.shape[-1] ** -0.5 @ k.transpose(2, 3) + biases
         return (scores.softmax(-1) @ v).flip(2)
     return F.scaled_dot_product_attention(q.flip(2), k, v, biases).flip(2)
+
+
+class Group(NamedTuple):
+    """Queries of a chunk with common keys.
+
+    Attributes:
+        rows: Their rows of the batch.
+        queries: Their time steps in the chunk.
+        keys: The time steps of their keys in the past followed by the chunk.
+        biases: `banded` for them.
+    """
+
+    rows: slice
+    queries: slice
+    keys: slice
+    biases: Tensor
 
 
 def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | None) -> Tensor:
@@ -156,18 +182,20 @@ class LocalAttention(nn.Module):
         """Maximum number of time steps that a query sees, including its own."""
         return self.window if self.sliding else 2 * self.window
 
-    def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
-        """x (B, T, D), bias by distance (H, reach) or, for a `StepSpan`, that for each key → (B, T, D)."""
+    def forward(self, x: Tensor, bias: Tensor | list[Group], span: Span) -> Tensor:
+        """x (B, T, D), bias as of `LocalTransformer.seen` → (B, T, D)."""
         batch, length, _ = x.shape
         qkv = apply_linear(self.to_qkv, self.norm(x)).view(batch, length, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        bias = bias.to(q.dtype)
-        if isinstance(span, StepSpan):
-            attended = self._attend_step(q, k, v, bias, span)
-        elif isinstance(span, StreamSpan):
-            attended = self._attend_stream(q, k, v, bias, span)
+        if isinstance(bias, list):
+            assert isinstance(span, StreamSpan)
+            attended = self._attend_stream(qkv.permute(0, 2, 3, 1, 4), bias, span)
         else:
-            attended = self._attend_whole(q, k, v, bias)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            bias = bias.to(q.dtype)
+            if isinstance(span, StepSpan):
+                attended = self._attend_step(q, k, v, bias, span)
+            else:
+                attended = self._attend_whole(q, k, v, bias)
         return apply_linear(self.to_out, attended.transpose(1, 2).flatten(2))
 
     def _group(self, first: int) -> tuple[int, int]:
@@ -185,19 +213,16 @@ class LocalAttention(nn.Module):
         groups = []
         for first in range(0, length, STEP if self.sliding else self.window):
             seen, end = self._group(first)
-            groups.append(attend(q[:, :, first:end], k[:, :, seen:end], v[:, :, seen:end], bias))
+            end = min(end, length)
+            biases = banded(bias, end - first, end - seen)
+            groups.append(attend(q[:, :, first:end], k[:, :, seen:end], v[:, :, seen:end], biases))
         return torch.cat(groups, dim=2)
 
-    def _attend_stream(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StreamSpan) -> Tensor:
-        """Attention of the next chunk, q, k, v (B, H, T, d), with past keys and values from the span's state."""
-        batch, heads, length, width = q.shape
+    def groups(self, bias: Tensor, length: int, batch: int, span: StreamSpan) -> list[Group]:
+        """Groups of the queries of the next chunk (batch, `length`); none before the start of a clip."""
         past = self.reach - 1
-        zeros = q.new_zeros(batch, heads, past, width)
-        past_k, past_v = span.state.get(self, (zeros, zeros))
-        k, v = torch.cat([past_k, k], dim=2), torch.cat([past_v, v], dim=2)
-        span.state[self] = (k[:, :, length:], v[:, :, length:])
+        groups = []
         aligned = len(set(span.starts)) == 1
-        attended = torch.zeros_like(q)  # remains zero before the start of a clip
         for row in [slice(None)] if aligned else [slice(index, index + 1) for index in range(batch)]:
             start = span.starts[row.start or 0]
             first = max(0, -start)
@@ -205,8 +230,24 @@ class LocalAttention(nn.Module):
                 seen, end = self._group(start + first)
                 last = min(length, end - start)
                 keys = slice(past + seen - start, past + last)
-                attended[row, :, first:last] = attend(q[row, :, first:last], k[row, :, keys], v[row, :, keys], bias)
+                biases = banded(bias, last - first, keys.stop - keys.start)
+                groups.append(Group(row, slice(first, last), keys, biases))
                 first = last
+        return groups
+
+    def _attend_stream(self, qkv: Tensor, groups: list[Group], span: StreamSpan) -> Tensor:
+        """Attention of the next chunk, qkv (B, 3, H, T, d), with past keys and values in the span's state."""
+        q = qkv[:, 0]
+        k, v = span.with_long_past(qkv[:, 1:], self.reach - 1, self).unbind(1)
+        parts = [
+            attend(q[rows, :, queries], k[rows, :, keys], v[rows, :, keys], biases.to(q.dtype))
+            for rows, queries, keys, biases in groups
+        ]
+        if len(groups) == 1 and parts[0].shape == q.shape:
+            return parts[0]
+        attended = torch.zeros_like(q)  # remains zero before the start of a clip
+        for part, (rows, queries, _, _) in zip(parts, groups, strict=True):
+            attended[rows, :, queries] = part
         return attended
 
     def _attend_step(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: StepSpan) -> Tensor:
@@ -243,8 +284,8 @@ class TransformerLayer(nn.Module):
         self.attention = LocalAttention(dim, heads, window, sliding)
         self.feed_forward = FeedForward(dim)
 
-    def forward(self, x: Tensor, bias: Tensor, span: Span) -> Tensor:
-        """x (B, T, D), bias by distance (H, reach) → (B, T, D)."""
+    def forward(self, x: Tensor, bias: Tensor | list[Group], span: Span) -> Tensor:
+        """x (B, T, D), bias as of `LocalTransformer.seen` → (B, T, D)."""
         x = x + self.attention(x, bias, span)
         return x + self.feed_forward(x)
 
@@ -268,13 +309,25 @@ class LocalTransformer(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        reach = next(iter(self.layers)).attention.reach
-        bias = span.prepared(self, x, lambda time_steps: self.position_bias(reach, x.device))
-        if isinstance(span, StepSpan):
-            bias = self._step_bias(bias, x.shape[1], span)
+        bias = self.seen(x, span)
         for layer in self.layers:
             x = layer(x, bias, span)
         return x
+
+    def seen(self, x: Tensor, span: Span) -> Tensor | list[Group]:
+        """Bias of the queries x (B, T, D) for what they see, the same for all layers.
+
+        Returns:
+            The bias by distance (H, reach) for whole clips, groups of queries with theirs in streams, and in their
+            exported graphs the bias of each query for each key.
+        """
+        attention = next(iter(self.layers)).attention
+        bias = span.prepared(self, x, lambda time_steps: self.position_bias(attention.reach, x.device))
+        if isinstance(span, StepSpan):
+            return self._step_bias(bias, x.shape[1], span)
+        if isinstance(span, StreamSpan):
+            return attention.groups(bias.to(x.dtype), x.shape[1], x.shape[0], span)
+        return bias
 
     def _step_bias(self, bias: Tensor, length: int, span: StepSpan) -> Tensor:
         """Bias by distance (H, reach) → bias (B, H, T, slots) of the next T queries for the keys in a ring.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
+from ..cpu_kernels import is_hooked
 from ..layers import (
     ChannelNorm,
     ConvNeXtBlock,
@@ -16,7 +17,10 @@ from ..layers import (
     Snake,
     TimeConv,
     crop_center,
+    filtered_envelopes,
     in_tiles,
+    is_short,
+    pooled_filters,
     tpooling,
 )
 from ..span import Span
@@ -42,6 +46,9 @@ class TEConv(nn.Module):
         """x (B, T, C) → envelopes (B, T, 4) before normalization, and the time steps of x (B, T, C) they belong to."""
         window, center, crop = span.around(x, self.radius, self.radius, self)
         inside = span.inside(window.shape[1], crop, window.device)
+        if crop and inside is None and is_short(window) and not any(map(is_hooked, self.convs)):
+            filters, biases = span.prepared(self, x, self.filters)
+            return filtered_envelopes(window[..., 0], self.kernels, filters)[..., 0] + biases, center
         inside = None if inside is None else inside[:, None]
         channel = window[..., :1].transpose(1, 2)
         filtered = []
@@ -50,6 +57,15 @@ class TEConv(nn.Module):
             margin = crop - conv.after if crop else 0
             filtered.append(conv(crop_center(pooled, margin).transpose(1, 2), crop=crop))
         return torch.cat(filtered, dim=-1), center
+
+    def filters(self, time_steps: int) -> tuple[Tensor, Tensor]:
+        """Filters (4, taps, 1) for `filtered_envelopes`, and the biases (4,) of the convolutions."""
+        radius = self.radius - max(self.kernels) // 2
+        filters = [
+            pooled_filters(conv.weight[:, 0], kernel, conv.dilation[0], radius)
+            for kernel, conv in zip(self.kernels, self.convs, strict=True)
+        ]
+        return torch.stack(filters), torch.cat([conv.bias for conv in self.convs if conv.bias is not None])
 
     def forward(self, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
         """x (B, T, C) → normalized envelopes (B, T, 4), and the time steps of x (B, T, C) they belong to."""

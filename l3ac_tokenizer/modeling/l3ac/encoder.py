@@ -8,7 +8,21 @@ from torch import Tensor, nn
 
 from ...configuration import L3ACConfig
 from ...quantization import Float32Module
-from ..layers import ChannelNorm, ConvNeXtBlock, DownConv, Layers, PointConv, TimeConv, crop_center, in_tiles, tpooling
+from ..cpu_kernels import is_hooked
+from ..layers import (
+    ChannelNorm,
+    ConvNeXtBlock,
+    DownConv,
+    Layers,
+    PointConv,
+    TimeConv,
+    crop_center,
+    filtered_envelopes,
+    in_tiles,
+    is_short,
+    pooled_filters,
+    tpooling,
+)
 from ..span import Span
 from .attention import LocalTransformer
 from .spectral import SpectralAnalysis
@@ -32,17 +46,29 @@ class TConv(nn.Module):
         """x (B, T, 1) → (B, T, C)."""
         window, center, crop = span.around(x, self.after, self.after, self)
         inside = span.inside(window.shape[1], crop, window.device)
-        inside = None if inside is None else inside[:, None]
-        wave = window.transpose(1, 2)
-        scales = torch.cat([tpooling(wave, kernel, inside) for kernel in self.kernels], dim=1)
-        # The convolution trims a window further, so only the rest of the context is cropped here.
-        margin = crop - self.conv.after if crop else 0
-        hidden = self.conv(crop_center(scales, margin).transpose(1, 2), crop=crop)
+        if crop and inside is None and is_short(window) and not is_hooked(self.conv):
+            filters = span.prepared(self, x, self.filters)
+            hidden = filtered_envelopes(window[..., 0], self.kernels, filters).flatten(2) + self.conv.bias
+        else:
+            inside = None if inside is None else inside[:, None]
+            wave = window.transpose(1, 2)
+            scales = torch.cat([tpooling(wave, kernel, inside) for kernel in self.kernels], dim=1)
+            # The convolution trims a window further, so only the rest of the context is cropped here.
+            margin = crop - self.conv.after if crop else 0
+            hidden = self.conv(crop_center(scales, margin).transpose(1, 2), crop=crop)
 
         def mix(hidden: Tensor, wave: Tensor) -> Tensor:
             return self.project(torch.cat([F.gelu(self.expand(hidden)), wave], dim=-1))
 
         return in_tiles(mix, hidden, center.to(hidden.dtype), through=(self.expand, self.project))
+
+    def filters(self, time_steps: int) -> Tensor:
+        """Filters (scales, taps, 4) for `filtered_envelopes`."""
+        radius = self.after - max(self.kernels) // 2
+        weights = self.conv.weight[:, 0].unflatten(0, (len(self.kernels), -1))
+        return torch.stack(
+            [pooled_filters(weight, kernel, 1, radius) for weight, kernel in zip(weights, self.kernels, strict=True)]
+        )
 
 
 class EncoderStage(nn.Module):
