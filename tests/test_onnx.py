@@ -215,8 +215,13 @@ def test_the_command_writes_the_same_graphs(model, folder, tmp_path, capsys):
 @pytest.mark.parametrize(("given", "graphs"), [(["--int8"], "decoder"), (["--int8", "both"], "both"), ([], None)])
 def test_the_command_quantizes_what_is_asked_for(given, graphs, tiny_model, tmp_path, monkeypatch):
     quantized = []
-    monkeypatch.setattr("l3ac_tokenizer.onnx.export_onnx", lambda model, folder: folder.mkdir())
-    monkeypatch.setattr("l3ac_tokenizer.onnx.FILES", ())
+
+    def export(model, folder):
+        folder.mkdir()
+        for name in FILES:
+            (folder / name).touch()
+
+    monkeypatch.setattr("l3ac_tokenizer.onnx.export_onnx", export)
     monkeypatch.setattr("l3ac_tokenizer.onnx.quantize_int8", lambda folder, graphs: quantized.append(graphs))
     tiny_model.save_pretrained(tmp_path / "tiny")
     assert main(["export-onnx", "--model", str(tmp_path / "tiny"), "-o", str(tmp_path / "made"), "--json", *given]) == 0
