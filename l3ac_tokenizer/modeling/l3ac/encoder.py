@@ -47,8 +47,8 @@ class TConv(nn.Module):
         window, center, crop = span.around(x, self.after, self.after, self)
         inside = span.inside(window.shape[1], crop, window.device)
         if crop and inside is None and is_short(window) and not is_hooked(self.conv):
-            filters = span.prepared(self, x, self.filters)
-            hidden = filtered_envelopes(window[..., 0], self.kernels, filters).flatten(2) + self.conv.bias
+            filters, bias = span.prepared(self, x, self.filters)
+            hidden = filtered_envelopes(window[..., 0], self.kernels, filters).flatten(2) + bias
         else:
             inside = None if inside is None else inside[:, None]
             wave = window.transpose(1, 2)
@@ -62,13 +62,15 @@ class TConv(nn.Module):
 
         return in_tiles(mix, hidden, center.to(hidden.dtype), through=(self.expand, self.project))
 
-    def filters(self, time_steps: int) -> Tensor:
-        """Filters (scales, taps, 4) for `filtered_envelopes`."""
+    def filters(self, time_steps: int) -> tuple[Tensor, Tensor]:
+        """Filters (scales, taps, 4) for `filtered_envelopes`, and the biases (4 · scales,) of what they give."""
         radius = self.after - max(self.kernels) // 2
         weights = self.conv.weight[:, 0].unflatten(0, (len(self.kernels), -1))
-        return torch.stack(
-            [pooled_filters(weight, kernel, 1, radius) for weight, kernel in zip(weights, self.kernels, strict=True)]
-        )
+        filters = [
+            pooled_filters(weight, kernel, 1, radius) for weight, kernel in zip(weights, self.kernels, strict=True)
+        ]
+        assert self.conv.bias is not None
+        return torch.stack(filters), self.conv.bias
 
 
 class EncoderStage(nn.Module):
