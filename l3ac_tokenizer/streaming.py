@@ -98,8 +98,8 @@ class _Rows(ABC):
         self._seen = [0] * self.batch_size
         """Samples or ids pushed into each row since its last reset."""
 
-    def _compile(self, engine: Engine, step: Callable[[], Step]) -> bool:
-        """Whether the engine is `"aot"` and the machine can compile; a warning says why it cannot."""
+    def _compile(self, engine: Engine, step: Callable[[], Step]) -> None:
+        """Compile the step if the engine is `"aot"`; where the machine cannot, a warning says why."""
         if engine not in get_args(Engine):
             raise ValueError(f"`engine` is {engine!r}; it must be 'eager' or 'aot'.")
         if engine == "aot":
@@ -109,7 +109,6 @@ class _Rows(ABC):
                 self._compiled = _CompiledSteps(step(), self.batch_size)
             except NoCompiler as error:
                 logger.warning("This stream runs with engine='eager', for nothing can be compiled here (%s).", error)
-        return self._compiled is not None
 
     @property
     def _multiple(self) -> int:
@@ -255,11 +254,11 @@ class StreamingEncoder(_Rows):
         rows = _checked("batch_size", batch_size)
         super().__init__(model, rows, self._stepper.lead, hop, (model.encoder_dtype, torch.int64))
         step_frames = _checked("step_frames", step_frames)
-        if self._compile(engine, lambda: EncoderStep(model, step_frames)):
-            assert self._compiled is not None
-            self._state, self._start = self._compiled.start(), 0
-        else:
+        self._compile(engine, lambda: EncoderStep(model, step_frames))
+        if self._compiled is None:
             self._state, self._start = self._stepper.start(rows), -self._lead
+        else:
+            self._state, self._start = self._compiled.start(), 0
 
     @property
     def latency(self) -> int:
@@ -320,8 +319,8 @@ class StreamingDecoder(_Rows):
         self._stepper = DecoderStepper(model.decoder, model.config.hop_length)
         rows, step_frames = _checked("batch_size", batch_size), _checked("step_frames", step_frames)
         super().__init__(model, rows, 0, 1, (torch.int64, model.dtype))
-        compiled = self._compile(engine, lambda: DecoderStep(model, step_frames))
-        self._state = self._compiled.start() if compiled and self._compiled else self._stepper.start(rows)
+        self._compile(engine, lambda: DecoderStep(model, step_frames))
+        self._state = self._stepper.start(rows) if self._compiled is None else self._compiled.start()
         self._start = 0
 
     @property
