@@ -239,7 +239,7 @@ class StreamingEncoder(_Rows):
         model: The codec, or its encoder alone.
         batch_size: Number of rows.
         engine: `"eager"`, or `"aot"` for a program compiled ahead of time: a fraction of the time for pushes of less
-            than a second. The first stream of a model waits a minute or two for the compiler; later ones, also of other
+            than a second. The first stream of a model waits about a minute for the compiler; later ones, also of other
             processes, load what was kept. Without a compiler, the stream is eager and a warning says so.
         step_frames: Frames that `"aot"` processes at once: more cost less for each, and wait longer.
 
