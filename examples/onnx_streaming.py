@@ -29,20 +29,21 @@ class Stream:
         self.name, self.size = values.name, values.shape[1]
         self.waiting = np.zeros(self.codec["lead"], TYPES[values.type])
         self.state = {state.name: np.zeros(state.shape, TYPES[state.type]) for state in states}
+        self.nothing = np.zeros(0, TYPES[self.session.get_outputs()[0].type])
         self.position, self.taken, self.given = 0, 0, -self.codec["delay"]
 
     def push(self, values: np.ndarray, end: int = UNKNOWN) -> np.ndarray:
         """What the next values decide; `end` is the number of frames of the clip."""
         self.waiting = np.concatenate([self.waiting, values.astype(self.waiting.dtype)])
         self.taken += len(values)
-        return np.concatenate([np.zeros(0), *self.steps(end)])
+        return np.concatenate([self.nothing, *self.steps(end)])
 
     def steps(self, end: int) -> Iterator[np.ndarray]:
         """The output of each step for which the input is there."""
         while len(self.waiting) >= self.size:
             now, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
             inputs = {self.name: now[None], "end": np.array([end]), "position": np.array([self.position])}
-            (out, *state) = self.session.run(None, inputs | self.state)
+            out, *state = map(np.asarray, self.session.run(None, inputs | self.state))
             self.state = dict(zip(self.state, state, strict=True))
             self.position += self.codec["frames"]
             self.given += out.shape[1]
@@ -53,7 +54,7 @@ class Stream:
         hop, decodes = self.codec["hop_length"], self.name == "ids"
         frames = self.taken if decodes else -(-self.taken // hop)
         rest = frames * (hop if decodes else 1) - max(0, self.given)
-        out = np.zeros(0)
+        out = self.nothing
         while len(out) < rest:  # zeros push out what lies behind the end
             out = np.concatenate([out, self.push(np.zeros(self.size), frames)])
         return out[:rest]
