@@ -150,7 +150,7 @@ def curve(result: dict[str, Any]) -> bytes:
     """Real-time factors over the length of a push, as a PNG file."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, direction in zip(axes, ("encode", "decode"), strict=True):
         for model in dict.fromkeys(row["model"] for row in result["rows"]):
             for engine, style in (("eager", "o-"), ("aot", "s--")):
@@ -164,10 +164,11 @@ def curve(result: dict[str, Any]) -> bytes:
                     axis.plot(*points, style, label=f"{model}, {engine}")
         axis.set(xscale="log", yscale="log", title=direction, xlabel="push, ms of audio")
         axis.set_xticks([10, 20, 40, 80, 160, 320], ["10", "20", "40", "80", "160", "320"])
+        axis.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
         axis.minorticks_off()
         open_axis(axis)
     axes[0].set_ylabel("real-time factor")
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     png = as_png(figure)
     plt.close(figure)
     return png
