@@ -324,10 +324,7 @@ def tpooling(u: Tensor, kernel: int, inside: Tensor | None) -> Tensor:
     pooled = _pool(F.pad(u.abs(), (kernel // 2, kernel // 2)), kernel)
     if inside is not None:
         pooled = pooled.masked_fill(~inside, 0.0)
-    if torch.compiler.is_exporting():
-        pooled = sliding_sum(F.pad(pooled, (kernel // 2, kernel // 2)), kernel) / kernel
-    else:
-        pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
+    pooled = F.avg_pool1d(pooled, kernel, stride=1, padding=kernel // 2)
     return pooled if inside is None else pooled.masked_fill(~inside, 0.0)
 
 
