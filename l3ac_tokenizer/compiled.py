@@ -61,9 +61,9 @@ def compiled_step(step: Step, batch: int) -> Callable[[Tensor, Tensor, Tensor, l
     path = cache_folder() / "compiled" / f"{_key(step, batch)}.pt2"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as scratch, atomic_write(path) as file:
+        with tempfile.TemporaryDirectory() as scratch:
             made = _compile(step, batch, Path(scratch) / "step.pt2")
-            with open(made, "rb") as source:
+            with atomic_write(path) as file, open(made, "rb") as source:
                 shutil.copyfileobj(source, file)
     run: Callable[..., Tensor] = torch._inductor.aoti_load_package(str(path))
     return run

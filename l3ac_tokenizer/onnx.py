@@ -44,11 +44,6 @@ FOLD_LIMIT = 1 << 26
 """Size in bytes up to which constants are folded: above any weight of the network."""
 
 
-def _folds_in_file(node: Any) -> bool | None:
-    """False for the matrices of attention biases, repeated rows that onnxruntime expands when it loads the graph."""
-    return False if node.op_type == "Expand" else None
-
-
 class _Encoding(nn.Module):
     """Audio (B, 1, T) → ids (B, K, N)."""
 
@@ -203,9 +198,7 @@ def _write(
     )
     assert program is not None
     with np.errstate(all="ignore"):  # numpy folds constants, among them weights
-        optimizer.optimize_ir(
-            program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT, should_fold=_folds_in_file
-        )
+        optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces with this machine's paths
     program.model.metadata_props["l3ac"] = json.dumps(facts)

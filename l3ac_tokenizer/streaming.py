@@ -108,7 +108,9 @@ class _Rows(ABC):
             try:
                 self._compiled = _CompiledSteps(step(), self.batch_size)
             except NoCompiler as error:
-                logger.warning("This stream runs with engine='eager', for nothing can be compiled here (%s).", error)
+                logger.warning(
+                    "This stream runs with engine='eager', since its step could not be compiled (%s).", error
+                )
 
     @property
     def _multiple(self) -> int:

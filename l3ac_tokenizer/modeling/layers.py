@@ -371,19 +371,6 @@ def sliding_maximum(u: Tensor, kernel: int) -> Tensor:
     return torch.maximum(u[..., :length], u[..., rest : rest + length]) if rest else u
 
 
-def sliding_sum(u: Tensor, kernel: int) -> Tensor:
-    """Sum over each window of `kernel` samples, u (…, T) → (…, T − kernel + 1), in about 2·log2(kernel) operations."""
-    length, width, start = u.shape[-1] - kernel + 1, 1, 0
-    parts = []
-    while width <= kernel:  # u: sums over `width` samples
-        if kernel & width:
-            parts.append(u[..., start : start + length])
-            start += width
-        u = u[..., : u.shape[-1] - width] + u[..., width:]
-        width *= 2
-    return torch.stack(parts).sum(0)
-
-
 def sliding_mean(u: Tensor, kernel: int) -> Tensor:
     """Mean over each window of `kernel` samples, u (…, T) → (…, T − kernel + 1)."""
     return u.unfold(-1, kernel, 1).mean(dim=-1)
