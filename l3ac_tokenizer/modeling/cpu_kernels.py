@@ -138,7 +138,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @functools.cache
 def onednn_trains_faster() -> bool:
-    """Measure once per process, in about a tenth of a second, whether oneDNN takes less time for a product and its gradients.
+    """Measure once per process whether oneDNN takes less time for a product and its gradients; takes about 0.1 s.
 
     Processor time is compared, the minimum of interleaved rounds: other processes disturb it less than elapsed time.
     """
