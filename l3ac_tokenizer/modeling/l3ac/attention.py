@@ -92,10 +92,10 @@ class Group(NamedTuple):
 def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | None) -> Tensor:
     """Attention of whole clips for exported graphs of dynamic length T, in memory proportional to T, not T².
 
-    Each group of `STEP` queries at the same place in their blocks attends, in all blocks at once, to the keys of its own
-    block and of the previous one that one of them sees. The first block has no previous one and is computed apart, so
-    that no score is masked by its position in the clip. Exporters specialize the number of blocks after the first to a
-    constant if it may be 1: therefore two empty blocks follow the clip.
+    Each group of `STEP` queries at the same place in their blocks attends, in all blocks at once, to the keys of its
+    own block and of the previous one that one of them sees. The first block has no previous one and is computed apart,
+    so that no score is masked by its position in the clip. Exporters specialize the number of blocks after the first
+    to a constant if it may be 1: therefore two blocks of repeated time steps follow the clip.
 
     Args:
         q: Queries (B, H, T, d).
