@@ -68,6 +68,7 @@ bench: export HF_HUB_OFFLINE = 1
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.streaming
+	$(BIN)/python -m benchmarks.onnx_operators
 	$(if $(L3AC_SHARED),$(BIN)/python -m benchmarks.precision $(L3AC_SHARED)/audio/eval/speech)
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.speed $(BENCH_SPEED)

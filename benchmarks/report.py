@@ -18,7 +18,7 @@ from l3ac_tokenizer.evaluation.timing import cpu_name
 from l3ac_tokenizer.files import atomic_write
 
 PAGE = Path("docs/reports/speed.md")
-SECTIONS = ("speed", "streaming", "precision", "training_step", "training_run", "startup")
+SECTIONS = ("speed", "streaming", "onnx_operators", "precision", "training_step", "training_run", "startup")
 """Modules of this folder with a function `markdown(result)`, in the order of the page."""
 
 INTRODUCTION = Path(__file__).with_name("introduction.md")

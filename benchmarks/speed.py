@@ -179,8 +179,9 @@ def markdown(result: dict[str, Any]) -> str:
         "### Matrix products\n",
         f"At {result['products_seconds']:g} s and batch 1. Peak of this machine in the same run: "
         + ", ".join(f"{name} {speed:.0f} GFLOP/s" for name, speed in result["gemm_gflops"].items())
-        + ". Shares are of the best float32 peak, first over all time, then over the time that a profile attributes "
-        "to products and convolutions.\n",
+        + ". RTF at peak is that of products alone at the best float32 peak: no implementation in float32 takes less. "
+        "Shares are of that peak, first over all time, then over the time that a profile attributes to products and "
+        "convolutions.\n",
         table(_product_rows(result)) + "\n",
         "### Profile\n",
         "The most expensive torch operations of the same calls, as shares of the time under the profiler.\n",
@@ -237,7 +238,7 @@ def _growth_rows(fitted: list[SpeedRow]) -> list[list[str]]:
 
 def _product_rows(result: dict[str, Any]) -> list[list[str]]:
     peak = max(speed for name, speed in result["gemm_gflops"].items() if name.startswith("float32"))
-    cells = [["", "GFLOP", "time in products", "share of peak", "share of peak in products"]]
+    cells = [["", "GFLOP", "RTF", "RTF at peak", "time in products", "share of peak", "share of peak in products"]]
     for row, direction in itertools.product(result["products"], ("encode", "decode")):
         gflop, seconds, inside, profiled = (
             row[f"{direction}_{key}"] for key in ("gflop", "s", "products_s", "profiled_s")
@@ -246,6 +247,8 @@ def _product_rows(result: dict[str, Any]) -> list[list[str]]:
             [
                 f"{BENCHMARK_CODECS[row['codec']][0]}, {direction}",
                 f"{gflop:.1f}",
+                f"{seconds / result['products_seconds']:.4f}",
+                f"{gflop / peak / result['products_seconds']:.4f}",
                 f"{inside / profiled:.0%}",
                 f"{gflop / seconds / peak:.0%}",
                 f"{gflop / inside / peak:.0%}" if inside else "–",

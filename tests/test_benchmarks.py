@@ -12,7 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import packing, precision, report, speed, startup, streaming, training_run, training_step
+from benchmarks import (
+    onnx_operators,
+    packing,
+    precision,
+    report,
+    speed,
+    startup,
+    streaming,
+    training_run,
+    training_step,
+)
 from benchmarks.codecs import BENCHMARK_CODECS, BUILD, FunctionCodec, build
 from benchmarks.timing import gemm_peaks
 from l3ac_tokenizer import L3ACModel, preset_config
@@ -158,6 +168,19 @@ def test_the_first_half_second_of_a_stream_is_not_counted(monkeypatch):
     assert len(pushed) == 106
     assert figures["p50_ms"] == pytest.approx(56) and figures["p99_ms"] == pytest.approx(105)
     assert figures["real_time_factor"] == pytest.approx(0.56)
+
+
+def test_operators_of_a_profile_are_summed_by_kind_and_divided_by_the_runs(tmp_path):
+    events = [
+        {"cat": "Session", "name": "model_run", "dur": 9000, "args": {}},
+        {"cat": "Node", "name": "node_1_kernel_time", "dur": 1000, "args": {"op_name": "Cos"}},
+        {"cat": "Node", "name": "node_2_kernel_time", "dur": 3000, "args": {"op_name": "MatMul"}},
+        {"cat": "Node", "name": "node_2_fence_before", "dur": 5000, "args": {"op_name": "MatMul"}},
+        {"cat": "Node", "name": "node_3_kernel_time", "dur": 1000, "args": {"op_name": "Cos"}},
+    ]
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps(events))
+    assert list(onnx_operators._milliseconds(profile, runs=2).items()) == [("MatMul", 1.5), ("Cos", 1.0)]
 
 
 def test_losses_are_differences_of_the_same_clips():
