@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm, trange
 
@@ -23,6 +24,7 @@ from benchmarks.codecs import PRESET
 from benchmarks.report import add_output, machine, machine_line, record
 from l3ac_tokenizer.evaluation.report.tables import table
 from l3ac_tokenizer.evaluation.timing import timed
+from l3ac_tokenizer.modeling.cpu_kernels import onednn_linear, onednn_trains_faster, training_times
 
 Step = Callable[[Tensor], Tensor]
 """Audio (B, T) → decoded audio (B, T)."""
@@ -105,6 +107,8 @@ def measure(names: list[str], batch: int, seconds: float, threads: int, rounds: 
         "seconds": seconds,
         "rounds": rounds,
         "step_s": {name: statistics.median(walls) for name, walls in times.items()},
+        "product_s": dict(zip(("torch's default", "oneDNN"), training_times((F.linear, onednn_linear)), strict=True)),
+        "onednn": onednn_trains_faster(),
     }
 
 
@@ -128,7 +132,10 @@ def markdown(result: dict[str, Any]) -> str:
         f"Made by `python -m benchmarks.training_step` on {machine_line(result['machine'])}\n\n"
         f"A step of the generator of {PRESET} without a discriminator, {result['batch']} clips of "
         f"{result['seconds']:g} s: forward, waveform and spectrogram loss, backward, Adam; median of "
-        f"{result['rounds']} interleaved rounds.\n\n{table(rows)}\n"
+        f"{result['rounds']} interleaved rounds.\n\n{table(rows)}\n\n"
+        "A product of (256, 512) and (512, 512) in float32 with its gradients: "
+        + ", ".join(f"{1e3 * seconds:.2f} ms by {name}" for name, seconds in result["product_s"].items())
+        + f"; wide products in training are by {'oneDNN' if result['onednn'] else "torch's default"} on this machine.\n"
     )
 
 
