@@ -135,7 +135,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['rounds']} interleaved rounds.\n\n{table(rows)}\n\n"
         "A product of (256, 512) and (512, 512) in float32 with its gradients: "
         + ", ".join(f"{1e3 * seconds:.2f} ms by {name}" for name, seconds in result["product_s"].items())
-        + f"; wide products in training are by {'oneDNN' if result['onednn'] else "torch's default"} on this machine.\n"
+        + (", which" if result["onednn"] else "; the first")
+        + " computes wide products in training on this machine.\n"
     )
 
 
