@@ -215,7 +215,10 @@ def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
         OSError: A file cannot be read or written.
     """
     pairs = read_pairs(options.pairs)
-    model = SpeechLM.from_pretrained(Path(options.run) / "model")
+    folder = Path(options.run) / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{options.run} has no folder `model`: give the folder of `speech_lm.py train`.")
+    model = SpeechLM.from_pretrained(folder)
     codec = CodecEncoderModel.from_pretrained(options.model).eval()
     require_codec(model, codec, options.model)
     scored = score_pairs(pairs.pairs, codec, model)

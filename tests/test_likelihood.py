@@ -198,6 +198,8 @@ def test_the_command_scores_a_table(codec, tmp_path, monkeypatch, capsys):
     assert all(f"| {group} | 3 | 3 |" in printed for group in ("reversed", "shuffled", "level"))
     assert "| all | 9 | 9 |" in printed
     assert (tmp_path / "scores" / "table.md").read_text() == printed
+    with pytest.raises(SystemExit, match="speech_lm: nowhere has no folder `model`"):
+        run(speech_lm, monkeypatch, "score", f"{folders[0]}/pairs.csv", "--run", "nowhere", "-o", folders[2])
     with pytest.raises(SystemExit, match=r"speech_lm: .*nowhere"):
         run(speech_lm, monkeypatch, "score", "nowhere.csv", "--run", folders[1], "-o", folders[2])
 
