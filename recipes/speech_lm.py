@@ -219,6 +219,8 @@ def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{options.run} has no folder `model`: give the folder of `speech_lm.py train`.")
     model = SpeechLM.from_pretrained(folder)
+    if torch.cuda.is_available():
+        model.cuda()
     codec = CodecEncoderModel.from_pretrained(options.model).eval()
     require_codec(model, codec, options.model)
     scored = score_pairs(pairs.pairs, codec, model)

@@ -126,6 +126,12 @@ def test_clips_that_cannot_be_read_are_counted_and_named(tmp_path):
     assert (rows[0]["positive_ids"], rows[0]["positive_log_likelihood"]) == ("10", "1")
 
 
+def test_a_table_names_the_first_clips_that_cannot_be_read():
+    results = {"accuracy": accuracies([scored(1, 0)]), "unreadable": [f"{n} is bad" for n in range(30)], "unpaired": []}
+    table = markdown_table(results)
+    assert "Left out: 30." in table and "19 is bad" in table and "20 is bad" not in table and "and 10 more" in table
+
+
 def test_a_table_without_any_score_is_a_table():
     bad = ScoredPair(Pair(Path("p"), Path("n"), "x", "3"), None, None, "n is not audio.")
     results = {"accuracy": accuracies([bad]), "unreadable": ["n is not audio."], "unpaired": []}

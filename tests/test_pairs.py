@@ -49,6 +49,12 @@ def test_a_row_without_two_clips_is_refused(tmp_path, table, said):
         read_pairs(tmp_path / "pairs.csv")
 
 
+def test_ids_in_a_table_are_refused(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"positive": [1, 2], "negative": "b.npy"}\n')
+    with pytest.raises(DataError, match="line 1: positive and negative must be names of files"):
+        read_pairs(tmp_path / "pairs.jsonl")
+
+
 # ---------------------------------------------------------------------------------------------- benchmarks
 
 LEXICAL = """id,filename,voice,frequency,word,phones,length,correct

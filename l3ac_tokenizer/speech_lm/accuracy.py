@@ -37,6 +37,10 @@ CONVENTIONS = ("per_id", "total")
 """Keys of the two ways to compare clips."""
 
 
+MOST_NAMED = 20
+"""Clips named below a table."""
+
+
 class ClipScore(NamedTuple):
     """A clip under the language model.
 
@@ -193,7 +197,14 @@ def markdown_table(results: dict[str, Any]) -> str:
         lines.append(table_row([row["group"], str(row["items"]), str(row["pairs"]), *cells]))
     left_out = [*results["unreadable"], *results["unpaired"]]
     if left_out:
-        lines += ["", f"Left out: {len(left_out)}.", "", *(f"- {markdown_text(reason)}" for reason in left_out)]
+        lines += [
+            "",
+            f"Left out: {len(left_out)}.",
+            "",
+            *(f"- {markdown_text(reason)}" for reason in left_out[:MOST_NAMED]),
+        ]
+        if len(left_out) > MOST_NAMED:
+            lines.append(f"- and {len(left_out) - MOST_NAMED} more, see results.json")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import atomic_write
+from ..listing.errors import DataError
 from ..listing.table import read_table
 from ..markup import csv_cell
 
@@ -52,15 +53,13 @@ def read_pair_table(path: Path) -> PairList:
         DataError: a line is damaged or names no clip.
         OSError: the table cannot be read.
     """
-    pairs = [
-        Pair(
-            path.parent / row["positive"],
-            path.parent / row["negative"],
-            str(row.get("group") or ""),
-            str(row.get("item") or f"line {line}"),
-        )
-        for line, row in read_table(path, "positive", "negative")
-    ]
+    pairs = []
+    for line, row in read_table(path, "positive", "negative"):
+        sides = [row["positive"], row["negative"]]
+        if not all(isinstance(side, str) for side in sides):
+            raise DataError(f"{path}, line {line}: positive and negative must be names of files of audio or ids.")
+        item = str(row.get("item") or f"line {line}")
+        pairs.append(Pair(path.parent / sides[0], path.parent / sides[1], str(row.get("group") or ""), item))
     return PairList(pairs, [])
 
 
