@@ -220,7 +220,7 @@ def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
         raise FileNotFoundError(f"{options.run} has no folder `model`: give the folder of `speech_lm.py train`.")
     model = SpeechLM.from_pretrained(folder)
     if torch.cuda.is_available():
-        model.cuda()
+        torch.nn.Module.cuda(model)  # the wrapper of transformers has no types
     codec = CodecEncoderModel.from_pretrained(options.model).eval()
     require_codec(model, codec, options.model)
     scored = score_pairs(pairs.pairs, codec, model)
