@@ -1,28 +1,27 @@
-"""Train a small language model on a tokenized corpus, measure it, and let it continue a clip.
+"""Train a small language model on a tokenized corpus, measure it, and test which clips it finds likely.
 
     l3ac tokenize AUDIO_FOLDER -o CORPUS
-    python recipes/speech_lm.py CORPUS --run RUN --prompt clip.wav
+    python recipes/speech_lm.py train CORPUS --run RUN --prompt clip.wav
+    python recipes/speech_lm.py score PAIRS.csv --run RUN -o SCORES
+    python recipes/speech_lm.py pairs HELD_OUT_AUDIO -o PAIRS
 
-It needs the extras `data` and `train`, and writes the model, `results.json` and `continuation.flac` to `RUN`. A Llama
-from transformers reads and predicts ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits per id
-on held-out speakers are compared with those of models without context, fitted to the same training ids:
+It needs the extras `data` and `train`.
 
-- uniform: log2 of the codebook size;
-- unigram: (n + a) / (N + a C) for an id seen n times among N, with codebook size C; `a` maximizes the likelihood of
-  each training id given all others (leave-one-out);
-- unigram of digits: the product over the digits of (n + 1/2) / (N + L/2), where L is the number of levels of the digit
-  (Krichevsky and Trofimov, 1981).
+- `train` writes the model, `results.json` and `continuation.flac` to `RUN`. A Llama from transformers reads and
+  predicts ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits per id on held-out speakers are
+  compared with those of models without context (`l3ac_tokenizer/speech_lm/unigram.py`).
+- `score` states how often the positive clip of a pair is likelier than the negative one: the test of sWUGGY, sBLIMP,
+  StoryCloze and SALMon, whose folders it reads, too (`l3ac_tokenizer/speech_lm/benchmarks.py`).
+- `pairs` makes such pairs from any audio (`l3ac_tokenizer/speech_lm/disturbances.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,23 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from datasets import Dataset, load_dataset
-from huggingface_hub.dataclasses import strict
+from datasets import Dataset
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
-from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import CausalLMOutput
+from transformers import Trainer, TrainingArguments
 
-from l3ac_tokenizer import CodecModel, FSQEmbedding, FSQHead, join_ids
+from l3ac_tokenizer import CodecEncoderModel, CodecModel
 from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
-from l3ac_tokenizer.language_model import IGNORED_ID
 from l3ac_tokenizer.markup import printable
-from l3ac_tokenizer.quantization import ids_to_digits
+from l3ac_tokenizer.speech_lm.accuracy import markdown_table as accuracy_table
+from l3ac_tokenizer.speech_lm.accuracy import require_codec, score_pairs, write_scores
+from l3ac_tokenizer.speech_lm.benchmarks import read_pairs
+from l3ac_tokenizer.speech_lm.corpus import all_ids, collate, split_corpus
+from l3ac_tokenizer.speech_lm.disturbances import list_voices, write_pairs
+from l3ac_tokenizer.speech_lm.likelihood import bits_per_id
+from l3ac_tokenizer.speech_lm.model import SpeechLM, SpeechLMConfig
+from l3ac_tokenizer.speech_lm.unigram import digit_unigram_bits, unigram_bits
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
@@ -61,154 +63,7 @@ class Config:
     validation: float = 0.1
 
 
-# ---------------------------------------------------------------------------------------------- the model
-
-
-@strict
-class SpeechLMConfig(LlamaConfig):
-    """Configuration of a Llama over ids with its embedding and head; its own vocabulary is a single start token."""
-
-    model_type = "l3ac_speech_lm"
-
-    vocab_size: int = 1
-    bos_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = None
-    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
-    embedding: str = "codes"
-    head: str = "chained"
-
-
-class SpeechLM(LlamaForCausalLM):
-    """Llama over ids (B, N), which predicts each id from a learned start and the previous ids."""
-
-    config: SpeechLMConfig
-    config_class = SpeechLMConfig
-    _tied_weights_keys = {}  # noqa: RUF012 - as transformers declares it
-
-    def __init__(self, config: SpeechLMConfig):
-        super().__init__(config)
-        self.id_embedding = FSQEmbedding(config.levels, config.hidden_size, config.embedding)
-        self.lm_head = FSQHead(config.hidden_size, config.levels, config.head)
-        self.post_init()
-
-    def features(self, ids: Tensor) -> Tensor:
-        """Ids (B, N) → features (B, N, D), each computed from the previous ids."""
-        return self.model(inputs_embeds=self._embed(ids[:, :-1])).last_hidden_state
-
-    def forward(self, ids: Tensor, labels: Tensor) -> CausalLMOutput:
-        """Return the loss in nats per id; `labels` are `ids` with `IGNORED_ID` at padding."""
-        return CausalLMOutput(loss=self.lm_head.loss(self.features(ids), labels))
-
-    @torch.no_grad()
-    def continue_ids(
-        self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
-    ) -> Tensor:
-        """Ids (B, N) → `count` sampled ids (B, count) that continue them."""
-        generator = torch.Generator(self.device).manual_seed(seed)
-        cache = DynamicCache(config=self.config)
-        inputs, drawn = self._embed(ids), []
-        for _ in range(count):
-            features = self.model(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state
-            drawn.append(self.lm_head.sample(features[:, -1:], temperature, top_p, generator))
-            inputs = self.id_embedding(drawn[-1])
-        return torch.cat(drawn, dim=1)
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        """Ids (B, N) → features (B, N + 1, D), including the start."""
-        start = self.model.embed_tokens(torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device))
-        return torch.cat([start, self.id_embedding(ids)], dim=1)
-
-
-# ---------------------------------------------------------------------------------------------- the corpus
-
-
-def part_of(row: dict[str, Any], held_out: float, validation: float) -> str:
-    """Return the part of the corpus that a clip belongs to, by the hash of its speaker or, without one, of its id."""
-    voice = row.get("speaker") or row["id"]
-    place = int.from_bytes(hashlib.sha256(voice.encode()).digest()[:8], "big") / 2**64
-    return "held_out" if place < held_out else "validation" if place < held_out + validation else "train"
-
-
-def split_corpus(corpus: TokenizedCorpus, config: Config, cache: Path) -> dict[str, Dataset]:
-    """Split the clips of each part into chunks of at most `config.context` ids; no chunk crosses clips.
-
-    Raises:
-        ValueError: A part is empty.
-    """
-    split, levels = corpus.metadata.split, corpus.metadata.levels
-    rows = load_dataset("parquet", data_files=list(map(str, corpus.files)), split="train", cache_dir=str(cache))
-
-    def chunks(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        clips = [np.asarray(ids, dtype=np.int64) for ids in batch["ids"]]
-        if split > 1:
-            clips = [join_ids(clip.reshape(-1, split), levels, split) for clip in clips]
-        starts = [range(0, len(clip), config.context) for clip in clips]
-        return {"ids": [clip[i : i + config.context] for clip, each in zip(clips, starts, strict=True) for i in each]}
-
-    parts = {}
-    for name in ("train", "validation", "held_out"):
-        part = rows.filter(lambda row, name=name: part_of(row, config.held_out, config.validation) == name)
-        if len(part) == 0:
-            raise ValueError(f"The corpus of {len(rows)} clips has none in the part {name!r}; give more clips.")
-        parts[name] = part.map(chunks, batched=True, remove_columns=part.column_names).with_format("numpy")
-    return parts
-
-
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Batch chunks, padded on the right."""
-    chunks = [torch.tensor(row["ids"], dtype=torch.long) for row in rows]
-    return {
-        "ids": torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True),
-        "labels": torch.nn.utils.rnn.pad_sequence(chunks, batch_first=True, padding_value=IGNORED_ID),
-    }
-
-
-def all_ids(part: Dataset) -> np.ndarray:
-    """Return all ids (N,) of a part, int64."""
-    return np.concatenate([row["ids"] for row in part]).astype(np.int64)
-
-
-# ---------------------------------------------------------------------------------------------- bits per id
-
-
-def unigram_bits(train: np.ndarray, held_out: np.ndarray, codebook_size: int) -> tuple[float, float]:
-    """Return the bits per id of a smoothed unigram model on held-out ids (N,), and its `a` (see above)."""
-    counts = np.bincount(train, minlength=codebook_size)
-    seen = counts[train]
-
-    def left_out(a: float) -> float:
-        return float(np.log2(seen - 1 + a).mean() - math.log2(len(train) - 1 + a * codebook_size))
-
-    a = max((2.0**exponent for exponent in np.arange(-16, 8, 0.25)), key=left_out)
-    bits = math.log2(len(train) + a * codebook_size) - np.log2(counts[held_out] + a).mean()
-    return float(bits), a
-
-
-def digit_unigram_bits(train: np.ndarray, held_out: np.ndarray, levels: Sequence[int]) -> float:
-    """Return the bits per id of the product of the digits' unigram models on held-out ids (N,)."""
-    bits = 0.0
-    trained, measured = (ids_to_digits(torch.from_numpy(ids), levels).numpy() for ids in (train, held_out))
-    for digit, level in enumerate(levels):
-        weights = np.bincount(trained[:, digit], minlength=level) + 0.5
-        bits -= float(np.log2(weights / weights.sum())[measured[:, digit]].mean())
-    return bits
-
-
-@torch.no_grad()
-def model_bits(model: SpeechLM, part: Dataset, batch_size: int) -> float:
-    """Return the bits per id of the model over all ids of a part."""
-    model.eval()
-    nats, count = 0.0, 0
-    for start in range(0, len(part), batch_size):
-        batch = collate([part[index] for index in range(start, min(start + batch_size, len(part)))])
-        counted = batch["labels"] != IGNORED_ID
-        features = model.features(batch["ids"].to(model.device))[counted.to(model.device)]
-        nats -= float(model.lm_head.log_prob(features, batch["ids"][counted].to(model.device)).double().sum())
-        count += int(counted.sum())
-    return nats / math.log(2) / count
-
-
-# ---------------------------------------------------------------------------------------------- the run
+# ---------------------------------------------------------------------------------------------- training
 
 
 def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
@@ -238,6 +93,8 @@ def train(
             levels=metadata.levels,
             embedding=config.embedding,
             head=config.head,
+            weights_digest=metadata.weights_digest,
+            level_lufs=metadata.level_lufs,
             max_position_embeddings=config.context,
             **config.model,
         )
@@ -263,8 +120,8 @@ def measure(model: SpeechLM, parts: dict[str, Dataset], metadata: CorpusMetadata
         "uniform": math.log2(codebook_size),
         f"unigram (a = {a:.3g})": unigram,
         "unigram of digits": digit_unigram_bits(fitted, held_out, metadata.levels),
-        f"language model ({model.num_parameters() / 1e6:.1f} million parameters)": model_bits(
-            model, parts["held_out"], batch_size
+        f"language model ({model.num_parameters() / 1e6:.1f} million parameters)": bits_per_id(
+            model, [row["ids"] for row in parts["held_out"]], batch_size
         ),
     }
     return {
@@ -301,7 +158,7 @@ def to_audio(codec: CodecModel, ids: Tensor) -> np.ndarray:
     return decode_clips(codec, [ids[0].cpu().numpy()], [ids.shape[1] * codec.config.hop_length], "clip")[0]
 
 
-def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
+def run_training(options: argparse.Namespace) -> dict[str, Any]:
     """Train and measure the model, continue a prompt, write everything to the run, and return the results.
 
     Raises:
@@ -316,7 +173,7 @@ def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     remedy = "give --model the one that made it, or tokenize again"
     metadata.made_by.require(codec, options.model, f"The corpus was made by {metadata.model} with", remedy)
     length, count = prompt_and_count(codec, options, config.context)
-    parts = split_corpus(corpus, config, run / "cache")
+    parts = split_corpus(corpus, config.context, config.held_out, config.validation, run / "cache")
     prompt = read_ids(codec, options.prompt) if options.prompt else parts["held_out"][0]["ids"].astype(np.int64)
 
     started = time.monotonic()
@@ -347,35 +204,102 @@ def markdown_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Parse the arguments and run the recipe."""
+# ---------------------------------------------------------------------------------------------- likelihood tests
+
+
+def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
+    """Score the pairs, write the scores to the output folder, and return the results.
+
+    Raises:
+        ValueError: The codec is not that of the language model, or the pairs cannot be read or have no two clips.
+        OSError: A file cannot be read or written.
+    """
+    pairs = read_pairs(options.pairs)
+    folder = Path(options.run) / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{options.run} has no folder `model`: give the folder of `speech_lm.py train`.")
+    model = SpeechLM.from_pretrained(folder)
+    if torch.cuda.is_available():
+        torch.nn.Module.cuda(model)  # the wrapper of transformers has no types
+    codec = CodecEncoderModel.from_pretrained(options.model).eval()
+    require_codec(model, codec, options.model)
+    scored = score_pairs(pairs.pairs, codec, model)
+    facts = {"pairs": options.pairs, "run": options.run, "weights_digest": model.config.weights_digest}
+    return write_scores(scored, pairs, facts, Path(options.output))
+
+
+def make_pairs(options: argparse.Namespace) -> str:
+    """Make pairs of the clips of a folder or manifest, and return what was done.
+
+    Raises:
+        ValueError: The audio cannot be listed.
+        OSError: A file cannot be read or written.
+    """
+    count, left_out = write_pairs(list_voices(options.audio), Path(options.output))
+    return "\n".join([f"{count} pairs: {Path(options.output) / 'pairs.csv'}", *left_out])
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; `command` of the result runs the command and returns what to print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`")
-    parser.add_argument(
-        "--run", required=True, metavar="FOLDER", help="folder for the model, the results and the audio"
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a language model and let it continue a clip")
+    train.set_defaults(command=_train)
+    train.add_argument("corpus", metavar="CORPUS", help="output folder of `l3ac tokenize`")
+    train.add_argument("--run", required=True, metavar="FOLDER", help="folder for the model, the results and the audio")
+    train.add_argument(
+        "--config", default=str(Path(__file__).with_suffix(".yaml")), metavar="FILE", help="configuration"
     )
-    parser.add_argument(
-        "--config",
-        default=str(Path(__file__).with_suffix(".yaml")),
-        metavar="FILE",
-        help="configuration",
-    )
-    parser.add_argument("--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="codec (default: %(default)s)")
-    parser.add_argument("--prompt", metavar="FILE", help="clip to continue (default: a held-out one)")
-    parser.add_argument(
+    train.add_argument("--prompt", metavar="FILE", help="clip to continue (default: a held-out one)")
+    train.add_argument(
         "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="seconds to generate (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.9, help="sampling temperature (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.98, help="nucleus of each digit (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the continuation (default: %(default)s)")
-    options = parser.parse_args()
+    train.add_argument("--seconds", type=float, default=4.0, help="seconds to generate (default: %(default)s)")
+    train.add_argument("--temperature", type=float, default=0.9, help="sampling temperature (default: %(default)s)")
+    train.add_argument("--top-p", type=float, default=0.98, help="nucleus of each digit (default: %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="seed of the continuation (default: %(default)s)")
+
+    score = commands.add_parser("score", help="test which clip of each pair the language model finds likelier")
+    score.set_defaults(command=_score)
+    score.add_argument(
+        "pairs",
+        metavar="PAIRS",
+        help="table with the columns positive, negative, group and item, or a benchmark's folder",
+    )
+    score.add_argument("--run", required=True, metavar="FOLDER", help="folder of `train`")
+    score.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the scores")
+    for command in (train, score):
+        command.add_argument(
+            "--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="codec (default: %(default)s)"
+        )
+
+    pairs = commands.add_parser("pairs", help="make pairs of clips and disturbed clips")
+    pairs.set_defaults(command=make_pairs)
+    pairs.add_argument("audio", metavar="AUDIO", help="folder of audio, or a manifest with speakers")
+    pairs.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the clips and pairs.csv")
+    return parser.parse_args(arguments)
+
+
+def _train(options: argparse.Namespace) -> str:
+    continuation = f"continuation: {Path(options.run) / 'continuation.flac'}"
+    return f"{markdown_table(run_training(options))}\n{continuation}"
+
+
+def _score(options: argparse.Namespace) -> str:
+    return accuracy_table(run_scoring(options))
+
+
+def main() -> None:
+    """Parse the arguments and run the command."""
+    options = parse_arguments()
     try:
-        results = run_recipe(options)
+        print(printable(options.command(options), keep="\n"))
     except (OSError, ValueError) as error:
         sys.exit(printable(f"speech_lm: {error}"))
-    print(markdown_table(results))
-    print(printable(f"continuation: {Path(options.run) / 'continuation.flac'}"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,17 @@ REGISTRY = ("", "auto_classes")
 
 LAYERS = (
     ("cli",),
-    ("analysis", "conversion", "evaluation", "integrations", "serving", "speechbrain", "tokenization", "training"),
+    (
+        "analysis",
+        "conversion",
+        "evaluation",
+        "integrations",
+        "serving",
+        "speech_lm",
+        "speechbrain",
+        "tokenization",
+        "training",
+    ),
     ("asr", "codebook_usage", "id_stability", "listening_page", "listing", "metrics", "plots"),
     (
         "acoustic_bpe",

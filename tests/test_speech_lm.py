@@ -20,6 +20,10 @@ from networks import speech_like, tiny
 
 pytest.importorskip("datasets")
 
+from l3ac_tokenizer.speech_lm import corpus as corpora
+from l3ac_tokenizer.speech_lm.likelihood import bits_per_id
+from l3ac_tokenizer.speech_lm.model import SpeechLM, SpeechLMConfig
+from l3ac_tokenizer.speech_lm.unigram import digit_unigram_bits, unigram_bits
 from l3ac_tokenizer.tokenization.arrow import ids_array, shard_schema
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 from l3ac_tokenizer.tokenization.spec import CorpusMetadata
@@ -40,12 +44,10 @@ def recipe():
 
 
 @pytest.fixture
-def tiny_lm(recipe):
+def tiny_lm():
     torch.manual_seed(1)
-    return recipe.SpeechLM(
-        recipe.SpeechLMConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, levels=LEVELS
-        )
+    return SpeechLM(
+        SpeechLMConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, levels=LEVELS)
     ).eval()
 
 
@@ -80,20 +82,20 @@ def corpus_of(model, folder: Path, split: int = 1) -> Path:
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def test_a_unigram_model_is_a_distribution_and_its_bits_are_those_of_its_formula(recipe):
+def test_a_unigram_model_is_a_distribution_and_its_bits_are_those_of_its_formula():
     rng = np.random.default_rng(0)
     train, held_out = (rng.binomial(44, 0.3, size=size) for size in (300, 100))
-    bits, a = recipe.unigram_bits(train, held_out, CODEBOOK)
+    bits, a = unigram_bits(train, held_out, CODEBOOK)
     probabilities = (np.bincount(train, minlength=CODEBOOK) + a) / (300 + a * CODEBOOK)
     assert probabilities.sum() == pytest.approx(1)
     assert bits == pytest.approx(-np.log2(probabilities[held_out]).mean())
-    every, _ = recipe.unigram_bits(train, np.arange(CODEBOOK), CODEBOOK)
+    every, _ = unigram_bits(train, np.arange(CODEBOOK), CODEBOOK)
     assert every == pytest.approx(-np.log2(probabilities).mean())
 
 
-def test_the_smoothing_is_the_one_that_predicts_each_training_id_from_the_others_best(recipe):
+def test_the_smoothing_is_the_one_that_predicts_each_training_id_from_the_others_best():
     train = np.random.default_rng(0).binomial(44, 0.3, size=200)
-    _, chosen = recipe.unigram_bits(train, train, CODEBOOK)
+    _, chosen = unigram_bits(train, train, CODEBOOK)
 
     def left_out(a: float) -> float:
         rest = [np.delete(train, place) for place in range(len(train))]
@@ -105,26 +107,26 @@ def test_the_smoothing_is_the_one_that_predicts_each_training_id_from_the_others
     assert left_out(chosen) >= max(left_out(chosen * 2), left_out(chosen / 2))
 
 
-def test_ids_without_any_repetition_are_smoothed_to_uniform(recipe):
-    bits, _ = recipe.unigram_bits(np.arange(0, 100_000, 7), np.arange(50), 100_000)
+def test_ids_without_any_repetition_are_smoothed_to_uniform():
+    bits, _ = unigram_bits(np.arange(0, 100_000, 7), np.arange(50), 100_000)
     assert bits == pytest.approx(math.log2(100_000), abs=0.01)
 
 
-def test_digits_without_context_cost_the_entropy_of_each(recipe):
+def test_digits_without_context_cost_the_entropy_of_each():
     ids = np.random.default_rng(0).integers(0, CODEBOOK, size=20_000)
-    assert recipe.digit_unigram_bits(ids, ids, LEVELS) == pytest.approx(math.log2(CODEBOOK), abs=0.01)
-    assert recipe.digit_unigram_bits(np.zeros(1000, int), np.zeros(9, int), LEVELS) < 0.01
+    assert digit_unigram_bits(ids, ids, LEVELS) == pytest.approx(math.log2(CODEBOOK), abs=0.01)
+    assert digit_unigram_bits(np.zeros(1000, int), np.zeros(9, int), LEVELS) < 0.01
 
 
-def test_the_bits_of_the_model_count_every_id_once_whatever_the_batches(recipe, tiny_lm):
-    part = [{"ids": np.arange(length) % CODEBOOK} for length in (3, 9, 1, 6)]
+def test_the_bits_of_the_model_count_every_id_once_whatever_the_batches(tiny_lm):
+    clips = [np.arange(length) % CODEBOOK for length in (3, 9, 1, 6)]
     with torch.no_grad():
         nats = 0.0
-        for piece in part:
-            ids = torch.from_numpy(piece["ids"])[None]
+        for clip in clips:
+            ids = torch.from_numpy(clip)[None]
             nats -= tiny_lm.lm_head.log_prob(tiny_lm.features(ids), ids).sum().item()
     for batch_size in (1, 3, 4):
-        assert recipe.model_bits(tiny_lm, part, batch_size) == pytest.approx(nats / math.log(2) / 19, rel=1e-5)
+        assert bits_per_id(tiny_lm, clips, batch_size) == pytest.approx(nats / math.log(2) / 19, rel=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------- the model
@@ -156,9 +158,9 @@ def test_draws_repeat_with_the_seed_and_differ_with_another(tiny_lm):
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_saving_and_loading_keeps_every_weight(recipe, tiny_lm, tmp_path):
+def test_saving_and_loading_keeps_every_weight(tiny_lm, tmp_path):
     tiny_lm.save_pretrained(tmp_path)
-    loaded = recipe.SpeechLM.from_pretrained(tmp_path)
+    loaded = SpeechLM.from_pretrained(tmp_path)
     for name, value in tiny_lm.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
 
@@ -221,7 +223,7 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
         pq.write_table(pa.table(columns, schema=schema), folder / "shard-00000.parquet")
     soundfile.write(tmp_path / "prompt.wav", speech_like(2000, seed=5).numpy(), 16_000)
     options = options_for(tmp_path, prompt=str(tmp_path / "prompt.wav"))
-    results = recipe.run_recipe(options)
+    results = recipe.run_training(options)
 
     bits = results["bits_per_id"]
     assert list(bits.values()) == sorted(bits.values(), reverse=True)
@@ -235,21 +237,21 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
     audio, found_rate = soundfile.read(tmp_path / "run" / "continuation.flac")
     assert found_rate == rate
     assert len(audio) == (math.ceil(0.02 * rate / hop) + math.ceil(0.01 * rate / hop)) * hop
-    trained = recipe.SpeechLM.from_pretrained(tmp_path / "run" / "model")
+    trained = SpeechLM.from_pretrained(tmp_path / "run" / "model")
     assert tuple(trained.config.levels) == LEVELS
+    assert trained.config.weights_digest == codec.weights_digest()
 
 
-def test_no_speaker_is_in_two_parts_and_no_id_is_lost(recipe, codec, tmp_path):
+def test_no_speaker_is_in_two_parts_and_no_id_is_lost(codec, tmp_path):
     corpus = TokenizedCorpus(corpus_of(codec, tmp_path / "corpus"))
     rows = pq.read_table(corpus.files[0]).to_pylist()
-    config = recipe.Config(model={}, training={}, context=50, held_out=0.2, validation=0.2)
-    names = [recipe.part_of(row, 0.2, 0.2) for row in rows]
+    names = [corpora.part_of(row, 0.2, 0.2) for row in rows]
     assert names[::2] == names[1::2]  # two clips a speaker
     assert set(names) == {"train", "validation", "held_out"}
-    parts = recipe.split_corpus(corpus, config, tmp_path / "cache")
+    parts = corpora.split_corpus(corpus, 50, 0.2, 0.2, tmp_path / "cache")
     for name, part in parts.items():
         whole = np.concatenate([row["ids"] for row, each in zip(rows, names, strict=True) if each == name])
-        assert np.array_equal(recipe.all_ids(part), whole)
+        assert np.array_equal(corpora.all_ids(part), whole)
         assert max(len(row["ids"]) for row in part) == 50
 
 
@@ -259,7 +261,7 @@ def test_ids_of_another_codec_are_refused(recipe, codec, tmp_path):
         codec.quantizer.project_in.bias.add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
     with pytest.raises(ValueError, match="give --model the one that made it"):
-        recipe.run_recipe(options_for(tmp_path))
+        recipe.run_training(options_for(tmp_path))
 
 
 def test_ids_of_weights_that_kept_the_encoder_are_read(recipe, codec, tmp_path):
@@ -269,7 +271,7 @@ def test_ids_of_weights_that_kept_the_encoder_are_read(recipe, codec, tmp_path):
         next(codec.decoder.parameters()).add_(0.1)
     codec.save_pretrained(tmp_path / "codec")
     with pytest.raises(ValueError, match="exceed the context of 64 ids"):  # which is asked after that
-        recipe.run_recipe(options_for(tmp_path, seconds=1.0))
+        recipe.run_training(options_for(tmp_path, seconds=1.0))
 
 
 @pytest.mark.parametrize("codec", ["tiny-taae"], indirect=True)
@@ -278,7 +280,7 @@ def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_
     codec.set_levels([3, 3, 5])
     codec.save_pretrained(tmp_path / "codec")
     with pytest.raises(ValueError, match=r"the levels 5,3,3 and .* has 3,3,5: give --model"):
-        recipe.run_recipe(options_for(tmp_path))
+        recipe.run_training(options_for(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_ids_of_other_levels_of_the_same_weights_are_refused(recipe, codec, tmp_
 def test_what_cannot_run_is_refused_before_training(recipe, codec, tmp_path, values, said):
     corpus_of(codec, tmp_path / "corpus")
     with pytest.raises((ValueError, OSError), match=said):
-        recipe.run_recipe(options_for(tmp_path, **values))
+        recipe.run_training(options_for(tmp_path, **values))
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -304,5 +306,5 @@ def test_an_unknown_key_of_the_configuration_is_named(recipe, tmp_path):
 def test_the_configuration_that_comes_with_the_recipe_is_valid_and_of_a_few_million_parameters(recipe, tmp_path):
     config, _ = recipe.load_config(str(RECIPE.with_suffix(".yaml")), tmp_path)
     with torch.device("meta"):
-        model = recipe.SpeechLM(recipe.SpeechLMConfig(**config.model))
+        model = SpeechLM(SpeechLMConfig(**config.model))
     assert 2e6 < model.num_parameters() < 9e6

@@ -6,6 +6,7 @@ H features of the codec. As in SpeechBrain, lengths (B,) are relative to the lon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class L3AC(nn.Module):
 
 
 class L3ACTokenizer(L3AC):
-    """Codec with the methods of DASB's `BaseTokenizer`.
+    """Codec with the methods of DASB's `BaseTokenizer`, as speechbrain/benchmarks 563a645 has it.
 
     Example:
         >>> model = L3ACTokenizer("l3ac-1k")
@@ -132,21 +133,26 @@ class L3ACTokenizer(L3AC):
     """
 
     def sig_to_tokens(
-        self, signal: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, **kwargs: Any
+        self,
+        signal: Tensor,
+        lengths: Tensor | None = None,
+        num_codebooks: int | Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         """Encode audio (B, T) to ids (B, N, K), int64, which are 0 at padding.
 
         Args:
             signal: Waveforms.
             lengths: Relative lengths (B,); None: no padding.
-            num_codebooks: Must be K or None.
+            num_codebooks: Number of codebooks from the first on, or a list of their indices from 0 on; None: all. Only
+                all together can be decoded.
             kwargs: Ignored; DASB passes them to other tokenizers.
 
         Raises:
-            ValueError: `num_codebooks` is neither K nor None.
+            ValueError: The codec does not have these codebooks.
         """
-        self._check_codebooks(num_codebooks)
-        return self.encode(signal, lengths)[0].movedim(1, 2)
+        chosen = self._chosen_codebooks(num_codebooks)
+        return self.encode(signal, lengths)[0][:, chosen].movedim(1, 2)
 
     def tokens_to_sig(self, tokens: Tensor, length: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Decode ids (B, N, K) to audio (B, T).
@@ -163,29 +169,45 @@ class L3ACTokenizer(L3AC):
 
     @torch.no_grad()
     def get_pretrained_embeddings(
-        self, vocab_size: int | None = None, num_codebooks: int | None = None, **kwargs: Any
+        self, vocab_size: int | None = None, num_codebooks: int | Sequence[int] | None = None, **kwargs: Any
     ) -> Tensor:
         """Return the features (C, H) that the decoder reads for each id.
 
         Args:
             vocab_size: Must be C or None.
-            num_codebooks: Must be K or None.
+            num_codebooks: Number of codebooks or list of their indices; it must mean the one that there is.
             kwargs: Ignored; DASB passes them to other tokenizers.
 
         Raises:
             ValueError: An argument has another value, or the features depend on the ids of several codebooks together.
         """
-        self._check_codebooks(num_codebooks)
+        self._chosen_codebooks(num_codebooks)
         if self.model.config.num_quantizers > 1:
             raise ValueError("Ids of several codebooks have no features of their own: call model.decompose(1) first.")
         if vocab_size not in (None, self.vocab_size):
             raise ValueError(f"`vocab_size` is {vocab_size}; it must be {self.vocab_size} or None for this codec.")
         return self.model.quantizer.ids_to_features(torch.arange(self.vocab_size, device=self.model.device))
 
-    def _check_codebooks(self, num_codebooks: int | None) -> None:
-        codebooks = self.model.config.num_quantizers
-        if num_codebooks not in (None, codebooks):
-            raise ValueError(f"`num_codebooks` is {num_codebooks}; it must be {codebooks} or None for this codec.")
+    @property
+    def vocabulary(self) -> Tensor:
+        """Features (1, C, H) that the decoder reads for each id, as DASB initializes embeddings from other codecs."""
+        return self.get_pretrained_embeddings()[None]
+
+    def _chosen_codebooks(self, num_codebooks: int | Sequence[int] | None) -> list[int]:
+        """Indices of the codebooks that a `num_codebooks` of DASB means."""
+        every = list(range(self.model.config.num_quantizers))
+        if num_codebooks is None:
+            return every
+        if isinstance(num_codebooks, int):
+            chosen = every[:num_codebooks] if 0 < num_codebooks <= len(every) else []
+        else:
+            chosen = list(num_codebooks)
+        if not chosen or not set(chosen) <= set(every):
+            raise ValueError(
+                f"`num_codebooks` is {num_codebooks}, and this codec has {len(every)}: give at most so many, a list of "
+                f"indices below {len(every)}, or None."
+            )
+        return chosen
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:

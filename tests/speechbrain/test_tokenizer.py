@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import pytest
 import torch
 from networks import speech_like, tiny, tiny_streams
@@ -83,8 +86,11 @@ def test_a_frozen_codec_stays_as_it_is_in_training(codec, batch):
 
 def test_what_one_codebook_cannot_do_is_refused(codec, batch):
     tokenizer = L3ACTokenizer(codec)
-    with pytest.raises(ValueError, match="`num_codebooks` is 2; it must be 1 or None"):
-        tokenizer.sig_to_tokens(batch[0], num_codebooks=2)
+    for asked in (2, 0, -1, [1], [0, 1], []):
+        with pytest.raises(ValueError, match="this codec has 1: give at most so many"):
+            tokenizer.sig_to_tokens(batch[0], num_codebooks=asked)
+        with pytest.raises(ValueError, match="this codec has 1: give at most so many"):
+            tokenizer.get_pretrained_embeddings(num_codebooks=asked)
     with pytest.raises(ValueError, match="`vocab_size` is 1024; it must be 45 or None"):
         tokenizer.get_pretrained_embeddings(vocab_size=1024)
     with pytest.raises(ValueError, match="works at 16000 Hz"):
@@ -98,6 +104,11 @@ def test_streams_of_small_ids_are_codebooks(batch, tmp_path):
     tokens = tokenizer.sig_to_tokens(wave, lengths, num_codebooks=2)
     assert tokens.shape == (3, tokenizer.num_tokens(max(SAMPLES)), 2) and tokens.max() < tokenizer.vocab_size == 27
     assert tokenizer.tokens_to_sig(tokens).shape == (3, tokens.shape[1] * 12)
+    assert torch.equal(tokenizer.sig_to_tokens(wave, lengths, num_codebooks=1), tokens[..., :1])
+    assert torch.equal(tokenizer.sig_to_tokens(wave, lengths, num_codebooks=[1]), tokens[..., 1:])
+    assert torch.equal(tokenizer.sig_to_tokens(wave, lengths, num_codebooks=[1, 0]), tokens.flip(-1))
+    with pytest.raises(ValueError, match=r"it must be \(batch, 2, frames\)"):
+        tokenizer.tokens_to_sig(tokens[..., :1])
     _, features, _ = tokenizer(wave, lengths)
     assert features.shape == (3, tokens.shape[1], 3)
     with pytest.raises(ValueError, match=r"call model.decompose\(1\) first"):
@@ -110,3 +121,76 @@ def test_the_bundled_codec_has_the_shapes_of_the_docstrings():
     assert tokens.shape == (2, 60, 1)
     assert tokenizer.tokens_to_sig(tokens).shape == (2, 16_200)
     assert tokenizer.get_pretrained_embeddings().shape == (117_649, 128)
+
+
+# --- as DASB calls it: speechbrain/benchmarks 563a645, 44d3167 for enhancement, 205b05b for separation ----------------
+
+
+def test_the_token_extraction_of_dasb(codec, batch):
+    tokenizer = L3ACTokenizer(codec, sample_rate=16_000).to("cpu")
+    wave, lengths = batch
+    for num_codebooks in (1, [0]):
+        assert torch.equal(
+            tokenizer.sig_to_tokens(wave, lengths, num_codebooks=num_codebooks), tokenizer.sig_to_tokens(wave, lengths)
+        )
+        rows = tokenizer.get_pretrained_embeddings(tokenizer.vocab_size, num_codebooks)
+        assert np.array(rows.cpu().numpy()).shape[0] == tokenizer.vocab_size
+    assert np.array(tokenizer.sig_to_tokens(wave[:1])[0]).shape == (tokenizer.num_tokens(wave.shape[1]), 1)
+    assert tokenizer.sample_rate == 16_000
+
+
+def test_the_recognition_of_dasb_without_extraction(codec, batch):
+    tokenizer = L3ACTokenizer(codec).eval().to("cpu")
+    tokens = tokenizer.sig_to_tokens(*batch, num_codebooks=1).cpu()
+    embedding = torch.nn.Embedding(tokenizer.vocab_size, tokenizer.get_pretrained_embeddings().shape[1])
+    rows = tokenizer.get_pretrained_embeddings(device="cpu", num_codebooks=1, vocab_size=tokenizer.vocab_size)
+    embedding.weight.data.copy_(rows)
+    tokens += torch.arange(0, tokenizer.vocab_size, tokenizer.vocab_size)  # in place, as its embedding layer does
+    assert embedding(tokens).shape[:3] == tokens.shape
+
+
+def test_the_speech_synthesis_of_dasb(codec):
+    tokenizer = L3ACTokenizer(codec)
+    tokenizer.device = "cpu"
+    assert not hasattr(tokenizer, "codec_vocoder")
+    tokens = tokenizer.sig_to_tokens(torch.zeros(1, 1200), torch.ones(1), num_codebooks=1)
+    silence = tokens.squeeze(0).mode(0).values
+    assert silence.shape == (1,)
+    audio = tokenizer.tokens_to_sig(tokens.int(), **{})  # int32, from VALL-E's prompts
+    assert torch.equal(audio, tokenizer.tokens_to_sig(tokens)) and audio.shape == (1, 1200)
+
+
+def test_the_enhancement_of_dasb(codec, batch):
+    make = functools.partial(L3ACTokenizer, source=codec, sample_rate=16_000)  # what `!name:` makes
+    tokenizer = make()
+    tokenizer.to("cpu").eval()
+    tokenizer.device = "cpu"
+    wave, lengths = batch
+    targets = tokenizer.sig_to_tokens(wave, lengths, num_codebooks=1)
+    scores = torch.nn.functional.one_hot(targets, tokenizer.vocab_size).float()  # (B, N, K, C), a perfect network
+    tokens = scores.log_softmax(dim=-1).argmax(dim=-1)
+    assert torch.equal(tokens, targets)
+    audio = tokenizer.tokens_to_sig(tokens)
+    assert audio.shape[0] == len(wave) and audio.shape[1] >= wave.shape[1] and audio.dtype == torch.float32
+    assert audio.narrow(-1, 0, wave.shape[1]).shape == wave.shape
+
+
+def test_the_separation_of_dasb(codec):
+    sources, model = 2, L3ACTokenizer(codec)
+    assert type(model).__name__ == "L3ACTokenizer"  # what its `_get_encdec_helper` is to know
+    mixture, clean = speech_like(1200, 1)[None], torch.stack([speech_like(1200, seed) for seed in (2, 3)])
+    model.to("cpu").eval()
+    tokens = model.encode(torch.cat([mixture, clean]))[0].permute(0, 2, 1)  # (B (1 + S), N, K)
+    inputs, targets = tokens.split([1, sources])
+    targets = targets.reshape(1, sources, -1, 1).movedim(-2, -3)  # (B, N, S, K)
+    assert inputs.shape[1] == targets.shape[1] == model.num_tokens(1200)
+    flat = targets.movedim(-2, -3).contiguous().flatten(end_dim=1)  # (B S, N, K)
+    audio = model.decode(flat.movedim(-1, -2)).clone()
+    assert audio.shape == (sources, 1200)
+    torch.testing.assert_close(audio[1], model.decode(model.encode(clean[1:])[0])[0], atol=1e-5, rtol=0)
+
+
+def test_the_vocabulary_of_dasb_is_the_pretrained_embeddings(codec):
+    tokenizer = L3ACTokenizer(codec)
+    rows = tokenizer.get_pretrained_embeddings()
+    assert torch.equal(tokenizer.vocabulary.reshape(-1, rows.shape[1]), rows)

@@ -1,0 +1,80 @@
+"""`SpeechLM`: a Llama of transformers that reads and predicts ids.
+
+Axes: B batch, N ids, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
+from transformers.modeling_outputs import CausalLMOutput
+
+from ..language_model import FSQEmbedding, FSQHead
+
+
+@strict
+class SpeechLMConfig(LlamaConfig):
+    """Configuration of a Llama over ids with its embedding and head; its own vocabulary is a single start token.
+
+    Attributes:
+        levels: of each FSQ dimension of the codec.
+        embedding: mode of `FSQEmbedding`.
+        head: mode of `FSQHead`.
+        weights_digest: of the codec that made the training ids; empty: unknown.
+        level_lufs: loudness to which the training audio was leveled; None: it kept its level.
+    """
+
+    model_type = "l3ac_speech_lm"
+
+    vocab_size: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = None
+    levels: list[int] | tuple[int, ...] = (7, 7, 7, 7, 7, 7)
+    embedding: str = "codes"
+    head: str = "chained"
+    weights_digest: str = ""
+    level_lufs: float | None = None
+
+
+class SpeechLM(LlamaForCausalLM):
+    """Llama over ids (B, N), which predicts each id from a learned start and the previous ids."""
+
+    config: SpeechLMConfig
+    config_class = SpeechLMConfig
+    _tied_weights_keys = {}  # noqa: RUF012 - as transformers declares it
+
+    def __init__(self, config: SpeechLMConfig):
+        super().__init__(config)
+        self.id_embedding = FSQEmbedding(config.levels, config.hidden_size, config.embedding)
+        self.lm_head = FSQHead(config.hidden_size, config.levels, config.head)
+        self.post_init()
+
+    def features(self, ids: Tensor) -> Tensor:
+        """Ids (B, N) → features (B, N, D), each computed from the previous ids."""
+        return self.model(inputs_embeds=self._embed(ids[:, :-1])).last_hidden_state
+
+    def forward(self, ids: Tensor, labels: Tensor) -> CausalLMOutput:
+        """Return the loss in nats per id; `labels` are `ids` with `IGNORED_ID` at padding."""
+        return CausalLMOutput(loss=self.lm_head.loss(self.features(ids), labels))
+
+    @torch.no_grad()
+    def continue_ids(
+        self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
+    ) -> Tensor:
+        """Ids (B, N) → `count` sampled ids (B, count) that continue them."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        cache = DynamicCache(config=self.config)
+        inputs, drawn = self._embed(ids), []
+        for _ in range(count):
+            features = self.model(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state
+            drawn.append(self.lm_head.sample(features[:, -1:], temperature, top_p, generator))
+            inputs = self.id_embedding(drawn[-1])
+        return torch.cat(drawn, dim=1)
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        """Ids (B, N) → features (B, N + 1, D), including the start."""
+        start = self.model.embed_tokens(torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device))
+        return torch.cat([start, self.id_embedding(ids)], dim=1)
