@@ -60,8 +60,7 @@ def quality_table(
     rows = [[dataset or "", "kb/s", "clips", *titles, COUNTED]]
     for codec in summary["codecs"]:
         if codec["unavailable"] is not None:
-            # The cause, in parentheses, names hosts and paths; the run has logged it.
-            reason = re.sub(r" \(.*\)", "", codec["unavailable"]).partition(";")[0].rstrip(".")
+            reason = short_reason(codec["unavailable"])
             rows.append([codec["title"], *["–"] * (len(names) + 2), f"not available: {reason}."])
             continue
         of = codec[group][key]
@@ -182,6 +181,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     return "\n".join(map(table_row, lines))
+
+
+def short_reason(reason: str) -> str:
+    """Why something is not available, without its cause in parentheses, which names hosts and paths."""
+    return re.sub(r" \(.*\)", "", reason).partition(";")[0].rstrip(".")
 
 
 def metric_title(metric: Mapping[str, Any]) -> str:
