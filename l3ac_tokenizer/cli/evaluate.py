@@ -112,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips of {domain}.")
     codecs = options.codecs or (standard_codecs() if options.standard else DEFAULT_CODECS)
-    scorers, missing = requested_scorers(vars(options)), {}
+    scorers = requested_scorers(vars(options))
+    missing: dict[str, str] = {}
     if options.standard:
         further, missing = available_scorers(requested_scorers(standard_scorers(vars(options))), options.device)
         scorers += further

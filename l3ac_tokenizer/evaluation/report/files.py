@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import numpy as np
 import soundfile
 
 from ...files import atomic_write
-from ...markup import csv_cell
 from ..run import EXAMPLES, Evaluation, audio_path
 from ..summary import flat_row, summarize_evaluation
 from .html import Example, make_page
 from .plots import draw_chart, draw_spectrograms
 from .standard_table import Standard, standard_page, standard_rows
-from .tables import cost_table, summary_tables
+from .tables import cost_table, csv_table, summary_tables
 
 MOST_EXAMPLES = 4
 """Maximum number of clips on the page and among the spectrograms."""
@@ -44,7 +42,7 @@ def write_report(
     folder = Path(output)
     summary = summarize_evaluation(evaluation)
     rows = [flat_row(row, evaluation.metrics) for row in evaluation.rows]
-    contents = {"clips.csv": _as_csv(rows), "table.md": summary_tables(summary).encode()}
+    contents = {"clips.csv": csv_table(rows), "table.md": summary_tables(summary).encode()}
     contents["summary.json"] = (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode()
     if importlib.util.find_spec("pyarrow") is not None and rows:
         contents["clips.parquet"] = _as_parquet(rows)
@@ -60,7 +58,7 @@ def write_report(
     standard_table = [] if standard is None else standard_rows(summary, standard)
     if standard is not None:
         contents["standard.md"] = standard_page(standard_table, standard).encode()
-        contents["standard.csv"] = _as_csv(standard_table)
+        contents["standard.csv"] = csv_table(standard_table)
         contents["standard.json"] = (json.dumps(standard_table, indent=1, ensure_ascii=False) + "\n").encode()
     contents["index.html"] = make_page(summary, examples, charts.get("svg"), standard_table).encode()
     for name, content in contents.items():
@@ -97,15 +95,6 @@ def _examples(evaluation: Evaluation, folder: Path) -> list[Example]:
 
 def _read(path: Path) -> np.ndarray | None:
     return soundfile.read(path, dtype="float32")[0] if path.exists() else None
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue().encode()
 
 
 def _as_parquet(rows: list[dict[str, Any]]) -> bytes:

@@ -118,7 +118,7 @@ def open_scorer(kind: str, model: str, device: str, *, trust: bool = False) -> S
         extra = "pip install 'l3ac-tokenizer[eval-offline]'"
         raise ValueError(f"{model} needs the package {error.name}, which is not installed: {extra}.") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # each library has its own
-        reason = with_causes(error)
-        raise ValueError(
-            f"the model {model!r} cannot be loaded ({reason}): give a directory, or another name."
-        ) from error
+        remedy = "give a directory, or another name"
+        if SCORERS[kind].choices:
+            remedy = "its package is damaged, or the hub was out of reach"
+        raise ValueError(f"the model {model!r} cannot be loaded ({with_causes(error)}): {remedy}.") from error

@@ -152,6 +152,8 @@ def family(request, tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("codecs") / request.param
     save, *facts = FAMILIES[request.param]
+    if request.param == "wavtokenizer" and not hasattr(transformers, "WavTokenizerModel"):
+        pytest.skip("transformers has WavTokenizer from 5.24 on")
     save(folder)
     return folder, facts
 

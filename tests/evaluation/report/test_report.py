@@ -202,7 +202,7 @@ def test_the_page_holds_everything_it_needs(summary):
 
 
 def test_what_is_worse_comes_first(summary):
-    summaries = {"signal": summary, "applications": summary, "held-out": summary}
+    summaries = {"signal": summary, "applications": summary}
     page = Path("docs/reports/results.md")
     contents = results_page(summaries, ["ours", "Opus 6 kb/s"], page, "make report")
     assert set(contents) == {page, page.with_suffix(".png"), page.with_suffix(".svg")}
