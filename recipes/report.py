@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="use at most N clips of each data set, for a trial run")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: %(default)s)")
     options = parser.parse_args()
+    command = COMMAND if options.limit is None else f"python recipes/report.py FOLDER --limit {options.limit}"
     try:
         options.rows.mkdir(parents=True, exist_ok=True)
         manifests = _write_manifests(options.shared, options.rows)
@@ -98,12 +99,13 @@ def main() -> None:
         }
         standard = Standard(measure_speed(codecs), missing)
         rows = [row for summary in summaries.values() for row in standard_rows(summary, standard)]
-        _write(standard_report(rows, standard, ABOUT, options.output.with_name("standard.md"), COMMAND))
+        titles = [codec_title(model) for model in options.models]
+        weights = {of["title"]: of["digest"] for of in summaries["noisy"]["codecs"] if of["title"] in titles}
+        _write(standard_report(rows, standard, weights, ABOUT, options.output.with_name("standard.md"), command))
         summaries["signal"] = _summary(
             "signal", manifests["signal"], [*codecs, "opus@12"], EvaluationOptions(), options
         )
-        titles = [codec_title(model) for model in options.models]
-        _write(results_page(summaries, titles, options.output, COMMAND))
+        _write(results_page(summaries, titles, options.output, command))
     except (OSError, ValueError) as error:
         sys.exit(printable(f"report: {one_sentence(error)}"))
 

@@ -16,7 +16,7 @@ from l3ac_tokenizer.evaluation.codecs.base import CodecRates
 from l3ac_tokenizer.evaluation.dataset import EvaluationClip, EvaluationData
 from l3ac_tokenizer.evaluation.report.html import Example, make_page
 from l3ac_tokenizer.evaluation.report.results_page import results_page
-from l3ac_tokenizer.evaluation.report.standard_table import Standard, standard_page, standard_rows
+from l3ac_tokenizer.evaluation.report.standard_table import Standard, standard_page, standard_report, standard_rows
 from l3ac_tokenizer.evaluation.report.tables import summary_tables
 from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation, EvaluationOptions
 from l3ac_tokenizer.evaluation.scorers.base import Metric
@@ -156,6 +156,17 @@ def test_the_standard_table_says_what_is_missing_and_names_no_folder(standard):
     assert "/home/me" not in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_the_standard_report_has_a_section_a_data_set_and_a_csv(standard):
+    page = Path("docs/reports/standard.md")
+    about = {"told": "Told **aloud**.", "read": "Read."}
+    contents = standard_report(*standard, {"ours": "d1"}, about, page, "make report")
+    assert set(contents) == {page, page.with_suffix(".csv")}
+    text = contents[page].decode()
+    assert text.index("## Told\n\nTold **aloud**.") < text.index("## Read") < text.index("utmos is not available")
+    assert "`ours` (weights digest `d1`)" in text and "## Music" not in text
+    assert contents[page.with_suffix(".csv")].decode().startswith("dataset,codec,unavailable,kbps,ids_per_second,")
 
 
 def test_the_standard_table_is_the_first_table_of_the_page(summary, standard):
