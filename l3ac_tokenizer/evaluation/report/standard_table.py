@@ -48,6 +48,7 @@ METRICS: Mapping[str, Column] = {
 """Metric of a summary → its column."""
 
 COLUMNS: Mapping[str, Column] = {
+    "clips": Column("clips", 0),
     "kbps": Column("kb/s", 2),
     "ids_per_second": Column("ids/s", 2),
     "codebooks": Column("codebooks", 0),
@@ -64,7 +65,7 @@ COLUMNS: Mapping[str, Column] = {
 
 @dataclass(frozen=True)
 class Standard:
-    """What the standard table needs beside a summary.
+    """Measurements of the standard table that a summary lacks.
 
     Attributes:
         speed: result of `measure_speed`.
@@ -90,6 +91,7 @@ def _row(summary: Summary, codec: Mapping[str, Any], dataset: str, speed: Mappin
     if codec["unavailable"] is not None:
         return row
     of = codec["datasets"][dataset]
+    row["clips"] = of["clips"]
     rate = of["bits_per_second"]["mean"]
     row["kbps"] = None if rate is None else rate / 1000
     for name in METRICS.keys() & of["values"].keys():
@@ -114,7 +116,7 @@ def _row(summary: Summary, codec: Mapping[str, Any], dataset: str, speed: Mappin
 
 
 def standard_cells(row: Row) -> list[str]:
-    """Text of the row's cells, `–` where there is no value."""
+    """Text of the row's cells, `–` in place of a missing value."""
     return [_cell(row, name, column) for name, column in COLUMNS.items()]
 
 
@@ -138,7 +140,7 @@ def standard_table(rows: Sequence[Row], dataset: str) -> str:
 
 
 def standard_notes(standard: Standard) -> str:
-    """How the columns are measured, and which scorers are missing, in Markdown."""
+    """Notes below the table, in Markdown: the method of its columns, and the scorers that are missing."""
     speed = standard.speed
     threads = f"{speed['threads']} thread{'s' if speed['threads'] > 1 else ''}"
     notes = [

@@ -137,6 +137,7 @@ def test_the_standard_table_has_a_row_a_codec_and_data_set(summary, standard):
     assert ours["stoi"] == read["stoi"]["mean"] and (ours["stoi_low"], ours["stoi_high"]) == tuple(
         read["stoi"]["interval"]
     )
+    assert ours["clips"] == 4 and rows[3]["clips"] == 3
     assert ours["wer"] == pytest.approx(40) and ours["utmos"] is None and ours["kbps"] == 1
     assert (ours["ids_per_second"], ours["codebooks"], ours["id_entropy"], ours["id_bits"]) == (2, 1, 2, 2)
     assert (ours["rtf_encode"], ours["rtf_decode"], ours["parameters"]) == (0.1, 0.2, 0.001)
@@ -166,7 +167,7 @@ def test_the_standard_report_has_a_section_a_data_set_and_a_csv(standard):
     text = contents[page].decode()
     assert text.index("## Told\n\nTold **aloud**.") < text.index("## Read") < text.index("utmos is not available")
     assert "`ours` (weights digest `d1`)" in text and "## Music" not in text
-    assert contents[page.with_suffix(".csv")].decode().startswith("dataset,codec,unavailable,kbps,ids_per_second,")
+    assert contents[page.with_suffix(".csv")].decode().startswith("dataset,codec,unavailable,clips,kbps,")
 
 
 def test_the_standard_table_is_the_first_table_of_the_page(summary, standard):
