@@ -59,20 +59,6 @@ ABOUT = {
     "speech": "English: clips of `eval/speech` with a transcript, by six readers of LibriSpeech.",
     NOISY: f"English: clips of the first table with a sound of `eval/general` mixed to each, {SNR_DB:g} dB below the "
     "speech. The original, to which the metrics compare, is the noisy clip.",
-    "crowd and non-native": ("speechocean-70", "picovoice-ww-jarvis_"),
-    "other languages": ("kerstin-de", "yoruba", "asterisk-it", "fillets-cs-v", "artikulate-el"),
-}
-"""Beginnings of the names of further clips of speech, held out by the training configurations (`light/base.yaml`)."""
-HELD_OUT_CLIPS = 5
-"""Most clips of each beginning."""
-NOISY = "noisy speech"
-NOISY_CLIPS = 12
-SNR_DB = 10.0
-"""Power of the speech over that of the sound mixed to it, both over the whole clip."""
-ABOUT = {
-    "speech": "English: the clips of `eval/speech` with a transcript, four for each of six readers of LibriSpeech.",
-    NOISY: f"English: {NOISY_CLIPS} of these clips with a sound of `eval/general` mixed to each, {SNR_DB:g} dB below "
-    "the speech. The original, to which the metrics compare, is the noisy clip.",
     "crowd and non-native": "English words of many voices on their own devices, and English read by a native speaker "
     "of Mandarin: held out by training, though the tokens that the light weights began from may have seen them.",
     "other languages": "German, Yoruba, Italian, Czech and Greek, held out in the same way. There are no transcripts.",
