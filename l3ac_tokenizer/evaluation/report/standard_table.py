@@ -17,7 +17,7 @@ from ..cost import MAC_SECONDS
 from .tables import Summary, csv_table, short_reason, table
 
 Row = Mapping[str, Any]
-"""`dataset`, `codec`, `unavailable` (the reason, or None), and a number or None for each column and bound."""
+"""`dataset`, `codec`, `unavailable` (the reason, or None), and a number or None by name."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,11 @@ class Standard:
 
 
 def standard_rows(summary: Summary, standard: Standard) -> list[Row]:
-    """Rows of all data sets. Metrics also have the bounds of their interval, in columns `NAME_low` and `NAME_high`."""
+    """Rows of all data sets.
+
+    Metrics also have the bounds of their interval and the number of clips with a value, in columns `NAME_low`,
+    `NAME_high` and `NAME_count`.
+    """
     return [
         {"dataset": dataset, "codec": codec["title"], **_row(summary, codec, dataset, standard.speed)}
         for dataset in summary["datasets"]
@@ -86,10 +90,10 @@ def standard_rows(summary: Summary, standard: Standard) -> list[Row]:
 
 
 def _row(summary: Summary, codec: Mapping[str, Any], dataset: str, speed: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"unavailable": codec["unavailable"], **dict.fromkeys(COLUMNS), "id_bits": None}
-    row |= {f"{name}_{bound}": None for name in METRICS for bound in ("low", "high")}
+    row: dict[str, Any] = {"unavailable": None, **dict.fromkeys(COLUMNS), "id_bits": None}
+    row |= {f"{name}_{what}": None for name in METRICS for what in ("low", "high", "count")}
     if codec["unavailable"] is not None:
-        return row
+        return row | {"unavailable": short_reason(codec["unavailable"])}
     of = codec["datasets"][dataset]
     row["clips"] = of["clips"]
     rate = of["bits_per_second"]["mean"]
@@ -97,6 +101,7 @@ def _row(summary: Summary, codec: Mapping[str, Any], dataset: str, speed: Mappin
     for name in METRICS.keys() & of["values"].keys():
         mean, scale = of["values"][name], summary["metrics"][name]["scale"]
         row[name] = None if mean["mean"] is None else scale * mean["mean"]
+        row[f"{name}_count"] = mean["count"]
         if mean["interval"] is not None:
             row[f"{name}_low"], row[f"{name}_high"] = (scale * bound for bound in mean["interval"])
     if codec["rates"] is not None:
@@ -124,7 +129,11 @@ def _cell(row: Row, name: str, column: Column) -> str:
     if row[name] is None:
         return "–"
     text = f"{row[name]:.{column.decimals}f}"
-    return f"{text} of {row[column.of]:.{column.decimals}f}" if column.of else text
+    if column.of is not None:
+        return f"{text} of {row[column.of]:.{column.decimals}f}"
+    if name in METRICS and row[f"{name}_count"] < row["clips"]:
+        return f"{text} ({row[f'{name}_count']})"
+    return text
 
 
 def standard_table(rows: Sequence[Row], dataset: str) -> str:
@@ -134,7 +143,7 @@ def standard_table(rows: Sequence[Row], dataset: str) -> str:
         if row["dataset"] == dataset:
             cells = standard_cells(row)
             if row["unavailable"] is not None:
-                cells[0] = f"not available: {short_reason(row['unavailable'])}."
+                cells[0] = f"not available: {row['unavailable']}."
             lines.append([row["codec"], *cells])
     return table(lines)
 
@@ -144,8 +153,9 @@ def standard_notes(standard: Standard) -> str:
     speed = standard.speed
     threads = f"{speed['threads']} thread{'s' if speed['threads'] > 1 else ''}"
     notes = [
-        "Means over clips; [standard.csv](standard.csv) has their 95 % bootstrap intervals. WER is over the clips with "
-        "a transcript. F0 correlation is over the frames voiced in both clips: read it beside the voicing error.",
+        "Means over clips; [standard.csv](standard.csv) has their 95 % bootstrap intervals. In parentheses: the number "
+        "of clips with a value (a transcript, an F0), where not all have one. F0 correlation is over the frames voiced "
+        "in both clips: read it beside the voicing error.",
         "Id entropy: the entropies of single ids, summed over the codebooks, of the largest possible; it is biased low "
         "unless there are far more ids than codebook entries.",
         f"RTF: seconds of computation per second of audio, for {speed['seconds']:g} s of noise on {threads} of the "
