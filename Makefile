@@ -6,7 +6,7 @@
 # make lint               ruff and mypy
 # make bench              speed and memory beside other codecs, into docs/reports/speed.md; hours, on a quiet machine
 # make latency            look-ahead and latency of every preset, into docs/reports/latency*.md; half an hour
-# make report             quality of the bundled weights, into docs/reports/results.md; needs L3AC_SHARED
+# make report             quality of the bundled weights, into docs/reports/{results,standard}.md; needs L3AC_SHARED
 # make check-published AUDIO=folder  the authors' weights, downloaded and measured; needs a network
 # make env                .venv with every extra (the other targets install what they need themselves)
 # make help               this list

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..evaluation.scorers.registry import SCORERS, requested_scorers
+from ..evaluation.scorers.registry import SCORERS, available_scorers, requested_scorers
+from ..evaluation.standard import standard_codecs, standard_scorers
 from ..hub import DEFAULT_MODEL
 from ..markup import printable
 from .options import MODEL_HELP, add_outside, add_truncated, positive_number
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{MODEL_HELP}, opus@KBPS, codec2@MODE or original; may be repeated "
         f"(default: {', '.join(DEFAULT_CODECS)})",
+    )
+    parser.add_argument(
+        "--standard",
+        action="store_true",
+        help="the standard table into standard.md, .csv and .json: with no --codec, of the bundled models, Opus, "
+        "Codec 2 and the neural codecs of the hub; WER, speaker similarity, predicted MOS and F0 by the offline models "
+        "and UTMOS, where no option names others; time for 10 s of audio",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N clips of each data set, evenly spread")
     add_truncated(parser)
@@ -85,9 +93,10 @@ def run(options: argparse.Namespace) -> int:
 
     from transformers.utils import logging
 
-    from ..evaluation.cost import measure_cost
+    from ..evaluation.cost import measure_cost, measure_speed
     from ..evaluation.dataset import open_data
     from ..evaluation.report.files import write_cost, write_report
+    from ..evaluation.report.standard_table import Standard
     from ..evaluation.run import EXAMPLES, EvaluationOptions, run_evaluation
 
     logging.set_verbosity_error()
@@ -102,14 +111,19 @@ def run(options: argparse.Namespace) -> int:
         say(remark)
     for name, domain in data.domains.items():
         say(f"{name}: {sum(clip.dataset == name for clip in data.clips)} clips of {domain}.")
-    codecs = options.codecs or DEFAULT_CODECS
+    codecs = options.codecs or (standard_codecs() if options.standard else DEFAULT_CODECS)
+    scorers = requested_scorers(vars(options))
+    missing: dict[str, str] = {}
+    if options.standard:
+        further, missing = available_scorers(requested_scorers(standard_scorers(vars(options))), options.device)
+        scorers += further
+        for name, reason in missing.items():
+            say(f"{name} is not available: {reason}")
     evaluation = run_evaluation(
         data,
         codecs,
         options.output,
-        EvaluationOptions(
-            options.consistency, requested_scorers(vars(options)), options.device, options.threads, options.trust
-        ),
+        EvaluationOptions(options.consistency, scorers, options.device, options.threads, options.trust),
         resume=options.resume,
         jobs=options.jobs,
         examples=-1 if options.save_audio else EXAMPLES,
@@ -117,17 +131,18 @@ def run(options: argparse.Namespace) -> int:
     for codec in evaluation.codecs:
         if codec.unavailable is not None:
             say(f"{codec.title} is not available: {codec.unavailable}")
-    summary, files = write_report(evaluation, options.output)
+    available = [name for name, codec in zip(codecs, evaluation.codecs, strict=True) if codec.unavailable is None]
+    standard = Standard(measure_speed(available, options.threads), missing) if options.standard else None
+    summary, files = write_report(evaluation, options.output, standard)
     truncated = [clip for dataset in summary["datasets"].values() for clip in dataset["truncated"]]
     say_truncated(len(truncated), next(iter(truncated), None))
     if options.cost:
-        names = [name for name, codec in zip(codecs, evaluation.codecs, strict=True) if codec.unavailable is None]
-        summary["cost"] = measure_cost(names, options.threads)
+        summary["cost"] = measure_cost(available, options.threads)
         files |= write_cost(summary["cost"], options.output)
     if options.json:
         show_json(summary)
     else:
-        for name in ("table.md", "cost.md"):
+        for name in ("standard.md", "table.md", "cost.md"):
             if name in files:
                 print(printable(files[name].read_text(encoding="utf-8"), keep="\n"))
         say(f"written: {', '.join(str(path) for path in files.values())}.")

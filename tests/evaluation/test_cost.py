@@ -11,7 +11,7 @@ from networks import TINY
 from l3ac_tokenizer import L3ACConfig, L3ACModel
 from l3ac_tokenizer.evaluation import cost, memory
 from l3ac_tokenizer.evaluation.codecs.registry import open_codec
-from l3ac_tokenizer.evaluation.cost import count_macs, measure_cost
+from l3ac_tokenizer.evaluation.cost import count_macs, measure_cost, measure_speed
 from l3ac_tokenizer.evaluation.report.tables import cost_table
 
 
@@ -74,3 +74,10 @@ def test_peaks_come_from_a_separate_process(checkpoint):
     assert done.failure is None and done.decode_mib > 0 and done.standing_mib > 100
     missing = memory.measure_pass(cost.OPEN, ["nobody/no-codec"], 1.0, 1, 1)
     assert "no such directory" in missing.failure
+
+
+def test_speed_is_measured_of_every_codec_that_is_available(checkpoint):
+    found = measure_speed([checkpoint, "opus", "codec2@9"], seconds=0.5, rounds=2)
+    assert (found["threads"], found["seconds"], found["rounds"]) == (1, 0.5, 2)
+    assert [row["codec"] for row in found["rows"]] == ["tiny", "opus"]
+    assert all(row["encode"] > 0 and row["decode"] > 0 for row in found["rows"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from networks import speech_like, tiny, tiny_streams
 from l3ac_tokenizer import L3ACModel, metrics
 from l3ac_tokenizer.cli import main
 from l3ac_tokenizer.evaluation.dataset import open_data
+from l3ac_tokenizer.evaluation.scorers.registry import requested_scorers
+from l3ac_tokenizer.evaluation.standard import standard_codecs, standard_scorers
 
 pytest.importorskip("pesq", reason="comes with the extra `eval`")
 pytest.importorskip("pyarrow", reason="comes with the extra `data`")
@@ -128,6 +131,34 @@ def test_files_hold_what_the_summary_says(results):
     assert page.count("<audio") >= 3 and page.count('class="sortable"') == 2
     assert all((output / name).stat().st_size > 10_000 for name in ("chart.png", "chart.svg", "spectrograms.png"))
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
+
+
+def test_the_standard_table_is_written_with_what_can_be_had(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("l3ac_tokenizer.evaluation.standard.STANDARD_SCORERS", {"mos": ("utmos",)})
+    monkeypatch.setitem(sys.modules, "utmos_pytorch", None)
+    codecs = ("--codec", root / "tiny", "--codec", "nobody/no-codec")
+    status, summary = evaluate(root, tmp_path / "out", "--standard", "--no-consistency", *codecs)
+    assert status == 0 and summary["options"]["scorers"] == []
+    assert "utmos is not available: utmos needs the package utmos_pytorch" in capsys.readouterr().err
+    with open(tmp_path / "out" / "standard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dataset"], row["codec"]) for row in rows] == [
+        (dataset, codec) for dataset in ("speech", "music") for codec in ("tiny", "nobody/no-codec")
+    ]
+    speech = summary["codecs"][0]["datasets"]["speech"]
+    assert float(rows[0]["stoi"]) == speech["values"]["stoi"]["mean"] and float(rows[0]["rtf_encode"]) > 0
+    assert "no such model" in rows[1]["unavailable"] and rows[1]["stoi"] == rows[2]["stoi"] == ""
+    assert json.loads((tmp_path / "out" / "standard.json").read_text())[0]["codec"] == "tiny"
+    assert "Standard table, speech" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_standard_table_names_every_codec_and_scorer_that_people_expect():
+    names = " ".join(standard_codecs()).lower()
+    for codec in ("l3ac-1k-light", "opus", "codec2", "original", "encodec", "dac", "mimi", "xcodec2", "neucodec"):
+        assert codec in names
+    assert "wavtokenizer" in names
+    asked = requested_scorers(standard_scorers({"asr": "openai/whisper-small", "mos": None}))
+    assert asked == (("speaker", "resemblyzer"), ("mos", "utmos"), ("mos", "distillmos"), ("f0", "pyin"))
 
 
 def test_examples_lie_where_other_tools_look(results):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import json
@@ -14,22 +13,25 @@ import numpy as np
 import soundfile
 
 from ...files import atomic_write
-from ...markup import csv_cell
 from ..run import EXAMPLES, Evaluation, audio_path
 from ..summary import flat_row, summarize_evaluation
 from .html import Example, make_page
 from .plots import draw_chart, draw_spectrograms
-from .tables import cost_table, summary_tables
+from .standard_table import Standard, standard_page, standard_rows
+from .tables import cost_table, csv_table, summary_tables
 
 MOST_EXAMPLES = 4
 """Maximum number of clips on the page and among the spectrograms."""
 
 
-def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, Any], dict[str, Path]]:
+def write_report(
+    evaluation: Evaluation, output: str | Path, standard: Standard | None = None
+) -> tuple[dict[str, Any], dict[str, Path]]:
     """Write `clips.csv` (and `.parquet`), `summary.json`, `table.md`, `index.html`, and with matplotlib plots.
 
     `index.html` contains players of examples, tables and the chart; `chart.png` and `.svg` need speech,
-    `spectrograms.png` needs examples.
+    `spectrograms.png` needs examples. With `standard`, also the standard table: `standard.md`, `.csv` and `.json`, and
+    as the first table of the page.
 
     Returns:
         The summary, and the paths of the files by name.
@@ -40,7 +42,7 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
     folder = Path(output)
     summary = summarize_evaluation(evaluation)
     rows = [flat_row(row, evaluation.metrics) for row in evaluation.rows]
-    contents = {"clips.csv": _as_csv(rows), "table.md": summary_tables(summary).encode()}
+    contents = {"clips.csv": csv_table(rows), "table.md": summary_tables(summary).encode()}
     contents["summary.json"] = (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode()
     if importlib.util.find_spec("pyarrow") is not None and rows:
         contents["clips.parquet"] = _as_parquet(rows)
@@ -53,7 +55,12 @@ def write_report(evaluation: Evaluation, output: str | Path) -> tuple[dict[str, 
             titles = list(examples[0].audio)
             grid = {title: [example.audio[title] for example in examples] for title in titles}
             contents["spectrograms.png"] = draw_spectrograms(grid, [example.name for example in examples])
-    contents["index.html"] = make_page(summary, examples, charts.get("svg")).encode()
+    standard_table = [] if standard is None else standard_rows(summary, standard)
+    if standard is not None:
+        contents["standard.md"] = standard_page(standard_table, standard).encode()
+        contents["standard.csv"] = csv_table(standard_table)
+        contents["standard.json"] = (json.dumps(standard_table, indent=1, ensure_ascii=False) + "\n").encode()
+    contents["index.html"] = make_page(summary, examples, charts.get("svg"), standard_table).encode()
     for name, content in contents.items():
         with atomic_write(folder / name) as file:
             file.write(content)
@@ -88,15 +95,6 @@ def _examples(evaluation: Evaluation, folder: Path) -> list[Example]:
 
 def _read(path: Path) -> np.ndarray | None:
     return soundfile.read(path, dtype="float32")[0] if path.exists() else None
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue().encode()
 
 
 def _as_parquet(rows: list[dict[str, Any]]) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from ...listening_page import audio_data_url, listening_page, player, section
 from ...markup import html_text
 from ..codecs.base import SCORING_RATE
+from .standard_table import COLUMNS, Row, standard_cells
 from .tables import COUNTED, failure_counts, mean_cell, metric_title
 
 PLAYED_SECONDS = 10.0
@@ -31,16 +32,23 @@ class Example:
     audio: Mapping[str, np.ndarray | None]
 
 
-def make_page(summary: Mapping[str, Any], examples: Sequence[Example], chart: bytes | None) -> str:
+def make_page(
+    summary: Mapping[str, Any], examples: Sequence[Example], chart: bytes | None, standard: Sequence[Row] = ()
+) -> str:
     """The page.
 
     Args:
         summary: result of `summarize_evaluation`.
         examples: clips to listen to.
         chart: an SVG.
+        standard: result of `standard_rows`.
     """
     domains = dict.fromkeys(facts["domain"] for facts in summary["datasets"].values())
-    sections = [section(domain.capitalize(), _quality_table(summary, domain)) for domain in domains]
+    sections = [
+        section(f"Standard table, {dataset}", _standard_table([row for row in standard if row["dataset"] == dataset]))
+        for dataset in dict.fromkeys(row["dataset"] for row in standard)
+    ]
+    sections += [section(domain.capitalize(), _quality_table(summary, domain)) for domain in domains]
     if chart is not None:
         source = f"data:image/svg+xml;base64,{base64.b64encode(chart).decode()}"
         sections.append(section("Rate and quality", f'<img class="chart" alt="quality over rate" src="{source}">'))
@@ -75,6 +83,34 @@ def _player(audio: np.ndarray | None) -> str:
     return player(audio_data_url(audio[: round(PLAYED_SECONDS * SCORING_RATE)], SCORING_RATE))
 
 
+def _standard_table(rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{html_text(title)}</th>" for title in ("codec", *(of.title for of in COLUMNS.values())))
+    lines = []
+    for row in rows:
+        name = f'<td class="name">{html_text(row["codec"])}</td>'
+        if row["unavailable"] is not None:
+            lines.append(_missing_row(name, row["unavailable"], len(COLUMNS)))
+            continue
+        cells = [
+            f"<td>{text}</td>" if row[key] is None else f'<td data-value="{row[key]}">{text}</td>'
+            for key, text in zip(COLUMNS, standard_cells(row), strict=True)
+        ]
+        lines.append(f"<tr>{name}{''.join(cells)}</tr>")
+    return _sortable(head, lines)
+
+
+def _missing_row(name: str, reason: str, columns: int) -> str:
+    reason = html_text(f"not available: {reason}")
+    return f'<tr class="missing">{name}<td class="note" colspan="{columns}">{reason}</td></tr>'
+
+
+def _sortable(head: str, rows: Sequence[str]) -> str:
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
 def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
     available = [codec for codec in summary["codecs"] if codec["unavailable"] is None]
     names = [
@@ -87,18 +123,14 @@ def _quality_table(summary: Mapping[str, Any], domain: str) -> str:
     head += "".join(
         f'<th title="{html_text(metric["source"])}">{html_text(metric_title(metric))}</th>' for metric in metrics
     )
-    rows = "".join(_quality_row(summary, codec, domain, names) for codec in summary["codecs"])
-    return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}<th>{COUNTED}</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    rows = [_quality_row(summary, codec, domain, names) for codec in summary["codecs"]]
+    return _sortable(f"{head}<th>{COUNTED}</th>", rows)
 
 
 def _quality_row(summary: Mapping[str, Any], codec: Mapping[str, Any], domain: str, names: Sequence[str]) -> str:
     cells = [f'<td class="name">{html_text(codec["title"])}</td>']
     if codec["unavailable"] is not None:
-        reason = html_text(f"not available: {codec['unavailable']}")
-        return f'<tr class="missing">{cells[0]}<td class="note" colspan="{len(names) + 3}">{reason}</td></tr>'
+        return _missing_row(cells[0], codec["unavailable"], len(names) + 3)
     of = codec["domains"][domain]
     rate = of["bits_per_second"]["mean"]
     cells.append("<td>–</td>" if rate is None else f'<td data-value="{rate}">{rate / 1000:.2f}</td>')

@@ -15,8 +15,6 @@ from .tables import Summary, id_table, mean_cell, quality_table, rate_table, tab
 COMPARED = ("stoi", "pesq_wb", "sdr", "superb_mel", "si_sdr", "mel_distance", "stft_distance")
 """Signal metrics in the comparison with other codecs, which takes all other metrics."""
 
-OTHER_SPEECH = ("stoi", "pesq_wb", "mel_distance", "distillmos")
-
 
 def results_page(
     summaries: Mapping[str, Summary], models: Sequence[str], page: Path, command: str
@@ -24,8 +22,7 @@ def results_page(
     """The page and its pictures, by path.
 
     Args:
-        summaries: results of `summarize_evaluation`: `signal` for all clips, `applications` for those with transcripts,
-            `held-out` for further speech that training holds out.
+        summaries: results of `summarize_evaluation`: `signal` for all clips, `applications` for those with transcripts.
         models: titles of the codecs that the page is about.
         page: path of the page; the pictures go into the same folder.
         command: the command that writes the page.
@@ -45,7 +42,6 @@ def results_page(
         )
     sections += [
         f"## Applications\n\n{_applications(applications)}",
-        f"## Other speech\n\n{_other_speech(summaries['held-out'])}",
         f"## Ids\n\n{_ids(signal)}",
         f"## Beside the papers\n\n{_papers(signal, models)}",
         f"## How it was measured\n\n{_method(signal, applications)}",
@@ -151,19 +147,8 @@ def _applications(applications: Summary) -> str:
         "pairs of decoded clips of these few readers: it compares codecs, and cannot be compared with EER on VoxCeleb. "
         "The recognizer and the speaker encoder are small models that work offline.\n\n"
         + quality_table(applications, "speech", metrics=_of_applications(applications))
-    )
-
-
-def _other_speech(held_out: Summary) -> str:
-    metrics = [name for name in OTHER_SPEECH if name in held_out["metrics"]]
-    datasets = [name for name, facts in held_out["datasets"].items() if facts["domain"] == "speech"]
-    tables = [quality_table(held_out, "speech", dataset, metrics) for dataset in datasets]
-    return "\n\n".join(
-        [
-            "Recordings that training holds out; the tokens that the light weights began from may have seen them. The "
-            "originals are Opus at 32 kb/s.",
-            *tables,
-        ]
+        + "\n\n[The standard table](standard.md) has the same beside rates and costs, and on noisy speech, other "
+        "voices and other languages."
     )
 
 

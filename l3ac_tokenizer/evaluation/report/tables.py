@@ -1,12 +1,14 @@
-"""Markdown tables of a summary, and of the cost of codecs."""
+"""Tables of a summary and of the cost of codecs, in Markdown, and rows as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...markup import Markdown, markdown_text, table_row
+from ...markup import Markdown, csv_cell, markdown_text, table_row
 from ..timing import growth_exponent
 
 Summary = Mapping[str, Any]
@@ -60,8 +62,7 @@ def quality_table(
     rows = [[dataset or "", "kb/s", "clips", *titles, COUNTED]]
     for codec in summary["codecs"]:
         if codec["unavailable"] is not None:
-            # The cause, in parentheses, names hosts and paths; the run has logged it.
-            reason = re.sub(r" \(.*\)", "", codec["unavailable"]).partition(";")[0].rstrip(".")
+            reason = short_reason(codec["unavailable"])
             rows.append([codec["title"], *["–"] * (len(names) + 2), f"not available: {reason}."])
             continue
         of = codec[group][key]
@@ -182,6 +183,21 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     return "\n".join(map(table_row, lines))
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows of one set of keys as CSV, their keys as its head; empty without rows."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def short_reason(reason: str) -> str:
+    """Why something is not available, without its cause in parentheses, which names hosts and paths."""
+    return re.sub(r" \(.*\)", "", reason).partition(";")[0].rstrip(".")
 
 
 def metric_title(metric: Mapping[str, Any]) -> str:

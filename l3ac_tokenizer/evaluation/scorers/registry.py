@@ -8,7 +8,7 @@ module imports neither torch nor a scorer, so that the command line starts fast.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,10 @@ SCORERS: Mapping[str, ScorerEntry] = {
     ),
     "mos": ScorerEntry(
         "mos:PredictedMOSScorer",
-        "predicted MOS, without the original; may be repeated",
-        ("dnsmos", "distillmos"),
+        "predicted MOS, without the original; may be repeated; utmos takes its weights from the hub",
+        ("dnsmos", "distillmos", "utmos"),
     ),
+    "f0": ScorerEntry("pitch:PitchScorer", "F0 correlation, voicing errors and gross pitch errors", ("pyin",)),
 }
 """Option → scorer."""
 
@@ -75,6 +76,21 @@ def requested_scorers(models: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         named = models.get(kind) or []
         requested += [(kind, model) for model in dict.fromkeys([named] if isinstance(named, str) else named)]
     return tuple(requested)
+
+
+def available_scorers(
+    requested: Sequence[tuple[str, str]], device: str
+) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
+    """Those of `requested` (see `requested_scorers`) that can be opened here, and why not, by model, of the others."""
+    available, missing = [], {}
+    for kind, model in requested:
+        try:
+            open_scorer(kind, model, device)
+        except ValueError as error:
+            missing[model] = str(error)
+        else:
+            available.append((kind, model))
+    return tuple(available), missing
 
 
 def open_scorer(kind: str, model: str, device: str, *, trust: bool = False) -> Scorer:
@@ -102,7 +118,7 @@ def open_scorer(kind: str, model: str, device: str, *, trust: bool = False) -> S
         extra = "pip install 'l3ac-tokenizer[eval-offline]'"
         raise ValueError(f"{model} needs the package {error.name}, which is not installed: {extra}.") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # each library has its own
-        reason = with_causes(error)
-        raise ValueError(
-            f"the model {model!r} cannot be loaded ({reason}): give a directory, or another name."
-        ) from error
+        remedy = "give a directory, or another name"
+        if SCORERS[kind].choices:
+            remedy = "its package is damaged, or the hub was out of reach"
+        raise ValueError(f"the model {model!r} cannot be loaded ({with_causes(error)}): {remedy}.") from error

@@ -16,6 +16,7 @@ from l3ac_tokenizer.evaluation.codecs.base import CodecRates
 from l3ac_tokenizer.evaluation.dataset import EvaluationClip, EvaluationData
 from l3ac_tokenizer.evaluation.report.html import Example, make_page
 from l3ac_tokenizer.evaluation.report.results_page import results_page
+from l3ac_tokenizer.evaluation.report.standard_table import Standard, standard_page, standard_report, standard_rows
 from l3ac_tokenizer.evaluation.report.tables import summary_tables
 from l3ac_tokenizer.evaluation.run import CodecMetadata, Evaluation, EvaluationOptions
 from l3ac_tokenizer.evaluation.scorers.base import Metric
@@ -119,6 +120,63 @@ def test_a_flat_row_divides_what_is_pooled(evaluation):
     assert flat_row(evaluation.rows[0], METRICS)["failures"].startswith("pesq_wb: PESQ has no value")
 
 
+@pytest.fixture(scope="module")
+def standard(summary) -> tuple[list, Standard]:
+    speed = {"threads": 1, "seconds": 10.0, "rounds": 3, "rows": [{"codec": "ours", "encode": 0.1, "decode": 0.2}]}
+    standard = Standard(speed, {"utmos": "the model 'utmos' cannot be loaded (of /home/me): give a directory."})
+    return standard_rows(summary, standard), standard
+
+
+def test_the_standard_table_has_a_row_a_codec_and_data_set(summary, standard):
+    rows, _ = standard
+    assert [(row["dataset"], row["codec"]) for row in rows] == [
+        (dataset, codec) for dataset in ("read", "told", "music") for codec in ("ours", "Opus 6 kb/s", "gone")
+    ]
+    ours = rows[0]
+    read = summary["codecs"][0]["datasets"]["read"]["values"]
+    assert ours["stoi"] == read["stoi"]["mean"] and (ours["stoi_low"], ours["stoi_high"]) == tuple(
+        read["stoi"]["interval"]
+    )
+    assert ours["clips"] == 4 and rows[3]["clips"] == 3
+    assert ours["wer"] == pytest.approx(40) and ours["utmos"] is None and ours["kbps"] == 1
+    assert (ours["ids_per_second"], ours["codebooks"], ours["id_entropy"], ours["id_bits"]) == (2, 1, 2, 2)
+    assert (ours["rtf_encode"], ours["rtf_decode"], ours["parameters"]) == (0.1, 0.2, 0.001)
+    assert (ours["gmacs_encode"], ours["gmacs_decode"]) == (0.1, 0.3)
+    assert rows[1]["id_entropy"] is rows[1]["rtf_encode"] is rows[1]["gmacs_encode"] is None
+    assert rows[6]["stoi"] is None  # music
+    assert len({tuple(row) for row in rows}) == 1
+
+
+def test_the_standard_table_says_what_is_missing_and_names_no_folder(standard):
+    text = standard_page(*standard)
+    assert "| ours | 4 | 1.00 | 2.00 | 1 | 0.515 | 2.04 (3) | 40.0 | – |" in text
+    assert text.count("| gone | not available: the hub was out of reach. |") == 3
+    assert (
+        "2.00 of 2.00" in text
+        and "utmos is not available: the model 'utmos' cannot be loaded: give a directory." in text
+    )
+    assert "/home/me" not in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_the_standard_report_has_a_section_a_data_set_and_a_csv(standard):
+    page = Path("docs/reports/standard.md")
+    about = {"told": "Told **aloud**.", "read": "Read."}
+    contents = standard_report(*standard, {"ours": "d1"}, about, page, "make report")
+    assert set(contents) == {page, page.with_suffix(".csv")}
+    text = contents[page].decode()
+    assert text.index("## Told\n\nTold **aloud**.") < text.index("## Read") < text.index("utmos is not available")
+    assert "`ours` (weights digest `d1`)" in text and "## Music" not in text
+    assert contents[page.with_suffix(".csv")].decode().startswith("dataset,codec,unavailable,clips,kbps,")
+
+
+def test_the_standard_table_is_the_first_table_of_the_page(summary, standard):
+    page = make_page(summary, [], None, standard[0])
+    assert page.index("Standard table, read") < page.index("Standard table, music") < page.index("<h2>Speech</h2>")
+    assert page.count('class="sortable"') == 3 + 2 and page.count("not available: the hub was out of reach") == 3 + 2
+
+
 def test_the_chart_draws_what_was_measured_and_what_the_paper_prints(summary):
     from l3ac_tokenizer.evaluation.report.plots import draw_chart
 
@@ -157,7 +215,7 @@ def test_the_page_holds_everything_it_needs(summary):
 
 
 def test_what_is_worse_comes_first(summary):
-    summaries = {"signal": summary, "applications": summary, "held-out": summary}
+    summaries = {"signal": summary, "applications": summary}
     page = Path("docs/reports/results.md")
     contents = results_page(summaries, ["ours", "Opus 6 kb/s"], page, "make report")
     assert set(contents) == {page, page.with_suffix(".png"), page.with_suffix(".svg")}

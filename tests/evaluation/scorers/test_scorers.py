@@ -19,13 +19,13 @@ from l3ac_tokenizer.asr import word_errors
 from l3ac_tokenizer.cli.main import make_parser
 from l3ac_tokenizer.evaluation.dataset import EvaluationClip
 from l3ac_tokenizer.evaluation.run import EvaluationOptions
-from l3ac_tokenizer.evaluation.scorers import asr, registry, speaker
+from l3ac_tokenizer.evaluation.scorers import asr, mos, registry, speaker
 from l3ac_tokenizer.evaluation.scorers.asr import WordErrorScorer
 from l3ac_tokenizer.evaluation.scorers.base import Metric, Scorer, Trial
 from l3ac_tokenizer.evaluation.scorers.classifier import ClassifierScorer
 from l3ac_tokenizer.evaluation.scorers.features import FeatureDistanceScorer
 from l3ac_tokenizer.evaluation.scorers.mos import PredictedMOSScorer
-from l3ac_tokenizer.evaluation.scorers.registry import SCORERS, ScorerEntry, open_scorer
+from l3ac_tokenizer.evaluation.scorers.registry import SCORERS, ScorerEntry, available_scorers, open_scorer
 from l3ac_tokenizer.evaluation.scorers.speaker import SpeakerSimilarityScorer, equal_error_rate, open_embedder
 from l3ac_tokenizer.metrics import MetricError
 
@@ -257,6 +257,52 @@ def test_noise_lowers_predicted_mos(shared, name, package):
     assert scorer.score(trial(domain="audio")) == {}
     with pytest.raises(MetricError, match="silent"):
         scorer.score(trial(np.zeros_like(VOICE)))
+
+
+@pytest.fixture
+def utmos(tmp_path, monkeypatch):
+    """A tiny network of UTMOS with random weights, in place of the hub's; returns the commits that are asked for."""
+    package = pytest.importorskip("utmos_pytorch.utmos_torch", reason="comes with the extra `eval-offline`")
+    config = package.Wav2Vec2Config
+    monkeypatch.setattr(package, "Wav2Vec2Config", lambda: config(encoder_layers=1, encoder_ffn_embed_dim=16))
+    torch.manual_seed(0)
+    torch.save(package.UTMOSModel().state_dict(), tmp_path / "weights.pt")
+    asked = []
+
+    def download(repository, file, revision):
+        asked.append(revision)
+        return str(tmp_path / "weights.pt")
+
+    monkeypatch.setattr(mos, "hf_hub_download", download)
+    return asked
+
+
+def test_utmos_takes_its_weights_at_a_commit_and_scores_the_decoded_clip(utmos):
+    scorer = PredictedMOSScorer("utmos", "cpu")
+    (commit,) = utmos
+    assert len(commit) == 40
+    one, same, other = (scorer.score(trial(clip)) for clip in (OTHER, OTHER, VOICE))
+    assert one.keys() == scorer.metrics.keys() == {"utmos"}
+    assert one == same != other and np.isfinite(one["utmos"])
+    assert scorer.score(trial(domain="audio")) == {}
+
+
+def test_scorers_that_cannot_be_had_are_left_out_with_the_reason(monkeypatch):
+    module = types.ModuleType("utmos_pytorch")
+    module.UTMOSScoreTorch = None
+    monkeypatch.setitem(sys.modules, "utmos_pytorch", module)
+
+    def no_hub(*_, **__):
+        raise OSError("no hub")
+
+    monkeypatch.setattr(mos, "hf_hub_download", no_hub)
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    monkeypatch.setitem(sys.modules, f"{registry.__package__}.peak", types.ModuleType("peak"))
+    sys.modules[f"{registry.__package__}.peak"].PeakScorer = PeakScorer
+    monkeypatch.setitem(registry.SCORERS, "peak", ScorerEntry("peak:PeakScorer", "peak level"))
+    available, missing = available_scorers((("mos", "utmos"), ("f0", "pyin"), ("peak", "any")), "cpu")
+    assert available == (("peak", "any"),) and list(missing) == ["utmos", "pyin"]
+    assert "no hub" in missing["utmos"] and "pyin needs the package librosa" in missing["pyin"]
 
 
 @pytest.mark.parametrize("asked", [(("speaker", "no/model"),), (("emotion", "no/model"),), (("features", "no/model"),)])
