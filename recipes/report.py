@@ -57,7 +57,7 @@ SNR_DB = 10.0
 """Power of the speech over that of the sound mixed to it, both over the whole clip."""
 ABOUT = {
     "speech": "English: clips of `eval/speech` with a transcript, by six readers of LibriSpeech.",
-    NOISY: f"English: clips of the first table with a sound of `eval/general` mixed to each, {SNR_DB:g} dB below the "
+    NOISY: f"English: clips of the same readers with a sound of `eval/general` mixed to each, {SNR_DB:g} dB below the "
     "speech. The original, to which the metrics compare, is the noisy clip.",
     "crowd and non-native": "English words of many voices on their own devices, and English read by a native speaker "
     "of Mandarin: held out by training, though the tokens that the light weights began from may have seen them.",

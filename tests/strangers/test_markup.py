@@ -17,10 +17,9 @@ import pytest
 from l3ac_tokenizer.cli import report
 from l3ac_tokenizer.cli.info import run as info
 from l3ac_tokenizer.container import Header, write_l3ac
-from l3ac_tokenizer.evaluation.report.files import _as_csv
 from l3ac_tokenizer.evaluation.report.html import Example, make_page
 from l3ac_tokenizer.evaluation.report.plots import draw_spectrograms
-from l3ac_tokenizer.evaluation.report.tables import cost_table, summary_tables, table
+from l3ac_tokenizer.evaluation.report.tables import cost_table, csv_table, summary_tables, table
 from l3ac_tokenizer.listening_page import CONTENT_POLICY, listening_page, player, section
 from l3ac_tokenizer.logs import get_logger
 from l3ac_tokenizer.markup import (
@@ -147,7 +146,7 @@ def test_markdown_holds_no_markup(text):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_csv_has_no_formulas(text):
-    rows = list(csv.DictReader(io.StringIO(_as_csv([{"clip": text, "stoi": -0.5}]).decode())))
+    rows = list(csv.DictReader(io.StringIO(csv_table([{"clip": text, "stoi": -0.5}]).decode())))
     assert rows[0]["stoi"] == "-0.5" and len(rows) == 1
     assert not rows[0]["clip"].lstrip().startswith(("=", "+", "-", "@", "＝")) and not CONTROL.search(rows[0]["clip"])
 
