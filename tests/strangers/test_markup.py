@@ -19,6 +19,7 @@ from l3ac_tokenizer.cli.info import run as info
 from l3ac_tokenizer.container import Header, write_l3ac
 from l3ac_tokenizer.evaluation.report.html import Example, make_page
 from l3ac_tokenizer.evaluation.report.plots import draw_spectrograms
+from l3ac_tokenizer.evaluation.report.standard_table import Standard, standard_page, standard_rows
 from l3ac_tokenizer.evaluation.report.tables import cost_table, csv_table, summary_tables, table
 from l3ac_tokenizer.listening_page import CONTENT_POLICY, listening_page, player, section
 from l3ac_tokenizer.logs import get_logger
@@ -78,8 +79,12 @@ def summary(name: str) -> dict:
     }
 
 
+STANDARD = Standard({"threads": 1, "seconds": 1.0, "rounds": 1, "rows": []})
+
+
 def evaluation_page(name: str, folder: Path) -> str:
-    return make_page(summary(name), [Example(name, {name: np.zeros(9, np.float32)})], None)
+    examples = [Example(name, {name: np.zeros(9, np.float32)})]
+    return make_page(summary(name), examples, None, standard_rows(summary(name), STANDARD))
 
 
 def synthesis_page(name: str, folder: Path) -> str:
@@ -119,6 +124,7 @@ def test_every_page_has_a_content_security_policy(tmp_path, page):
 TABLES: Mapping[str, Callable[[str], str]] = {
     "table": lambda name: table([["a", "b"], [name, name]]),
     "summary": lambda name: summary_tables(summary(name)),
+    "standard": lambda name: standard_page(standard_rows(summary(name), STANDARD), STANDARD),
     "cost": lambda name: cost_table(
         {"threads": 1, "rounds": 1, "rows": [{"codec": name, "seconds": 1.0, "batch": 1, "failure": name}]}
     ),

@@ -153,7 +153,7 @@ def standard_notes(standard: Standard) -> str:
     speed = standard.speed
     threads = f"{speed['threads']} thread{'s' if speed['threads'] > 1 else ''}"
     notes = [
-        "Means over clips; [standard.csv](standard.csv) has their 95 % bootstrap intervals. In parentheses: the number "
+        "Means over clips; `standard.csv` has their 95 % bootstrap intervals. In parentheses: the number "
         "of clips with a value (a transcript, an F0), where not all have one. F0 correlation is over the frames voiced "
         "in both clips: read it beside the voicing error.",
         "Id entropy: the entropies of single ids, summed over the codebooks, of the largest possible; it is biased low "
@@ -162,7 +162,9 @@ def standard_notes(standard: Standard) -> str:
         f"CPU, medians of {speed['rounds']} interleaved rounds.",
         "MAC: matrix products and convolutions per second of audio; a multiply and an add count as one.",
     ]
-    notes += [f"{name} is not available: {short_reason(reason)}." for name, reason in standard.missing.items()]
+    notes += [
+        markdown_text(f"{name} is not available: {short_reason(reason)}.") for name, reason in standard.missing.items()
+    ]
     return " ".join(notes)
 
 
