@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.report import add_output, machine, machine_line, record
 from l3ac_tokenizer import L3ACModel, StreamingDecoder, StreamingEncoder
@@ -45,6 +45,7 @@ def measure(
         rate, frame_rate = model.config.sampling_rate, model.config.frame_rate
         audio = 0.1 * torch.randn(1, round(seconds * rate), generator=torch.Generator().manual_seed(0))
         ids = model.encode(audio[None]).audio_codes[0]  # (1, N)
+        weights_s = {"encode": read_seconds(model.encoder), "decode": read_seconds(model.decoder)}
         for engine in engines:
             for push_ms in PUSHES_MS[engine]:
                 options: dict[str, Any] = {"engine": engine, "step_frames": max(1, int(1e-3 * push_ms * frame_rate))}
@@ -53,7 +54,7 @@ def measure(
                     ("decode", StreamingDecoder, ids, frame_rate),
                 ):
                     facts: dict[str, Any] = {"model": name, "engine": engine}
-                    facts |= {"direction": direction, "push_ms": push_ms}
+                    facts |= {"direction": direction, "push_ms": push_ms, "weights_s": weights_s[direction]}
                     kind(model, **options)  # compiled before anything is measured
                     streams.append(
                         (
@@ -111,6 +112,12 @@ def push_times(push: Push, pushes: list[Tensor], push_ms: float) -> list[float]:
     return [1e3 * timed(partial(push, values))[1].wall for values in pushes[warm_up:]]
 
 
+def read_seconds(module: nn.Module) -> float:
+    """Time to read as many bytes as a module's weights have, which are in the cache if they fit into it."""
+    weights = torch.randn(sum(parameter.numel() for parameter in module.parameters()))
+    return min(timed(weights.sum)[1].wall for _ in range(20))
+
+
 def latencies(walls: list[float], push_ms: float) -> dict[str, float]:
     """Real-time factor, and median and 99th percentile of a push in ms."""
     return {
@@ -122,7 +129,7 @@ def latencies(walls: list[float], push_ms: float) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The section of the page."""
-    cells = [["", "engine", "", "push", "RTF", "p50 of a push", "p99 of a push"]]
+    cells = [["", "engine", "", "push", "RTF", "RTF of weights", "p50 of a push", "p99 of a push"]]
     for row in sorted(result["rows"], key=lambda row: (row["model"], row["engine"] == "aot", row["direction"])):
         cells.append(
             [
@@ -131,6 +138,7 @@ def markdown(result: dict[str, Any]) -> str:
                 row["direction"],
                 f"{row['push_ms']} ms",
                 f"{row['real_time_factor']:.3f}",
+                f"{1e3 * row['weights_s'] / row['push_ms']:.3f}" if "weights_s" in row else "–",
                 f"{row['p50_ms']:.2f} ms",
                 f"{row['p99_ms']:.2f} ms",
             ]
@@ -140,8 +148,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"Made by `python -m benchmarks.streaming` on {machine_line(result['machine'])}\n\n"
         f"{result['seconds']:g} s of noise in pushes of each length. RTF: seconds of computation per second of audio; "
         "p50 and p99 are of pushes as they come, some of which complete no step of `aot`. `aot` computes whole steps, "
-        "as many frames as fit into a push. Mimi is with random weights; transformers streams its encoder alone, and "
-        "EnCodec not at all. [What ids and sound wait for](../guides/streaming.md#latency) is another matter.\n\n"
+        "as many frames as fit into a push. RTF of weights: that of reading the float32 weights once a push, as fast as "
+        "torch sums as many values: about the least that a push can take. Mimi is with random weights; transformers "
+        "streams its encoder alone, and EnCodec not at all. [What ids and sound wait for](../guides/streaming.md#latency) is another matter.\n\n"
         f"![real-time factor by length of a push](speed-streaming.png)\n\n{table(cells)}\n"
     )
 
