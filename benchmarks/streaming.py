@@ -148,9 +148,10 @@ def markdown(result: dict[str, Any]) -> str:
         f"Made by `python -m benchmarks.streaming` on {machine_line(result['machine'])}\n\n"
         f"{result['seconds']:g} s of noise in pushes of each length. RTF: seconds of computation per second of audio; "
         "p50 and p99 are of pushes as they come, some of which complete no step of `aot`. `aot` computes whole steps, "
-        "as many frames as fit into a push. RTF of weights: that of reading the float32 weights once a push, as fast as "
-        "torch sums as many values: about the least that a push can take. Mimi is with random weights; transformers "
-        "streams its encoder alone, and EnCodec not at all. [What ids and sound wait for](../guides/streaming.md#latency) is another matter.\n\n"
+        "as many frames as fit into a push. RTF of weights: that of reading the float32 weights once a push, as fast "
+        "as torch sums as many values: about the least that a push can take. Mimi is with random weights; "
+        "transformers streams its encoder alone, and EnCodec not at all. "
+        "[What ids and sound wait for](../guides/streaming.md#latency) is another matter.\n\n"
         f"![real-time factor by length of a push](speed-streaming.png)\n\n{table(cells)}\n"
     )
 
