@@ -48,13 +48,16 @@ def record(section: str, result: dict[str, Any], page: Path) -> None:
     store = page.with_suffix(".json")
     results = json.loads(store.read_text()) if store.exists() else {}
     results[section] = result
+    _write(store, json.dumps(results, indent=1))  # first: what took hours is kept, whatever becomes of the page
     parts = [
         importlib.import_module(f"benchmarks.{name}").markdown(results[name]) for name in SECTIONS if name in results
     ]
-    text = "\n".join([INTRODUCTION.read_text(), *parts, NOTES.read_text()])
-    for path, content in ((store, json.dumps(results, indent=1)), (page, text)):
-        with atomic_write(path) as file:
-            file.write((content.rstrip("\n") + "\n").encode())
+    _write(page, "\n".join([INTRODUCTION.read_text(), *parts, NOTES.read_text()]))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write((text.rstrip("\n") + "\n").encode())
 
 
 def machine(threads: int) -> dict[str, Any]:
