@@ -92,10 +92,9 @@ class Group(NamedTuple):
 def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | None) -> Tensor:
     """Attention of whole clips for exported graphs of dynamic length T, in memory proportional to T, not T².
 
-    Each group of `STEP` queries at the same place in their blocks attends, in all blocks at once, to the keys of its
-    own block and of the previous one that one of them sees. The first block has no previous one and is computed apart,
-    so that no score is masked by its position in the clip. Exporters specialize the number of blocks after the first
-    to a constant if it may be 1: therefore two blocks of repeated time steps follow the clip.
+    Each group of `STEP` queries attends to copies of all keys that one of them sees. Exporters specialize the number of
+    groups to a constant if it may be 1, or if the shape of a view or slice depends on it. Therefore there is an extra
+    group, and time steps are gathered by index.
 
     Args:
         q: Queries (B, H, T, d).
@@ -107,31 +106,28 @@ def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, block: int | 
     Returns:
         (B, H, T, d).
     """
-    length, reach = q.shape[2], bias.shape[1]
-    size = block or reach
-    count = (length - 1) // size + 3
-    time_steps = size * torch.arange(count, device=q.device)[:, None] + torch.arange(size, device=q.device)
+    batch, heads, length, width = q.shape
+    reach = bias.shape[1]
+    groups = (length - 1) // STEP + 2
+    keys = torch.sym_min(reach + STEP - 1, groups * STEP)
+    at_query = STEP * torch.arange(groups, device=q.device)[:, None] + torch.arange(STEP, device=q.device)
+    at_key = at_query[:, -1:] - torch.arange(keys, device=q.device)
+    if block is None:
+        first_seen = (at_query - (reach - 1)).clamp(min=0)
+    else:
+        first_seen = (torch.div(at_query, block, rounding_mode="floor") - 1).clamp(min=0) * block
+    distances = at_query[0][:, None] - at_key[0]  # the same in each group
+    biases = bias[:, distances.clamp(0, reach - 1)].masked_fill(distances < 0, float("-inf"))
+    masked = first_seen[..., None] > at_key[:, None]  # (groups, STEP, keys)
 
-    def blocks(x: Tensor) -> Tensor:
-        return x[:, :, time_steps.clamp(max=length - 1)]
+    def gather(x: Tensor, at: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 2 * STEP))[:, :, at.clamp(min=0)].flatten(0, 2)
 
-    def with_previous(x: Tensor) -> Tensor:
-        return torch.cat([x[:, :, :-1], x[:, :, 1:]], dim=3)
-
-    def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (B, H, blocks, time steps, d)
-        biases = banded(bias, q.shape[3], k.shape[3])[0].flip(1)[:, None]
-        return (q @ k.transpose(3, 4) + biases).softmax(dim=-1) @ v
-
-    q, k, v = blocks(q * q.shape[3] ** -0.5), blocks(k), blocks(v)
-    pairs_k, pairs_v = with_previous(k), with_previous(v)
-    groups = []
-    for start in range(0, size, STEP):
-        end = min(start + STEP, size)
-        both = slice(0 if block else start + 1, size + end)
-        first = attend_all(q[:, :, :1, start:end], k[:, :, :1, :end], v[:, :, :1, :end])
-        others = attend_all(q[:, :, 1:, start:end], pairs_k[..., both, :], pairs_v[..., both, :])
-        groups.append(torch.cat([first, others], dim=2))
-    return torch.cat(groups, dim=3).flatten(2, 3).index_select(2, torch.arange(length, device=q.device))
+    scores = torch.bmm(gather(q * width**-0.5, at_query), gather(k, at_key).transpose(1, 2))
+    scores = (scores.unflatten(0, (batch, heads, groups)) + biases[:, None]).masked_fill(masked, float("-inf"))
+    attended = torch.bmm(scores.softmax(dim=-1).flatten(0, 2), gather(v, at_key))
+    attended = attended.unflatten(0, (batch, heads, groups)).flatten(2, 3)
+    return attended.index_select(2, torch.arange(length, device=q.device))
 
 
 def written(ring: Tensor, x: Tensor, span: Span) -> Tensor:
