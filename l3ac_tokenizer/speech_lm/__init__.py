@@ -4,6 +4,7 @@
 |---|---|
 | `model` | a Llama over ids |
 | `corpus` | a tokenized corpus in parts by speaker, cut to the model's context |
+| `continuations` | clips continued by the model, as sound while ids are drawn and on a page |
 | `unigram` | models without context, to compare with |
 | `likelihood` | log-likelihoods of clips |
 | `pairs` | pairs of a likely and an unlikely clip: a table of them |
