@@ -26,7 +26,7 @@ from .model import SpeechLM
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a clip is continued.
+    """Settings of a continuation.
 
     Attributes:
         prompt: Ids that are taken from the clip, at most.
