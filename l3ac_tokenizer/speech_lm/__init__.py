@@ -1,4 +1,4 @@
-"""A small speech language model, and its likelihood tests: what `recipes/speech_lm.py` is made of.
+"""A small speech language model, its continuations and its likelihood tests: what `recipes/speech_lm.py` is made of.
 
 | module | content |
 |---|---|
