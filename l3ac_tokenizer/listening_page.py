@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -42,6 +42,21 @@ def section(title: str, body: str) -> str:
 def player(source: str) -> str:
     """An audio player for a URL."""
     return f'<audio controls preload="metadata" src="{html_text(source)}"></audio>'
+
+
+def facts_table(facts: Mapping[str, str]) -> str:
+    """A table of names and values (plain text)."""
+    rows = "".join(f"<tr><th>{html_text(name)}</th><td>{html_text(value)}</td></tr>" for name, value in facts.items())
+    return f'<table class="players">{rows}</table>'
+
+
+def players_table(rows: Iterable[tuple[str, str, str]]) -> str:
+    """A table of players: the title, the URL of the audio and the text in it of each row, all plain text."""
+    cells = (
+        f"<tr><th>{html_text(title)}</th><td>{player(source)}</td><td>{html_text(text)}</td></tr>"
+        for title, source, text in rows
+    )
+    return f'<table class="players">{"".join(cells)}</table>'
 
 
 def audio_data_url(audio: np.ndarray, sampling_rate: int) -> str:

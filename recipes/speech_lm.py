@@ -1,7 +1,8 @@
-"""Train a small language model on a tokenized corpus, measure it, and test which clips it finds likely.
+"""Train a small language model on a tokenized corpus, measure it, listen to it, and test which clips it finds likely.
 
     l3ac tokenize AUDIO_FOLDER -o CORPUS
     python recipes/speech_lm.py train CORPUS --run RUN --prompt clip.wav
+    python recipes/speech_lm.py continue clip.wav --run RUN -o PAGE
     python recipes/speech_lm.py score PAIRS.csv --run RUN -o SCORES
     python recipes/speech_lm.py pairs HELD_OUT_AUDIO -o PAIRS
 
@@ -10,6 +11,8 @@ It needs the extras `data` and `train`.
 - `train` writes the model, `results.json` and `continuation.flac` to `RUN`. A Llama from transformers reads and
   predicts ids through `FSQEmbedding` and `FSQHead`, trained with `Trainer`. Its bits per id on held-out speakers are
   compared with those of models without context (`l3ac_tokenizer/speech_lm/unigram.py`).
+- `continue` lets the model continue clips and writes a page to listen to them, `PAGE/index.html`. Whisper's text stands
+  beside them where the extra `eval-offline` is installed (`l3ac_tokenizer/speech_lm/continuations.py`).
 - `score` states how often the positive clip of a pair is likelier than the negative one: the test of sWUGGY, sBLIMP,
   StoryCloze and SALMon, whose folders it reads, too (`l3ac_tokenizer/speech_lm/benchmarks.py`).
 - `pairs` makes such pairs from any audio (`l3ac_tokenizer/speech_lm/disturbances.py`).
@@ -34,6 +37,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from l3ac_tokenizer import CodecEncoderModel, CodecModel
+from l3ac_tokenizer.asr import Recognizer, open_recognizer
 from l3ac_tokenizer.audio import read_audio, write_audio
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
@@ -41,6 +45,7 @@ from l3ac_tokenizer.markup import printable
 from l3ac_tokenizer.speech_lm.accuracy import markdown_table as accuracy_table
 from l3ac_tokenizer.speech_lm.accuracy import require_codec, score_pairs, write_scores
 from l3ac_tokenizer.speech_lm.benchmarks import read_pairs
+from l3ac_tokenizer.speech_lm.continuations import Sampling, write_continuations
 from l3ac_tokenizer.speech_lm.corpus import all_ids, collate, split_corpus
 from l3ac_tokenizer.speech_lm.disturbances import list_voices, write_pairs
 from l3ac_tokenizer.speech_lm.likelihood import bits_per_id
@@ -124,8 +129,12 @@ def measure(model: SpeechLM, parts: dict[str, Dataset], metadata: CorpusMetadata
             model, [row["ids"] for row in parts["held_out"]], batch_size
         ),
     }
+    worst_first = dict(sorted(bits.items(), key=lambda item: -item[1]))
+    frame_rate = metadata.sampling_rate / metadata.hop_length
     return {
-        "bits_per_id": dict(sorted(bits.items(), key=lambda item: -item[1])),
+        "bits_per_id": worst_first,
+        "bits_per_second": {name: value * frame_rate for name, value in worst_first.items()},
+        "frame_rate": frame_rate,
         "ids": {name: len(all_ids(part)) for name, part in parts.items()},
     }
 
@@ -181,7 +190,6 @@ def run_training(options: argparse.Namespace) -> dict[str, Any]:
     results = {
         "training_minutes": (time.monotonic() - started) / 60,
         **measure(model, parts, metadata, arguments.per_device_eval_batch_size),
-        "frame_rate": codec.config.frame_rate,
         "codec": {"model": metadata.model, "weights_digest": metadata.weights_digest},
         "config": asdict(config),
     }
@@ -200,8 +208,59 @@ def markdown_table(results: dict[str, Any]) -> str:
     lines = [f"held out: {results['ids']['held_out']} ids; trained on {results['ids']['train']}", ""]
     lines += ["| model | bits per id | bits per second |", "| --- | ---: | ---: |"]
     for name, bits in results["bits_per_id"].items():
-        lines.append(f"| {name} | {bits:.2f} | {bits * results['frame_rate']:.0f} |")
+        lines.append(f"| {name} | {bits:.2f} | {results['bits_per_second'][name]:.0f} |")
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------- continuations
+
+
+def load_model(run: str) -> SpeechLM:
+    """Load the language model of a run, in evaluation mode.
+
+    Raises:
+        OSError: The run has none.
+    """
+    folder = Path(run) / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{run} has no folder `model`: give the folder of `speech_lm.py train`.")
+    model = SpeechLM.from_pretrained(folder).eval()
+    if torch.cuda.is_available():
+        torch.nn.Module.cuda(model)  # the wrapper of transformers has no types
+    return model
+
+
+def open_whisper() -> Recognizer | None:
+    """Whisper tiny.en, or None without the packages of the extra `eval-offline`."""
+    try:
+        return open_recognizer("faster-whisper")
+    except ModuleNotFoundError:
+        return None
+
+
+def run_continuing(options: argparse.Namespace) -> str:
+    """Continue clips on a page, and return where it is.
+
+    Raises:
+        ValueError: The codec is not that of the language model, a clip is not audio, or an option is out of range.
+        OSError: A file cannot be read or written.
+    """
+    model = load_model(options.run)
+    codec = CodecModel.from_pretrained(options.model).eval()
+    require_codec(model, codec, options.model)
+    length, count = prompt_and_count(codec, options, model.config.max_position_embeddings)
+    sampling = Sampling(length, count, options.temperature, options.top_p, options.seed)
+    hear = open_whisper()
+    facts = {
+        "language model": f"{options.run}, {model.num_parameters() / 1e6:.1f} million parameters",
+        "codec": f"{options.model}, {codec.config.frame_rate:.1f} ids a second",
+        "length": f"{options.seconds:g} s after the first {options.prompt_seconds:g} s of the clip",
+        "sampling": f"temperature {options.temperature:g}, top-p {options.top_p:g} of each digit, seed {options.seed}",
+        "text": hear.label if hear else "none: pip install 'l3ac-tokenizer[eval-offline]'",
+    }
+    prompts, folder = [Path(path) for path in options.prompts], Path(options.output)
+    page = write_continuations(prompts, model, codec, sampling, options.continuations, facts, hear, folder)
+    return f"page: {page}"
 
 
 # ---------------------------------------------------------------------------------------------- likelihood tests
@@ -215,12 +274,7 @@ def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
         OSError: A file cannot be read or written.
     """
     pairs = read_pairs(options.pairs)
-    folder = Path(options.run) / "model"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{options.run} has no folder `model`: give the folder of `speech_lm.py train`.")
-    model = SpeechLM.from_pretrained(folder)
-    if torch.cuda.is_available():
-        torch.nn.Module.cuda(model)  # the wrapper of transformers has no types
+    model = load_model(options.run)
     codec = CodecEncoderModel.from_pretrained(options.model).eval()
     require_codec(model, codec, options.model)
     scored = score_pairs(pairs.pairs, codec, model)
@@ -255,13 +309,25 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--config", default=str(Path(__file__).with_suffix(".yaml")), metavar="FILE", help="configuration"
     )
     train.add_argument("--prompt", metavar="FILE", help="clip to continue (default: a held-out one)")
-    train.add_argument(
-        "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"
+
+    onward = commands.add_parser("continue", help="let the language model continue clips, on a page to listen to")
+    onward.set_defaults(command=run_continuing)
+    onward.add_argument("prompts", nargs="+", metavar="PROMPT", help="audio files, whose beginnings are continued")
+    onward.add_argument("--run", required=True, metavar="FOLDER", help="folder of `train`")
+    onward.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the page and its audio")
+    onward.add_argument(
+        "--continuations", type=int, default=2, metavar="N", help="continuations of each clip (default: %(default)s)"
     )
-    train.add_argument("--seconds", type=float, default=4.0, help="seconds to generate (default: %(default)s)")
-    train.add_argument("--temperature", type=float, default=0.9, help="sampling temperature (default: %(default)s)")
-    train.add_argument("--top-p", type=float, default=0.98, help="nucleus of each digit (default: %(default)s)")
-    train.add_argument("--seed", type=int, default=0, help="seed of the continuation (default: %(default)s)")
+    for command in (train, onward):
+        command.add_argument(
+            "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"
+        )
+        command.add_argument("--seconds", type=float, default=4.0, help="seconds to generate (default: %(default)s)")
+        command.add_argument(
+            "--temperature", type=float, default=0.9, help="sampling temperature (default: %(default)s)"
+        )
+        command.add_argument("--top-p", type=float, default=0.98, help="nucleus of each digit (default: %(default)s)")
+        command.add_argument("--seed", type=int, default=0, help="seed of the continuation (default: %(default)s)")
 
     score = commands.add_parser("score", help="test which clip of each pair the language model finds likelier")
     score.set_defaults(command=_score)
@@ -272,7 +338,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     score.add_argument("--run", required=True, metavar="FOLDER", help="folder of `train`")
     score.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the scores")
-    for command in (train, score):
+    for command in (train, onward, score):
         command.add_argument(
             "--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="codec (default: %(default)s)"
         )

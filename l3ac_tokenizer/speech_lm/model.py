@@ -5,6 +5,8 @@ Axes: B batch, N ids, D features.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
@@ -60,19 +62,25 @@ class SpeechLM(LlamaForCausalLM):
         """Return the loss in nats per id; `labels` are `ids` with `IGNORED_ID` at padding."""
         return CausalLMOutput(loss=self.lm_head.loss(self.features(ids), labels))
 
-    @torch.no_grad()
     def continue_ids(
         self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
     ) -> Tensor:
         """Ids (B, N) → `count` sampled ids (B, count) that continue them."""
+        return torch.cat(list(self.draw_ids(ids, count, temperature, top_p, seed)), dim=1)
+
+    @torch.no_grad()
+    def draw_ids(
+        self, ids: Tensor, count: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
+    ) -> Iterator[Tensor]:
+        """Ids (B, N) → the next id (B, 1) of each row, sampled `count` times, each as soon as it is drawn."""
         generator = torch.Generator(self.device).manual_seed(seed)
         cache = DynamicCache(config=self.config)
-        inputs, drawn = self._embed(ids), []
+        inputs = self._embed(ids)
         for _ in range(count):
             features = self.model(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state
-            drawn.append(self.lm_head.sample(features[:, -1:], temperature, top_p, generator))
-            inputs = self.id_embedding(drawn[-1])
-        return torch.cat(drawn, dim=1)
+            drawn = self.lm_head.sample(features[:, -1:], temperature, top_p, generator)
+            yield drawn
+            inputs = self.id_embedding(drawn)
 
     def _embed(self, ids: Tensor) -> Tensor:
         """Ids (B, N) → features (B, N + 1, D), including the start."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_write
-from ..listening_page import listening_page, player, section
+from ..listening_page import facts_table, listening_page, players_table, section
 from ..markup import figure_text, html_text, relative_url
 from ..plots import draw_spectrogram
 
@@ -39,8 +39,7 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
     Raises:
         OSError: the page cannot be written.
     """
-    rows = "".join(f"<tr><th>{html_text(name)}</th><td>{html_text(value)}</td></tr>" for name, value in facts.items())
-    sections = [section("Results", f'<table class="players">{rows}</table>'), *map(_clip_section, clips)]
+    sections = [section("Results", facts_table(facts)), *map(_clip_section, clips)]
     path = folder / "index.html"
     with atomic_write(path) as target:
         target.write(listening_page(title, "", sections).encode())
@@ -48,12 +47,8 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
 
 
 def _clip_section(clip: SynthesizedClip) -> str:
-    rows = "".join(
-        f"<tr><th>{html_text(kind)}</th><td>{player(relative_url(file))}</td>"
-        f"<td>{html_text(clip.heard.get(kind, ''))}</td></tr>"
-        for kind, file in clip.audio.items()
-    )
-    body = f'<p>{html_text(clip.text)}</p><table class="players">{rows}</table>'
+    rows = ((kind, relative_url(file), clip.heard.get(kind, "")) for kind, file in clip.audio.items())
+    body = f"<p>{html_text(clip.text)}</p>{players_table(rows)}"
     if clip.picture:
         alternative = html_text(f"Spectrogram and alignment of {clip.name}")
         body += f'<img class="chart" src="{html_text(relative_url(clip.picture))}" alt="{alternative}">'
