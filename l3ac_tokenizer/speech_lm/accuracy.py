@@ -12,18 +12,21 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
+from ..audio import AudioReader
 from ..causes import failure
 from ..container import Header, checked_ids, read_l3ac
 from ..evaluation.statistics import mean_with_interval
 from ..files import atomic_write
 from ..id_files import SUFFIXES, read_ids, suffix_of
 from ..id_metadata import IdMetadata
-from ..inference import encode_files
+from ..inference import encode_audio
 from ..markup import markdown_text, table_row
 from ..modeling import CodecEncoding
 from .likelihood import log_likelihoods
@@ -36,6 +39,8 @@ Ids = np.ndarray | str
 CONVENTIONS = ("per_id", "total")
 """Keys of the two ways to compare clips."""
 
+CHUNK_SECONDS = 30.0
+"""Seconds of audio in the codec at once."""
 
 MOST_NAMED = 20
 """Clips named below a table."""
@@ -132,8 +137,10 @@ def _ids_of_files(
     """The ids (N,) int64 of each file, or why it has none."""
     found: dict[Path, Ids] = {}
     audio = [path for path in paths if suffix_of(path) not in (".l3ac", *SUFFIXES)]
-    for path, clip in zip(audio, encode_files(codec, audio, errors="return", level_lufs=level_lufs), strict=True):
-        found[path] = clip.ids if clip.error is None else clip.error
+    openers = [partial(AudioReader, path, codec.config.sampling_rate) for path in audio]
+    encoded = encode_audio(codec, openers, CHUNK_SECONDS, level_lufs=level_lufs)
+    for position, clip in tqdm(encoded, total=len(audio), desc="encoding", unit="clip", disable=None):
+        found[audio[position]] = clip.ids if clip.error is None else clip.error
     digests = codec.id_digests() if len(found) < len(paths) else []
     for path in (path for path in paths if path not in found):
         try:

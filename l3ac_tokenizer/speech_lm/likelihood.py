@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import trange
 
 from .model import SpeechLM
 
@@ -54,7 +55,7 @@ def log_likelihoods(model: SpeechLM, clips: Sequence[np.ndarray], batch_size: in
     sums = np.zeros(len(clips))
     every = [window for window in windows(clips, model.config.max_position_embeddings) if len(window.ids)]
     every.sort(key=lambda window: len(window.ids))  # less padding
-    for start in range(0, len(every), batch_size):
+    for start in trange(0, len(every), batch_size, desc="likelihoods", unit="batch", disable=None):
         batch = every[start : start + batch_size]
         ids = pad_sequence([window.ids for window in batch], batch_first=True).to(model.device)
         features = model.features(ids)
