@@ -168,6 +168,7 @@ def measure(corpus: TokenizedCorpus, options: argparse.Namespace) -> dict[str, A
         "accuracy": asdict(accuracy),
         "most_frequent_label": max(Counter(names).values()) / len(names),
         "clips": len(clips),
+        "left_out": sum(table.num_rows for table in corpus.tables()) - len(clips),
         "labels": len(kinds),
         "groups": len(by_group),
         "accuracy_of_label": {kind: float(correct[targets == number].mean()) for number, kind in enumerate(kinds)},
@@ -198,11 +199,12 @@ def main() -> None:
             file.write(json.dumps(results, indent=2).encode())
     except (OSError, ValueError) as error:
         sys.exit(printable(f"probe: {error}"))
-    low, high = results["accuracy"]["interval"]
+    (low, high), left_out = results["accuracy"]["interval"], results["left_out"]
     print(
         f"accuracy {results['accuracy']['mean']:.1%} ({low:.1%}–{high:.1%}) of {results['labels']} labels, "
         f"{results['most_frequent_label']:.1%} by the most frequent one; {results['clips']} clips, "
         f"{results['groups']} groups"
+        + (f"; {left_out} clips without label or group, or too short, are left out" if left_out else "")
     )
 
 

@@ -39,6 +39,7 @@ from transformers import Trainer, TrainingArguments
 from l3ac_tokenizer import CodecEncoderModel, CodecModel
 from l3ac_tokenizer.asr import Recognizer, open_recognizer
 from l3ac_tokenizer.audio import read_audio, write_audio
+from l3ac_tokenizer.cli.options import add_outside
 from l3ac_tokenizer.files import atomic_write
 from l3ac_tokenizer.inference import decode_clips, encode_clips
 from l3ac_tokenizer.markup import printable
@@ -273,7 +274,7 @@ def run_scoring(options: argparse.Namespace) -> dict[str, Any]:
         ValueError: The codec is not that of the language model, or the pairs cannot be read or have no two clips.
         OSError: A file cannot be read or written.
     """
-    pairs = read_pairs(options.pairs)
+    pairs = read_pairs(options.pairs, allow_outside=options.allow_outside)
     model = load_model(options.run)
     codec = CodecEncoderModel.from_pretrained(options.model).eval()
     require_codec(model, codec, options.model)
@@ -338,6 +339,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     score.add_argument("--run", required=True, metavar="FOLDER", help="folder of `train`")
     score.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder for the scores")
+    add_outside(score)
     for command in (train, onward, score):
         command.add_argument(
             "--model", default="l3ac-1k-light", metavar="NAME_OR_DIR", help="codec (default: %(default)s)"

@@ -10,6 +10,7 @@ import soundfile
 from networks import speech_like
 
 from l3ac_tokenizer.listing.errors import DataError
+from l3ac_tokenizer.names import OutsideError
 from l3ac_tokenizer.speech_lm import disturbances
 from l3ac_tokenizer.speech_lm.benchmarks import read_pairs
 from l3ac_tokenizer.speech_lm.disturbances import RATE, disturbed, halves, joined, list_voices, segments, write_pairs
@@ -28,10 +29,29 @@ def touch(folder: Path, *names: str) -> Path:
 
 def test_a_table_names_files_beside_it_and_each_row_is_an_item(tmp_path):
     (tmp_path / "pairs.csv").write_text("positive,negative,group\na.wav,b/c.wav,one\n/d.wav,e.wav,\n")
-    assert read_pairs(tmp_path / "pairs.csv").pairs == [
+    assert read_pairs(tmp_path / "pairs.csv", allow_outside=True).pairs == [
         Pair(tmp_path / "a.wav", tmp_path / "b" / "c.wav", "one", "line 2"),
         Pair(Path("/d.wav"), tmp_path / "e.wav", "", "line 3"),
     ]
+
+
+@pytest.mark.parametrize("name", ["/d.wav", "../d.wav", "link.wav"])
+def test_a_clip_outside_the_folder_of_its_table_is_refused(tmp_path, name):
+    (tmp_path / "d.wav").touch()
+    folder = touch(tmp_path / "pairs", "a.wav")
+    (folder / "link.wav").symlink_to(tmp_path / "d.wav")
+    (folder / "pairs.csv").write_text(f"positive,negative\na.wav,{name}\n")
+    with pytest.raises(OutsideError, match=r"d\.wav|link\.wav"):
+        read_pairs(folder / "pairs.csv")
+    assert len(read_pairs(folder / "pairs.csv", allow_outside=True).pairs) == 1
+
+
+def test_a_link_out_of_a_benchmark_is_refused(tmp_path):
+    (tmp_path / "secret.wav").touch()
+    folder = touch(tmp_path / "salmon", "sample_0_0.wav")
+    (folder / "sample_0_1.wav").symlink_to(tmp_path / "secret.wav")
+    with pytest.raises(OutsideError, match=r"sample_0_1\.wav"):
+        read_pairs(folder)
 
 
 def test_the_items_of_a_table_are_kept(tmp_path):
@@ -101,6 +121,9 @@ def test_sblimp_pairs_sentences_of_one_subtype(tmp_path):
 def test_another_table_called_gold_is_refused(tmp_path):
     (tmp_path / "gold.csv").write_text("id,filename,voice,correct\n1,a,A,1\n")
     with pytest.raises(DataError, match="of another benchmark"):
+        read_pairs(tmp_path)
+    (tmp_path / "gold.csv").write_text("id,filename,voice,correct,frequency\n1,a,A,1,often\n")
+    with pytest.raises(DataError, match="line 2, has 'often' as `frequency`"):
         read_pairs(tmp_path)
     (tmp_path / "gold.csv").write_text(SYNTACTIC.replace("meat,0", "meat,no"))
     with pytest.raises(DataError, match="line 3, has 'no' as `correct`"):

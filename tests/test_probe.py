@@ -77,7 +77,7 @@ def test_a_label_that_the_ids_tell_is_found_and_another_is_not(tmp_path, monkeyp
     )
     assert found["accuracy"]["mean"] >= 0.9 and chance["accuracy"]["mean"] < 0.75
     assert (found["clips"], found["groups"], found["labels"]) == (40, 20, 2)
-    assert found["most_frequent_label"] == 0.5
+    assert found["most_frequent_label"] == 0.5 and found["left_out"] == 0
     assert found["accuracy_of_label"].keys() == {"low", "high"}
     assert f"accuracy {found['accuracy']['mean']:.1%}" in capsys.readouterr().out
 

@@ -25,20 +25,31 @@ from pathlib import Path
 from ..files import is_visible
 from ..listing.errors import DataError
 from ..listing.table import read_table, table_columns
+from ..names import file_within
 from .pairs import Pair, PairList, read_pair_table
 
 _STORY = re.compile(r"(?:\d+_)?(.+)_(correct|incorrect)")
 _SAMPLE = re.compile(r"sample_(\d+)_(\d+)")
 
 
-def read_pairs(path: str | os.PathLike[str]) -> PairList:
+def read_pairs(path: str | os.PathLike[str], *, allow_outside: bool = False) -> PairList:
     """Read a table of pairs, see `read_pair_table`, or a benchmark's folder.
+
+    Args:
+        path: The table or folder.
+        allow_outside: Also take clips outside the folder, or the table's folder, that paths or links in it name.
 
     Raises:
         DataError: the layout of the folder is none of the known ones, or a table is damaged.
         OSError: the folder or table cannot be read.
+        OutsideError: a clip lies outside.
     """
-    return read_benchmark(Path(path)) if Path(path).is_dir() else read_pair_table(Path(path))
+    given = Path(path)
+    root, found = (given, read_benchmark(given)) if given.is_dir() else (given.parent, read_pair_table(given))
+    for pair in found.pairs:
+        for clip in (pair.positive, pair.negative):
+            file_within(os.path.abspath(clip), os.path.abspath(root), allow_outside=allow_outside)
+    return found
 
 
 def read_benchmark(folder: Path) -> PairList:
@@ -77,7 +88,7 @@ def _zerospeech(gold: Path) -> PairList:
         sides = clips.setdefault(key, {"1": [], "0": []})
         sides[row["correct"]].append(gold.parent / f"{row['filename']}.wav")
         if row["correct"] == "1":
-            groups[key] = row["type"] if parts else _vocabulary(row["frequency"])
+            groups[key] = row["type"] if parts else _vocabulary(row["frequency"], f"{gold}, line {line},")
     pairs, unpaired = [], []
     for key, sides in clips.items():
         item = "/".join(key[len(parts[:1]) : -1])  # a group is the type, which an item need not repeat
@@ -88,9 +99,12 @@ def _zerospeech(gold: Path) -> PairList:
     return PairList(pairs, unpaired)
 
 
-def _vocabulary(frequency: str) -> str:
-    """Group of a word by its number of occurrences in LibriSpeech."""
-    return "in vocabulary" if float(frequency or 0) >= 1 else "out of vocabulary"
+def _vocabulary(frequency: str, where: str) -> str:
+    """Group of a word by its number of occurrences in LibriSpeech; `where` is named if it is none."""
+    try:
+        return "in vocabulary" if float(frequency or 0) >= 1 else "out of vocabulary"
+    except ValueError:
+        raise DataError(f"{where} has {frequency!r} as `frequency`; it must be a number.") from None
 
 
 def _story_cloze(folder: Path) -> PairList:
