@@ -33,7 +33,7 @@ from l3ac_tokenizer.inference import decode_clips, encode_clips
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SENTENCE = ROOT / "l3ac_tokenizer" / "assets" / "demo.flac"
-LONGER = {"public_api": 80, "onnx_streaming": 80, "duplex": 330}
+LONGER = {"public_api": 80, "onnx_streaming": 60, "duplex": 330}
 """Examples of more than 40 lines: every type of the API, a stream without us, and two programs with a protocol."""
 SAID = "One stream of whole numbers carries this sentence: about sixty of them a second, and nothing else."
 
