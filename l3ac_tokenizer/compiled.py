@@ -27,9 +27,11 @@ from .published import cache_folder
 OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are constants: folded and laid out for their products
     "max_autotune": True,
-    "max_autotune_gemm_backends": "CPP",  # products in C++: calls of a library cost more than products of so few rows
     "cpp.threads": 1,
 }
+LONG_STEP = 3
+"""From that many frames on, the products of a library are tried beside Inductor's own: a call of the library costs more
+than a product of fewer rows, though the tuner, which times each alone, would choose it."""
 
 
 class NoCompiler(RuntimeError):
@@ -81,16 +83,20 @@ def _compile(step: Step, batch: int, path: Path) -> Path:
         program = torch.export.export(
             InPlace(step), (step.example(batch), end, position, step.zeros(batch)), strict=False
         )
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=dict(OPTIONS))
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=_options(step))
     except (InvalidCxxCompiler, CppCompileError, InductorError) as error:
         raise NoCompiler(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
     return path
 
 
+def _options(step: Step) -> dict[str, Any]:
+    return OPTIONS | {"max_autotune_gemm_backends": "ATEN,CPP" if step.frames >= LONG_STEP else "CPP"}
+
+
 def _key(step: Step, batch: int) -> str:
     """Name of a compiled step, made of everything that it depends on."""
     digest = hashlib.sha256()
-    facts = [type(step).__name__, step.frames, batch, torch.__version__, OPTIONS, _processor()]
+    facts = [type(step).__name__, step.frames, batch, torch.__version__, _options(step), _processor()]
     digest.update(repr([*facts, step.model.config.to_diff_dict()]).encode())
     for path in (Path(__file__), *sorted(Path(inspect.getfile(modeling)).parent.rglob("*.py"))):
         digest.update(path.read_bytes())

@@ -194,7 +194,7 @@ def _write(
         raise _missing(error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     program = torch.onnx.export(
-        module, examples, dynamo=True, verbose=False, input_names=inputs, output_names=outputs, **options
+        module.eval(), examples, dynamo=True, verbose=False, input_names=inputs, output_names=outputs, **options
     )
     assert program is not None
     with np.errstate(all="ignore"):  # numpy folds constants, among them weights
