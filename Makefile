@@ -34,14 +34,14 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/l3ac demo $(if $(AUDIO),"$(AUDIO)")
 
 test test-all test-transformers: export HF_HUB_OFFLINE = 1
-# Tests run in parallel, each on one thread.
+# Tests run in parallel, each on one thread; neighbors, which share fixtures, in one process as far as possible.
 test test-all test-transformers: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test.stamp
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-all: $(VENV)/test.stamp
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # These tests come from the source distribution of the installed version of transformers.
 test-transformers: $(VENV)/test.stamp

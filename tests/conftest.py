@@ -26,6 +26,14 @@ def shared() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="module")
+def short_count():
+    """Multiply–accumulates of half a second of audio: those of ten take longer than all the rest at a hop of 12."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("l3ac_tokenizer.evaluation.cost.MAC_SECONDS", 0.5)
+        yield
+
+
 @pytest.fixture
 def tiny_model() -> L3ACModel:
     """A tiny network whose ids vary."""

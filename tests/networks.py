@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel, TAAEConfig, TAAEModel
 from l3ac_tokenizer.modeling.taae.blocks import LayerScale
@@ -75,9 +77,22 @@ MIXED_NETWORKS = {
 """Tiny networks of `MIXED_ENDS`."""
 
 
-@torch.no_grad()
+_made: dict[tuple[str, bytes], tuple[CodecModel, Tensor]] = {}
+"""Name and state of torch's generator → network, and the state after it was made."""
+
+
 def tiny(name: str) -> CodecModel:
     """A network of `TINY_NETWORKS` or `MIXED_NETWORKS` whose ids vary, and whose every branch counts."""
+    key = name, torch.get_rng_state().numpy().tobytes()
+    if key not in _made:
+        _made[key] = _tiny(name), torch.get_rng_state()
+    model, state = _made[key]
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
+
+
+@torch.no_grad()
+def _tiny(name: str) -> CodecModel:
     model = (TINY_NETWORKS | MIXED_NETWORKS)[name]().eval()
     for module in model.modules():
         if isinstance(module, LayerScale):

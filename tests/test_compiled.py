@@ -20,11 +20,16 @@ def model():
     return tiny("tiny-light")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+@pytest.fixture(scope="module", params=["plain", pytest.param("tuned", marks=pytest.mark.slow)])
+def cache(request, tmp_path_factory):
+    """A folder for what is compiled; only the slow suite searches for the fastest products, and optimizes the code."""
     if not shutil.which("g++") and not shutil.which("clang++"):
         pytest.skip("there is no C++ compiler")
-    return tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain":
+            plain = {"max_autotune": False, "aot_inductor.debug_compile": True}
+            patch.setattr(compiled, "OPTIONS", compiled.OPTIONS | plain)
+        yield tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -336,6 +336,7 @@ def test_a_hub_that_cannot_be_reached_is_said(hub, monkeypatch, tmp_path):
         fetched(hub)
 
 
+@pytest.mark.usefixtures("short_count")
 def test_the_check_of_all_published_weights_prints_what_it_measures_and_what_is_missing(hub, tiny, audio, capsys):
     pytest.importorskip("pesq")
     from benchmarks import check_published

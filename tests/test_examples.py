@@ -1,4 +1,7 @@
-"""The programs of `examples/` run as they stand, and use nothing but the public API."""
+"""The programs of `examples/` run as they stand, and use nothing but the public API.
+
+Those that run ONNX graphs are in test_onnx.py, where graphs are at hand.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,21 @@ import pytest
 import soundfile
 import torch
 from hub_stub import LocalHub
-from networks import speech_like, tiny, tiny_mimi
+from networks import speech_like, tiny_mimi
 from test_processing import byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2ForCausalLM
 
-from l3ac_tokenizer import CodecFeatureExtractor, CodecModel, PackedCorpus, StreamingDecoder
+from l3ac_tokenizer import CodecModel, PackedCorpus, StreamingDecoder
 from l3ac_tokenizer.cli import main as l3ac
 from l3ac_tokenizer.cli.info import describe_model
-from l3ac_tokenizer.inference import decode_clips, encode_clips
+from l3ac_tokenizer.inference import encode_clips
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SENTENCE = ROOT / "l3ac_tokenizer" / "assets" / "demo.flac"
 LONGER = {"public_api": 80, "onnx_streaming": 60, "duplex": 330}
 """Examples of more than 40 lines: every type of the API, a stream without us, and two programs with a protocol."""
+RATE = 16_000
 SAID = "One stream of whole numbers carries this sentence: about sixty of them a second, and nothing else."
 
 
@@ -72,18 +76,11 @@ def test_an_example_is_short_and_public_and_shown(path):
 # --- command line and evaluation ------------------------------------------------------------------------------
 
 
-def write_voice(folder: Path, *seeds: int, seconds: float = 2.0) -> Path:
+def write_voice(folder: Path, *seeds: int) -> Path:
     folder.mkdir()
     for seed in seeds:
-        soundfile.write(folder / f"{seed}.wav", speech_like(round(seconds * 16_000), seed).numpy(), 16_000)
+        soundfile.write(folder / f"{seed}.wav", speech_like(2 * RATE, seed).numpy(), RATE)
     return folder
-
-
-def save_tiny(folder: Path, network: str = "tiny") -> str:
-    """A checkpoint of a tiny network."""
-    tiny(network).save_pretrained(folder)
-    CodecFeatureExtractor().save_pretrained(folder)
-    return str(folder)
 
 
 def test_finetune(run, tmp_path):
@@ -113,35 +110,6 @@ def test_wer(run, tmp_path):
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
-def test_onnx_runtime(run, tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
-    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    assert l3ac(["export-onnx", "--model", save_tiny(tmp_path / "tiny"), "-o", str(tmp_path / "onnx")]) == 0
-    voice = write_voice(tmp_path / "voice", 0, seconds=0.3)
-    (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('torch is not installed')")
-    assert "ids of" in run("onnx_runtime", "onnx", voice / "0.wav", "decoded.wav", PYTHONPATH=str(tmp_path / "blocked"))
-    assert soundfile.info(tmp_path / "decoded.wav").frames == soundfile.info(voice / "0.wav").frames
-
-
-def test_onnx_streaming(run, tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
-    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    codec = save_tiny(tmp_path / "tiny", "tiny-light")
-    assert l3ac(["export-onnx", "--model", codec, "--streaming", "3", "-o", str(tmp_path / "onnx")]) == 0
-    voice = write_voice(tmp_path / "voice", 0, seconds=0.3)
-    (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "torch.py").write_text("raise ImportError('torch is not installed')")
-    said = run("onnx_streaming", "onnx", voice / "0.wav", "decoded.wav", PYTHONPATH=str(tmp_path / "blocked"))
-    audio, _ = soundfile.read(voice / "0.wav", dtype="float32")
-    decoded, _ = soundfile.read(tmp_path / "decoded.wav", dtype="float32")
-    model = CodecModel.from_pretrained(codec)
-    (ids,) = encode_clips(model, [audio])
-    (whole,) = decode_clips(model, [ids], time_norm="frozen")
-    assert f"{ids.shape[-1]} ids of" in said and len(decoded) == len(audio)
-    assert np.abs(decoded - whole[: len(audio)].clip(-1, 1)).max() < 2e-4  # 16 bits
-
-
 @pytest.mark.slow
 def test_ray_map(run, tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -154,9 +122,6 @@ def test_ray_map(run, tmp_path):
         (ids,) = encode_clips(model, [audio])
         assert rows[f"{seed}.wav"]["ids"] == ids.tolist()
     assert "notes.wav" in rows["notes.wav"]["error"] and rows["notes.wav"]["ids"] == []
-
-
-RATE = 16_000
 
 
 def run_here(name: str, *arguments: object) -> None:

@@ -131,14 +131,15 @@ def test_meta_construction_and_loading_leave_no_tensor_behind(saved):
     assert not any(p.is_meta for p in L3ACModel.from_pretrained(saved).state_dict().values())
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("codec", ["tiny", "tiny-light", "tiny-taae"], indirect=True)
 @torch.no_grad()
-def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(codec):
+def test_a_compiled_model_gives_the_same_ids_and_audio_in_one_graph(codec, backend):
     batch = torch.stack([speech_like(300, seed)[None] for seed in range(2)])
     mask = torch.ones(2, 1, 300, dtype=torch.bool)
     mask[1, 0, 200:] = False
     eager, eager_masked = codec(batch), codec(batch, mask)
-    compiled = torch.compile(codec, fullgraph=True, dynamic=False)
+    compiled = torch.compile(codec, backend=backend, fullgraph=True, dynamic=False)
     for out, wanted in ((compiled(batch), eager), (compiled(batch, mask), eager_masked)):
         changed = out.audio_codes[:, 0] != wanted.audio_codes[:, 0]
         assert not (changed & ~codec.quantizer.near_boundary(wanted.latents)).any()

@@ -16,6 +16,8 @@ from l3ac_tokenizer.cli import main as l3ac
 pytest.importorskip("pesq", reason="comes with the extra `eval`")
 pytest.importorskip("pyarrow", reason="comes with the extra `data`")
 
+pytestmark = pytest.mark.usefixtures("short_count")
+
 CARD = "---\nlicense: mit\n---\n# Tiny\n\nA codec.\n\n## Training\n\nNone.\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from networks import TINY, speech_like, tiny, tiny_streams
 
-from l3ac_tokenizer import L3ACConfig, L3ACModel, StreamingDecoder, StreamingEncoder, streaming
+from l3ac_tokenizer import CodecModel, L3ACConfig, L3ACModel, StreamingDecoder, StreamingEncoder, streaming
 from l3ac_tokenizer.cli import main
-from l3ac_tokenizer.onnx import FILES, STREAMING_FILES, export_onnx, export_streaming, quantize_int8
+from l3ac_tokenizer.inference import decode_clips, encode_clips
+from l3ac_tokenizer.onnx import FILES, STREAMING_FILES, export_onnx, quantize_int8
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `onnx`)")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra `onnx`)")
 
 HOP = 12
 """Of all tiny networks."""
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture(scope="module", params=["tiny", "tiny-light", "tiny-taae", "streams"])
@@ -32,9 +36,28 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("onnx") / "made"
-    export_onnx(model, folder)
-    return folder
+    return export(model, tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-light"])
+def streaming_model(request):
+    torch.manual_seed(0)
+    model = tiny(request.param)
+    model.calibrate_time_norm([speech_like(4000)])
+    return model
+
+
+@pytest.fixture(scope="module")
+def streaming_folder(streaming_model, tmp_path_factory):
+    """Graphs of pushes of three frames."""
+    return export(streaming_model, tmp_path_factory.mktemp("onnx"), "--streaming", "3")
+
+
+def export(model: CodecModel, folder: Path, *options: str) -> Path:
+    """The folder of the graphs that the command makes of a checkpoint."""
+    model.save_pretrained(folder / "model")
+    assert main(["export-onnx", "--model", str(folder / "model"), "-o", str(folder / "made"), *options]) == 0
+    return folder / "made"
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +86,14 @@ def test_the_graphs_give_the_ids_and_the_audio_of_the_model(model, sessions, row
     assert np.abs(values - decoded.numpy()).max() < 1e-4
 
 
-@pytest.mark.parametrize("network", ["tiny", "tiny-light"])
 @torch.no_grad()
-def test_pushes_to_the_streaming_graphs_give_the_ids_and_the_audio_of_the_whole(network, tmp_path, monkeypatch):
-    model, clip = tiny(network), speech_like(70 * HOP + 5)
-    model.calibrate_time_norm([speech_like(4000)])
-    export_streaming(model, tmp_path, frames=3)
+def test_pushes_to_the_streaming_graphs_give_the_ids_and_the_audio_of_the_whole(
+    streaming_model, streaming_folder, monkeypatch
+):
+    model, clip = streaming_model, speech_like(70 * HOP + 5)
 
     def by_onnxruntime(step, batch):
-        session = onnxruntime.InferenceSession(tmp_path / STREAMING_FILES[type(step).__name__ == "DecoderStep"])
+        session = onnxruntime.InferenceSession(streaming_folder / STREAMING_FILES[type(step).__name__ == "DecoderStep"])
         names = [given.name for given in session.get_inputs()]
         facts = json.loads(session.get_modelmeta().custom_metadata_map["l3ac"])
         assert (facts["frames"], facts["delay"], facts["lead"]) == (3, step.delay, getattr(step, "lead", 0))
@@ -128,8 +150,6 @@ def test_the_documented_listing_runs_without_torch_and_gives_back_the_audio(fold
     document = (Path(__file__).parent.parent / "docs" / "guides" / "deploying.md").read_text()
     listing = document.split("```python\n")[1].split("```")[0]
     assert len([line for line in listing.splitlines() if line.strip()]) <= 20
-    import soundfile
-
     clip = speech_like(4007).numpy()
     soundfile.write(tmp_path / "speech.wav", clip, 16_000)
     for name in ("encoder.onnx", "decoder.onnx"):
@@ -204,25 +224,60 @@ def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path, capsys):
     assert "no bundled weights" in message and message.count("\n") == 1
 
 
-@pytest.mark.parametrize("model", ["tiny-light"], indirect=True)
-def test_the_command_writes_the_same_graphs(model, folder, tmp_path, capsys):
-    model.save_pretrained(tmp_path / "tiny")
-    assert main(["export-onnx", "--model", str(tmp_path / "tiny"), "-o", str(tmp_path / "made"), "--json"]) == 0
-    sizes = json.loads(capsys.readouterr().out)
-    assert sizes == {str(tmp_path / "made" / name): (folder / name).stat().st_size for name in FILES}
+def run_example(name: str, folder: Path, clip: Path, decoded: Path) -> str:
+    """What an example prints where any import of torch fails."""
+    blocked = decoded.parent / "blocked"
+    blocked.mkdir()
+    (blocked / "torch.py").write_text("raise ImportError('torch is not installed')")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, folder, clip, decoded],
+        env=os.environ | {"PYTHONPATH": str(blocked)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def recording(tmp_path):
+    soundfile.write(tmp_path / "speech.wav", speech_like(4800).numpy(), 16_000)
+    return tmp_path / "speech.wav"
+
+
+@pytest.mark.parametrize("model", ["tiny"], indirect=True)
+def test_the_example_runs_without_torch(model, folder, recording, tmp_path):
+    assert f"{4800 // HOP} ids of" in run_example("onnx_runtime.py", folder, recording, tmp_path / "decoded.wav")
+    assert soundfile.info(tmp_path / "decoded.wav").frames == 4800
+
+
+@pytest.mark.parametrize("streaming_model", ["tiny-light"], indirect=True)
+def test_the_streaming_example_gives_the_audio_of_the_whole_without_torch(
+    streaming_model, streaming_folder, recording, tmp_path
+):
+    said = run_example("onnx_streaming.py", streaming_folder, recording, tmp_path / "decoded.wav")
+    audio, decoded = (soundfile.read(path, dtype="float32")[0] for path in (recording, tmp_path / "decoded.wav"))
+    (ids,) = encode_clips(streaming_model, [audio])
+    (whole,) = decode_clips(streaming_model, [ids], time_norm="frozen")
+    assert f"{ids.shape[-1]} ids of" in said and len(decoded) == len(audio)
+    assert np.abs(decoded - whole[: len(audio)].clip(-1, 1)).max() < 2e-4  # 16 bits
 
 
 @pytest.mark.parametrize(("given", "graphs"), [(["--int8"], "decoder"), (["--int8", "both"], "both"), ([], None)])
-def test_the_command_quantizes_what_is_asked_for(given, graphs, tiny_model, tmp_path, monkeypatch):
+def test_the_command_quantizes_what_is_asked_for_and_prints_sizes(
+    given, graphs, tiny_model, tmp_path, monkeypatch, capsys
+):
     quantized = []
 
     def export(model, folder):
         folder.mkdir()
-        for name in FILES:
-            (folder / name).touch()
+        for number, name in enumerate(FILES):
+            (folder / name).write_bytes(bytes(3 + number))
 
     monkeypatch.setattr("l3ac_tokenizer.onnx.export_onnx", export)
     monkeypatch.setattr("l3ac_tokenizer.onnx.quantize_int8", lambda folder, graphs: quantized.append(graphs))
     tiny_model.save_pretrained(tmp_path / "tiny")
     assert main(["export-onnx", "--model", str(tmp_path / "tiny"), "-o", str(tmp_path / "made"), "--json", *given]) == 0
     assert quantized == [graphs] * bool(given)
+    sizes = {str(tmp_path / "made" / name): 3 + number for number, name in enumerate(FILES)}
+    assert json.loads(capsys.readouterr().out) == sizes

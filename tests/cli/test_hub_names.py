@@ -49,6 +49,7 @@ def test_tokenize_and_detokenize(hub, l3ac, l3ac_json, tmp_path):
     assert files_below(tmp_path / "back") == ["a.wav"]
 
 
+@pytest.mark.usefixtures("short_count")
 def test_evaluate(hub, l3ac_json, tiny_model):
     summary = l3ac_json("evaluate", "in", "-o", "results", "--model", NAME, "--no-consistency")
     (codec,) = summary["codecs"]

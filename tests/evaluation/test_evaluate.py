@@ -22,6 +22,8 @@ from l3ac_tokenizer.evaluation.standard import standard_codecs, standard_scorers
 pytest.importorskip("pesq", reason="comes with the extra `eval`")
 pytest.importorskip("pyarrow", reason="comes with the extra `data`")
 
+pytestmark = pytest.mark.usefixtures("short_count")
+
 RATE = 16_000
 
 

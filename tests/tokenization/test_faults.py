@@ -133,7 +133,7 @@ def test_killed_again_and_again_at_any_time(tiny_model, tmp_path):
 
 
 def test_a_killed_run_with_workers_leaves_no_worker_and_no_lock(tiny_model, tmp_path):
-    source = open_source(str(write_corpus(tmp_path / "corpus", [16_000] * 400)))
+    source = open_source(str(write_corpus(tmp_path / "corpus", [8_000] * 400)))
     options = TokenizationOptions(shard_rows=64)
     out = tmp_path / "out"
     script = tmp_path / "run.py"
@@ -271,7 +271,7 @@ def test_no_space_at_any_write_leaves_a_folder_to_resume_from(tiny_model, tmp_pa
 
 
 def test_a_run_that_stops_early_leaves_no_worker(tiny_model, tmp_path):
-    corpus = write_corpus(tmp_path / "corpus", [16_000] * 400)
+    corpus = write_corpus(tmp_path / "corpus", [4_000] * 400)
     (corpus / "000.flac").write_text("a failure")
     with pytest.raises(CorpusError, match="more than the 0 allowed"):
         tokenize_corpus(open_source(str(corpus)), tiny_model, tmp_path / "out", engine=LocalEngine(2), max_failures=0)

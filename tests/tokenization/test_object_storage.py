@@ -316,7 +316,10 @@ class Crashing(LocalEngine):
             yield table
 
 
-def test_a_server_that_is_killed_and_started_again_loses_nothing(tiny_model, corpus, expected, server, bucket):
+def test_a_server_that_is_killed_and_started_again_loses_nothing(
+    tiny_model, corpus, expected, server, bucket, monkeypatch
+):
+    monkeypatch.setattr(storage, "WAITS", (0.5,) * 120)
     engine = Crashing(server, 1.0)
     try:
         summary = tokenize_corpus(open_source(str(corpus)), tiny_model, f"{bucket}/out", SHARDS_OF_3, engine=engine)

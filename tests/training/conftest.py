@@ -9,6 +9,16 @@ from corpora import write_corpus
 from safetensors.torch import load_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from l3ac_tokenizer.training import evaluator
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_clips():
+    """Statistics of averaged weights from four clips: those of 64 take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "STATISTICS_CLIPS", 4)
+        yield
+
 
 @pytest.fixture(scope="session")
 def golden_losses(shared):

@@ -16,7 +16,7 @@ from test_processes import SETTINGS, train_in_two_processes
 from test_run import RECIPE, TINY, records
 
 from l3ac_tokenizer import L3ACModel
-from l3ac_tokenizer.training import chain, evaluator
+from l3ac_tokenizer.training import chain
 from l3ac_tokenizer.training.chain import load_chain, train_chain
 from l3ac_tokenizer.training.config import ConfigError, load_config
 from l3ac_tokenizer.training.loop import Run
@@ -31,11 +31,6 @@ STAGES = {
     "decode": {"stage": "decode", "weights": SILENT | {"spectral": 5}, "model": TINY, "mixed_precision": "bf16"},
     "joint": {"stage": "joint", "weights": SILENT | {"spectral": 5}},
 }
-
-
-@pytest.fixture(autouse=True)
-def few_clips(monkeypatch):
-    monkeypatch.setattr(evaluator, "STATISTICS_CLIPS", 4)
 
 
 def write_chain(folder: Path, *stages: str, **changes) -> Path:

@@ -36,6 +36,11 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_clips():
+    """All clips, as in the processes of the recipe, which no fixture reaches."""
+
+
 def train_in_two_processes(config: Path, corpus: Path, run: Path) -> None:
     """Run the recipe on the CPU as `torchrun` and `accelerate launch` start it."""
     with socket.socket() as free:

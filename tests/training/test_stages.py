@@ -14,7 +14,6 @@ from torch import Tensor
 from l3ac_tokenizer import L3ACModel
 from l3ac_tokenizer.modeling.l3ac.spectral import MEL_BANDS
 from l3ac_tokenizer.modeling.span import WholeSpan
-from l3ac_tokenizer.training import evaluator
 from l3ac_tokenizer.training.config import (
     Augment,
     ConfigError,
@@ -67,11 +66,6 @@ def staged(stage: str, given: Path | None = None, **options) -> TrainingConfig:
         augment=Augment(),
     )
     return tiny(**(values | OPTIONS[stage] | options))
-
-
-@pytest.fixture(autouse=True)
-def few_clips(monkeypatch):
-    monkeypatch.setattr(evaluator, "STATISTICS_CLIPS", 4)
 
 
 @pytest.fixture(scope="module")
