@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from . import modeling
 from .files import atomic_write
-from .modeling.steps import Step
+from .modeling.steps import DecoderStep, Step
 from .published import cache_folder
 
 OPTIONS: dict[str, Any] = {
@@ -30,8 +30,8 @@ OPTIONS: dict[str, Any] = {
     "cpp.threads": 1,
 }
 LONG_STEP = 3
-"""From that many frames on, the products of a library are tried beside Inductor's own: a call of the library costs more
-than a product of fewer rows, though the tuner, which times each alone, would choose it."""
+"""From that many frames on, steps of convolutional decoders try the products of a library beside Inductor's own. For
+products of fewer rows a call of the library costs more than it gains, though it is the faster one when timed alone."""
 
 
 class NoCompiler(RuntimeError):
@@ -90,7 +90,9 @@ def _compile(step: Step, batch: int, path: Path) -> Path:
 
 
 def _options(step: Step) -> dict[str, Any]:
-    return OPTIONS | {"max_autotune_gemm_backends": "ATEN,CPP" if step.frames >= LONG_STEP else "CPP"}
+    convolves = isinstance(step, DecoderStep) and hasattr(step.model.decoder, "convolutions")
+    many_rows = convolves and step.frames >= LONG_STEP
+    return OPTIONS | {"max_autotune_gemm_backends": "ATEN,CPP" if many_rows else "CPP"}
 
 
 def _key(step: Step, batch: int) -> str:
