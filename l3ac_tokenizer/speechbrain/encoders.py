@@ -5,6 +5,8 @@ Axes: B batch, N steps, D features of the input, H half the features of the outp
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,7 @@ class Branchformer(nn.Module):
         self.encoder = BranchformerEncoder(
             num_layers, dim, num_heads, kernel_size=kernel_size, dropout=dropout, csgu_linear_units=2 * dim
         )
+        layer: Any
         for layer in self.encoder.layers:
             gate = layer.convolution_branch.csgu
             gate.conv.padding_mode = "constant"
@@ -70,6 +73,7 @@ class Branchformer(nn.Module):
         """x (B, N, D), relative lengths (B,) → (B, N, 2 · H), arbitrary after the end of a clip, and no state."""
         x = self.linear(x)
         padding = torch.arange(x.shape[1], device=x.device) >= (lengths * x.shape[1]).round()[:, None]
+        layer: Any
         for layer in self.encoder.layers:
             layer.convolution_branch.csgu.norm.padding = padding
         return self.encoder(x, src_key_padding_mask=padding, pos_embs=self.positions(x))[0], None
