@@ -12,6 +12,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .embedding import CodecEmbedding, Frontend, IdJitter, StackFrames, id_embedding, levels_of
+    from .encoders import Branchformer, sequence_encoder
     from .extraction import extract_ids
     from .ids import FrameStore, IdStore, check_run, note_codec
     from .manifests import Utterance, read_manifest, write_manifest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BiLSTM": "recurrent",
+    "Branchformer": "encoders",
     "CodecEmbedding": "embedding",
     "FrameStore": "ids",
     "Frontend": "embedding",
@@ -39,12 +41,14 @@ _HOME = {
     "levels_of": "embedding",
     "note_codec": "ids",
     "read_manifest": "manifests",
+    "sequence_encoder": "encoders",
     "write_manifest": "manifests",
 }
 
 __all__ = [
     "L3AC",
     "BiLSTM",
+    "Branchformer",
     "CodecEmbedding",
     "FrameStore",
     "Frontend",
@@ -61,6 +65,7 @@ __all__ = [
     "levels_of",
     "note_codec",
     "read_manifest",
+    "sequence_encoder",
     "write_manifest",
 ]
 

@@ -27,8 +27,10 @@ from l3ac_tokenizer.speechbrain import (
     levels_of,
     note_codec,
     read_manifest,
+    sequence_encoder,
     write_manifest,
 )
+from l3ac_tokenizer.speechbrain.encoders import ENCODERS
 from l3ac_tokenizer.speechbrain.manifests import audio_by_id, utterances
 from l3ac_tokenizer.tokenization.errors import CorpusError
 
@@ -286,3 +288,30 @@ def test_the_fast_bilstm_is_that_of_torch_on_a_packed_batch():
     # What follows the end of a clip changes nothing in it.
     x[1, 3:] = 100.0
     assert torch.equal(ours(x, steps / 8)[0][1, :3], got[1, :3])
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_what_an_encoder_makes_of_a_clip_is_the_same_in_any_batch(kind):
+    encoder = sequence_encoder(kind, input_size=5, hidden_size=8, num_layers=2, dropout=0.5).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():  # SpeechBrain's convolutions begin with weights that are almost zero
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x, steps = torch.randn(3, 40, 5), torch.tensor([40, 3, 25])
+    together, _ = encoder(x, lengths=steps / 40)
+    assert together.shape == (3, 40, 16)
+    for clip, end in enumerate(steps):
+        alone, _ = encoder(x[clip : clip + 1, :end], lengths=torch.ones(1))
+        torch.testing.assert_close(together[clip, :end], alone[0], atol=1e-5, rtol=0)
+    x[1, 3:] = 100.0
+    torch.testing.assert_close(encoder(x, lengths=steps / 40)[0][1, :3], together[1, :3], atol=1e-5, rtol=0)
+
+
+def test_every_parameter_of_a_branchformer_learns():
+    encoder = sequence_encoder("branchformer", input_size=5, hidden_size=8, num_layers=2)
+    encoder(torch.randn(2, 20, 5), lengths=torch.tensor([1.0, 0.5]))[0][0].sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_an_unknown_encoder_is_named():
+    with pytest.raises(ValueError, match=r"'gru'; it must be one of lstm, branchformer\."):
+        sequence_encoder("gru", 5, 8, 2)

@@ -52,7 +52,7 @@ def test_a_run_leaves_what_speechbrain_users_look_for(asr_run):
 
 def test_the_recognizer_of_a_run_reads_audio_and_ids_alike(asr_run):
     recognizer = TokenRecognizer(asr_run["output"], trust=True)
-    store = IdStore(asr_run["cache"] / "ids", "l3ac-1k")
+    store = IdStore(asr_run["cache"] / "ids", "l3ac-1k-light")
     rows = read_manifest(asr_run["cache"] / "test.csv")
     right = 0
     for row in rows:
@@ -111,7 +111,7 @@ def test_features_of_another_width_than_the_inputs_are_refused(asr_run, tmp_path
 
 
 def test_a_refused_codec_leaves_no_trace_in_the_run(asr_run, tmp_path):
-    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", codec="l3ac-1k-light")
+    arguments = asr_arguments(asr_run["data"], asr_run["cache"], tmp_path / "run", codec="l3ac-1k")
     with pytest.raises(AssertionError, match="give the codec that made them"):
         run(ASR, "train.py", *arguments)
     assert not (tmp_path / "run" / "save" / "codec.json").exists()
