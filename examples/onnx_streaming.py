@@ -38,7 +38,7 @@ def stream(path: str, pushes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         while len(waiting) >= given.shape[1]:
             now, waiting = np.split(waiting, [given.shape[1]])
             inputs = {given.name: now[None], "end": np.array([end]), "position": np.array([position])}
-            out, *new = session.run(None, inputs | state)
+            out, *new = map(np.asarray, session.run(None, inputs | state))
             state = dict(zip(state, new, strict=True))
             yield out[0, max(0, -made) : end * out_of_frame - made]
             position, made = position + codec["frames"], made + out.shape[1]
