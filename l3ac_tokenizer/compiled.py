@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {
     "cpp.threads": 1,
 }
 LONG_STEP = 3
-"""From that many frames on, steps of convolutional decoders try the products of a library beside Inductor's own. For
+"""Number of frames from which steps of convolutional decoders try the products of a library beside Inductor's own. For
 products of fewer rows a call of the library costs more than it gains, though it is the faster one when timed alone."""
 
 
