@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {
     "max_autotune": True,
     "cpp.threads": 1,
 }
-LONG_STEP = 3
+LONG_STEP = 2
 """Number of frames from which steps of convolutional decoders try the products of a library beside Inductor's own. For
 products of fewer rows a call of the library costs more than it gains, though it is the faster one when timed alone."""
 
