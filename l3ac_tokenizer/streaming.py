@@ -300,7 +300,7 @@ class StreamingDecoder(_Rows):
 
     Without time normalization, as in the light networks, that is the audio of `decode`. The published networks
     normalize over the clip in `decode` and by stored statistics in a stream. The difference for the bundled `l3ac-1k`
-    is 18 dB below the signal on one sentence, as `l3ac info l3ac-1k` measures it, and more on other clips
+    is 18 dB below the signal on one sentence, as `l3ac info l3ac-1k` measures it, and 3 to 27 dB on others
     (docs/guides/streaming.md).
 
     Args:
