@@ -13,6 +13,7 @@ import torch
 from networks import speech_like, tiny
 
 from l3ac_tokenizer import StreamingDecoder, StreamingEncoder, compiled
+from l3ac_tokenizer.modeling.steps import DecoderStep, EncoderStep
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,21 @@ def test_what_is_compiled_is_kept_for_these_weights_alone(model, streams, monkey
         next(other.encoder.parameters())[0] += 1e-6
     with pytest.raises(SystemExit):
         StreamingEncoder(other, 2, engine="aot", step_frames=2)
+
+
+@pytest.mark.parametrize(
+    ("network", "step", "frames", "backends"),
+    [
+        ("tiny", DecoderStep, 1, "CPP"),
+        ("tiny", DecoderStep, 2, "ATEN,CPP"),
+        ("tiny", EncoderStep, 2, "CPP"),
+        ("tiny-light", DecoderStep, 2, "CPP"),
+    ],
+)
+def test_only_long_steps_of_convolutional_decoders_try_the_products_of_a_library(network, step, frames, backends):
+    codec = tiny(network)
+    codec.calibrate_time_norm([speech_like(4000)])
+    assert compiled._options(step(codec, frames))["max_autotune_gemm_backends"] == backends
 
 
 def test_without_a_compiler_a_stream_is_eager_and_a_warning_says_so(model, tmp_path, monkeypatch, caplog):
