@@ -47,7 +47,7 @@ def float32(scratch: Path) -> Codec:
 
 
 def bfloat16(scratch: Path) -> Codec:
-    """bfloat16 for the whole network but its quantizer."""
+    """bfloat16 for the decoder: a model keeps its encoder in float32, whatever its dtype."""
     return CheckpointCodec(L3ACModel.from_pretrained(PRESET, dtype=torch.bfloat16).eval(), PRESET)
 
 
