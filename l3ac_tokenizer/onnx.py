@@ -193,9 +193,9 @@ def _write(
     except ImportError as error:
         raise _missing(error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    program = torch.onnx.export(
-        module.eval(), examples, dynamo=True, verbose=False, input_names=inputs, output_names=outputs, **options
-    )
+    options |= {"input_names": inputs, "output_names": outputs, "verbose": False}
+    options["optimize"] = False  # here, in one go with larger constants
+    program = torch.onnx.export(module.eval(), examples, dynamo=True, **options)
     assert program is not None
     with np.errstate(all="ignore"):  # numpy folds constants, among them weights
         optimizer.optimize(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)

@@ -76,13 +76,16 @@ MIXED_NETWORKS = {
 }
 """Tiny networks of `MIXED_ENDS`."""
 
+LOW_RATE_NETWORKS = {"tiny-light-2khz": lambda: L3ACModel(L3ACConfig(**TINY_LIGHT, sampling_rate=2000))}
+"""For exports: a graph has a slice for each hop of the analysis windows, at 16 kHz a hundred for hops this short."""
+
 
 _made: dict[tuple[str, bytes], tuple[CodecModel, Tensor]] = {}
 """Name and state of torch's generator → network, and the state after it was made."""
 
 
 def tiny(name: str) -> CodecModel:
-    """A network of `TINY_NETWORKS` or `MIXED_NETWORKS` whose ids vary, and whose every branch counts."""
+    """A network of one of the three dictionaries whose ids vary, and whose every branch counts."""
     key = name, torch.get_rng_state().numpy().tobytes()
     if key not in _made:
         _made[key] = _tiny(name), torch.get_rng_state()
@@ -93,7 +96,7 @@ def tiny(name: str) -> CodecModel:
 
 @torch.no_grad()
 def _tiny(name: str) -> CodecModel:
-    model = (TINY_NETWORKS | MIXED_NETWORKS)[name]().eval()
+    model = (TINY_NETWORKS | MIXED_NETWORKS | LOW_RATE_NETWORKS)[name]().eval()
     for module in model.modules():
         if isinstance(module, LayerScale):
             module.scale.fill_(0.5)

@@ -18,7 +18,7 @@ from l3ac_tokenizer.modeling.steps import DecoderStep, EncoderStep
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny("tiny-light")
+    return tiny("tiny-light-2khz")
 
 
 @pytest.fixture(scope="module", params=["plain", pytest.param("tuned", marks=pytest.mark.slow)])
@@ -68,7 +68,7 @@ def test_what_is_compiled_is_kept_for_these_weights_alone(model, streams, monkey
     monkeypatch.setattr(compiled, "_compile", lambda *arguments: made.append(arguments) or exit(3))
     StreamingEncoder(model, 2, engine="aot", step_frames=2)
     assert not made
-    other = tiny("tiny-light")
+    other = tiny("tiny-light-2khz")
     with torch.no_grad():
         next(other.encoder.parameters())[0] += 1e-6
     with pytest.raises(SystemExit):

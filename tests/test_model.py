@@ -160,7 +160,7 @@ class Decoding(Encoding):
         return self.model.decode(audio_codes).audio_values
 
 
-@pytest.mark.parametrize("codec", ["tiny", "tiny-light", "tiny-taae"], indirect=True)
+@pytest.mark.parametrize("codec", ["tiny", "tiny-light-2khz", "tiny-taae"], indirect=True)
 @torch.no_grad()
 def test_encode_and_decode_export_with_dynamic_length_and_batch(codec):
     hop = codec.config.hop_length

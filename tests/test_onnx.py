@@ -28,7 +28,7 @@ HOP = 12
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-light", "tiny-taae", "streams"])
+@pytest.fixture(scope="module", params=["tiny", "tiny-light-2khz", "tiny-taae", "streams"])
 def model(request):
     torch.manual_seed(0)
     return tiny_streams() if request.param == "streams" else tiny(request.param)
@@ -39,7 +39,7 @@ def folder(model, tmp_path_factory):
     return export(model, tmp_path_factory.mktemp("onnx"))
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-light"])
+@pytest.fixture(scope="module", params=["tiny", "tiny-light-2khz"])
 def streaming_model(request):
     torch.manual_seed(0)
     model = tiny(request.param)
@@ -146,18 +146,18 @@ def test_the_axes_have_names_and_no_path_of_this_machine_is_written(model, folde
     assert not any(package in (folder / name).read_bytes() for name in ("encoder.onnx", "decoder.onnx"))
 
 
-def test_the_documented_listing_runs_without_torch_and_gives_back_the_audio(folder, tmp_path):
+def test_the_documented_listing_runs_without_torch_and_gives_back_the_audio(model, folder, tmp_path):
     document = (Path(__file__).parent.parent / "docs" / "guides" / "deploying.md").read_text()
     listing = document.split("```python\n")[1].split("```")[0]
     assert len([line for line in listing.splitlines() if line.strip()]) <= 20
     clip = speech_like(4007).numpy()
-    soundfile.write(tmp_path / "speech.wav", clip, 16_000)
+    soundfile.write(tmp_path / "speech.wav", clip, model.config.sampling_rate)
     for name in ("encoder.onnx", "decoder.onnx"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     guard = "import sys; sys.modules['torch'] = None\n"  # any import of torch fails
     subprocess.run([sys.executable, "-c", guard + listing], cwd=tmp_path, check=True)
     decoded, rate = soundfile.read(tmp_path / "decoded.wav")
-    assert rate == 16_000 and len(decoded) == len(clip)
+    assert rate == model.config.sampling_rate and len(decoded) == len(clip)
 
 
 def test_int8_graphs_are_smaller_say_so_and_keep_the_quantizer_in_float32(model, folder, tmp_path):
@@ -198,13 +198,13 @@ def test_int8_of_the_decoder_leaves_the_encoder_as_it_is(model, folder, tmp_path
         quantize_int8(tmp_path, "encoder")
 
 
-@pytest.mark.parametrize("model", ["tiny-light"], indirect=True)
+@pytest.mark.parametrize("model", ["tiny-light-2khz"], indirect=True)
 def test_spectral_ends_are_fixed_matrices_that_int8_leaves_alone(model, folder, tmp_path):
     onnx = pytest.importorskip("onnx")
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     quantize_int8(tmp_path, "both")
-    # The encoder's transforms of 400 and 1024 points have two stages.
-    analysis = {(20, 40), (40, 22), (201, 80), (32, 64), (64, 34), (513, 100)}
+    # The encoder's transforms of 50 and 128 points have two stages.
+    analysis = {(5, 10), (20, 12), (26, 80), (8, 16), (32, 18), (65, 100)}
     wanted = {"encoder.onnx": analysis, "decoder.onnx": {(13, 24)}}
     for name, matrices in wanted.items():
         assert not {node.op_type for node in onnx.load(folder / name).graph.node} & {"DFT", "STFT"}
@@ -239,22 +239,21 @@ def run_example(name: str, folder: Path, clip: Path, decoded: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def recording(tmp_path):
-    soundfile.write(tmp_path / "speech.wav", speech_like(4800).numpy(), 16_000)
-    return tmp_path / "speech.wav"
+def recorded(model: CodecModel, folder: Path) -> Path:
+    soundfile.write(folder / "speech.wav", speech_like(4800).numpy(), model.config.sampling_rate)
+    return folder / "speech.wav"
 
 
 @pytest.mark.parametrize("model", ["tiny"], indirect=True)
-def test_the_example_runs_without_torch(model, folder, recording, tmp_path):
+def test_the_example_runs_without_torch(model, folder, tmp_path):
+    recording = recorded(model, tmp_path)
     assert f"{4800 // HOP} ids of" in run_example("onnx_runtime.py", folder, recording, tmp_path / "decoded.wav")
     assert soundfile.info(tmp_path / "decoded.wav").frames == 4800
 
 
-@pytest.mark.parametrize("streaming_model", ["tiny-light"], indirect=True)
-def test_the_streaming_example_gives_the_audio_of_the_whole_without_torch(
-    streaming_model, streaming_folder, recording, tmp_path
-):
+@pytest.mark.parametrize("streaming_model", ["tiny"], indirect=True)
+def test_the_streaming_example_gives_the_audio_of_the_whole_without_torch(streaming_model, streaming_folder, tmp_path):
+    recording = recorded(streaming_model, tmp_path)
     said = run_example("onnx_streaming.py", streaming_folder, recording, tmp_path / "decoded.wav")
     audio, decoded = (soundfile.read(path, dtype="float32")[0] for path in (recording, tmp_path / "decoded.wav"))
     (ids,) = encode_clips(streaming_model, [audio])
