@@ -50,13 +50,13 @@ def facts_table(facts: Mapping[str, str]) -> str:
     return f'<table class="players">{rows}</table>'
 
 
-def players_table(rows: Iterable[tuple[str, str, str]]) -> str:
-    """A table of players: the title, the URL of the audio and the text in it of each row, all plain text."""
-    cells = (
-        f"<tr><th>{html_text(title)}</th><td>{player(source)}</td><td>{html_text(text)}</td></tr>"
-        for title, source, text in rows
-    )
-    return f'<table class="players">{"".join(cells)}</table>'
+def players_table(rows: Iterable[tuple[str, str, Sequence[str]]]) -> str:
+    """A table of players: the title, the URL of the audio and texts of each row, all plain text."""
+    lines = []
+    for title, source, texts in rows:
+        cells = "".join(f"<td>{html_text(text)}</td>" for text in texts)
+        lines.append(f"<tr><th>{html_text(title)}</th><td>{player(source)}</td>{cells}</tr>")
+    return f'<table class="players">{"".join(lines)}</table>'
 
 
 def audio_data_url(audio: np.ndarray, sampling_rate: int) -> str:

@@ -52,6 +52,7 @@ from l3ac_tokenizer.speech_lm.disturbances import list_voices, write_pairs
 from l3ac_tokenizer.speech_lm.likelihood import bits_per_id
 from l3ac_tokenizer.speech_lm.model import SpeechLM, SpeechLMConfig
 from l3ac_tokenizer.speech_lm.unigram import digit_unigram_bits, unigram_bits
+from l3ac_tokenizer.speechbrain import TokenRecognizer
 from l3ac_tokenizer.tokenization.reader import TokenizedCorpus
 from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 
@@ -252,6 +253,7 @@ def run_continuing(options: argparse.Namespace) -> str:
     length, count = prompt_and_count(codec, options, model.config.max_position_embeddings)
     sampling = Sampling(length, count, options.temperature, options.top_p, options.seed)
     hear = open_whisper()
+    read = TokenRecognizer(options.token_asr, trust=options.trust, codec=options.model) if options.token_asr else None
     facts = {
         "language model": f"{options.run}, {model.num_parameters() / 1e6:.1f} million parameters",
         "codec": f"{options.model}, {codec.config.frame_rate:.1f} ids a second",
@@ -259,8 +261,19 @@ def run_continuing(options: argparse.Namespace) -> str:
         "sampling": f"temperature {options.temperature:g}, top-p {options.top_p:g} of each digit, seed {options.seed}",
         "text": hear.label if hear else "none: pip install 'l3ac-tokenizer[eval-offline]'",
     }
-    prompts, folder = [Path(path) for path in options.prompts], Path(options.output)
-    page = write_continuations(prompts, model, codec, sampling, options.continuations, facts, hear, folder)
+    if read:
+        facts["text of ids"] = read.label
+    page = write_continuations(
+        [Path(path) for path in options.prompts],
+        model,
+        codec,
+        sampling,
+        options.continuations,
+        facts,
+        hear,
+        Path(options.output),
+        read.recognize_ids if read else None,
+    )
     return f"page: {page}"
 
 
@@ -319,6 +332,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     onward.add_argument(
         "--continuations", type=int, default=2, metavar="N", help="continuations of each clip (default: %(default)s)"
     )
+    onward.add_argument(
+        "--token-asr",
+        metavar="FOLDER",
+        help="recognizer that reads the ids of each continuation: output_folder of recipes/LibriSpeech/ASR",
+    )
+    onward.add_argument("--trust", action="store_true", help="run the recognizer's hyperparams.yaml, which may be code")
     for command in (train, onward):
         command.add_argument(
             "--prompt-seconds", type=float, default=3.0, help="seconds of the clip to start from (default: %(default)s)"

@@ -14,7 +14,7 @@ import torch
 from networks import speech_like, tiny
 
 from l3ac_tokenizer.inference import decode_clips, encode_clips
-from l3ac_tokenizer.speech_lm.continuations import Sampling, stream_continuation, write_continuations
+from l3ac_tokenizer.speech_lm.continuations import Sampling, continued_ids, stream_sound, write_continuations
 from l3ac_tokenizer.speech_lm.model import SpeechLM, SpeechLMConfig
 
 RATE = 16_000
@@ -44,7 +44,7 @@ def clip(tmp_path) -> Path:
 def test_the_sound_of_a_stream_is_that_of_all_its_ids_decoded_at_once(codec, model):
     ids = encode_clips(codec, [speech_like(360).numpy()])[0]
     for number in (0, 1):
-        streamed = np.concatenate(list(stream_continuation(model, codec, ids, SAMPLING, number)))
+        streamed = np.concatenate(list(stream_sound(codec, continued_ids(model, ids, SAMPLING, number))))
         drawn = model.continue_ids(torch.from_numpy(ids)[None], 20, seed=3 + number)[0].numpy()
         whole = decode_clips(codec, [np.concatenate([ids, drawn])], time_norm="frozen")[0]
         np.testing.assert_allclose(streamed, whole, atol=1e-5)
@@ -60,7 +60,7 @@ def test_sound_comes_before_the_last_id_is_drawn(codec, model, monkeypatch):
             yield ids
 
     monkeypatch.setattr(SpeechLM, "draw_ids", counted)
-    chunks = stream_continuation(model, codec, np.arange(30), SAMPLING)
+    chunks = stream_sound(codec, continued_ids(model, np.arange(30), SAMPLING))
     first = sum(len(chunk) for chunk in islice(chunks, 11))
     assert len(drawn) == 10 and 30 * codec.config.hop_length < first <= 40 * codec.config.hop_length
     assert first + sum(map(len, chunks)) == 50 * codec.config.hop_length
@@ -93,6 +93,24 @@ def test_the_page_has_the_original_the_codec_and_every_continuation(codec, model
     ids = encode_clips(codec, [original[: 30 * hop].astype(np.float32)])[0]
     np.testing.assert_allclose(audio[1], decode_clips(codec, [ids], time_norm="frozen")[0].clip(-1, 1), atol=1e-4)
     assert not np.array_equal(audio[2], audio[3])
+
+
+def test_the_page_says_how_far_recognition_of_sound_and_of_ids_agree(codec, model, clip, tmp_path):
+    read, folder = [], tmp_path / "page"
+
+    def reads(ids: torch.Tensor) -> str:
+        read.append(ids)
+        return "the cat sat"
+
+    page = write_continuations([clip], model, codec, SAMPLING, 2, {}, lambda wave: "The cat sat here!", folder, reads)
+    assert [len(ids) for ids in read] == [30, 50, 50]
+    for number, ids in enumerate(read[1:]):
+        assert torch.equal(ids[:30], read[0])
+        assert torch.equal(ids[30:], model.continue_ids(ids[None, :30], 20, seed=3 + number)[0])
+    html = page.read_text()
+    assert html.count("The cat sat here!") == 4 and html.count("the cat sat<") == 3
+    assert "words that differ, beginnings</th><td>25.0 % of 4</td>" in html
+    assert "words that differ, continuations</th><td>25.0 % of 8</td>" in html
 
 
 def test_a_clip_shorter_than_the_prompt_is_continued_from_its_end(codec, model, clip, tmp_path):
@@ -164,6 +182,7 @@ def test_the_command_writes_the_page_with_or_without_a_recognizer(recipe, clip, 
     [
         (("--seconds", "60"), "exceed the context"),
         (("--run", "nowhere"), "nowhere has no folder `model`"),
+        (("--token-asr", "nowhere"), "nowhere/hyperparams.yaml does not exist"),
         (("--model", "l3ac-1k-light"), "give the codec of its corpus"),
         (("--top-p", "2"), "`top_p` is 2.0"),
     ],

@@ -47,7 +47,7 @@ def write_page(folder: Path, title: str, facts: Mapping[str, str], clips: Sequen
 
 
 def _clip_section(clip: SynthesizedClip) -> str:
-    rows = ((kind, relative_url(file), clip.heard.get(kind, "")) for kind, file in clip.audio.items())
+    rows = ((kind, relative_url(file), [clip.heard.get(kind, "")]) for kind, file in clip.audio.items())
     body = f"<p>{html_text(clip.text)}</p>{players_table(rows)}"
     if clip.picture:
         alternative = html_text(f"Spectrogram and alignment of {clip.name}")

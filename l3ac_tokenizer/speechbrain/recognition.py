@@ -29,17 +29,20 @@ class TokenRecognizer:
         run: `output_folder` of the run.
         device: Torch device.
         trust: Run its `hyperparams.yaml`, which may hold any code.
+        codec: Codec whose ids are to be read, which the run must have been trained on; None: any.
 
     Raises:
         UntrustedCodeError: `trust` is False.
         OSError: `run` is not the folder of a run.
-        ValueError: The run has no checkpoint, does not read ids, or was trained on ids of other weights than the codec
-            has now.
+        ValueError: The run has no checkpoint, does not read ids, or was trained on ids of other weights than its codec
+            has now, or `codec`.
     """
 
     sampling_rate = 16_000
 
-    def __init__(self, run: str | os.PathLike[str], device: str = "cpu", *, trust: bool = False) -> None:
+    def __init__(
+        self, run: str | os.PathLike[str], device: str = "cpu", *, trust: bool = False, codec: str | None = None
+    ) -> None:
         from hyperpyyaml import load_hyperpyyaml
         from sentencepiece import SentencePieceProcessor
 
@@ -59,7 +62,8 @@ class TokenRecognizer:
         self._device = torch.device(device)
         self._modules = {name: module.to(self._device).eval() for name, module in hparams["modules"].items()}
         self._blank = hparams["blank_index"]
-        check_run(Path(run, "save"), hparams["codec"])
+        for name in (hparams["codec"], codec or hparams["codec"]):
+            check_run(Path(run, "save"), name)
         units = Path(run, "save", f"{hparams['output_neurons']}_{hparams['token_type']}.model")
         self._units = SentencePieceProcessor(model_file=os.fspath(units))
         self._codec = CodecEncoderModel.from_pretrained(hparams["codec"]).eval().to(self._device)

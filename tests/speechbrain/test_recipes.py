@@ -15,6 +15,7 @@ import soundfile
 from conftest import ASR, TORCHRUN, TTS, asr_arguments, load, run, tts_arguments
 from hyperpyyaml import load_hyperpyyaml
 
+from l3ac_tokenizer import ModelMismatchError
 from l3ac_tokenizer.audio import read_audio
 from l3ac_tokenizer.speechbrain import IdStore, TokenRecognizer, read_manifest, write_manifest
 
@@ -68,6 +69,8 @@ def test_a_run_that_is_no_run_is_refused(asr_run, tmp_path):
     shutil.copy(asr_run["output"] / "hyperparams.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
         TokenRecognizer(tmp_path, trust=True)
+    with pytest.raises(ModelMismatchError, match="was trained on ids of"):
+        TokenRecognizer(asr_run["output"], trust=True, codec="l3ac-1k")
     settings = tmp_path / "hyperparams.yaml"
     settings.write_text(settings.read_text().replace("inputs: ids", "inputs: log_mel"))
     with pytest.raises(ValueError, match="reads log_mel instead of ids"):

@@ -94,10 +94,10 @@ class Scores:
                 metric.write_stats(file)
 
 
-def make_recognizer(name, device, trust):
-    """Open the recognizer of the recipe for `tokens:RUN`, or another one by name."""
+def make_recognizer(name, codec, device, trust):
+    """Open the recognizer of the recipe for `tokens:RUN`, which reads ids of the codec, or another one by name."""
     kind, _, run = name.partition(":")
-    return TokenRecognizer(run, device, trust=trust) if kind == "tokens" else open_recognizer(name, device)
+    return TokenRecognizer(run, device, trust=trust, codec=codec) if kind == "tokens" else open_recognizer(name, device)
 
 
 def main(argv):
@@ -119,7 +119,7 @@ def main(argv):
     numbers = some_of(len(data), hparams["eval_clips"], hparams["seed"])
     speaker_model = hparams["speaker_model"]
     scores = Scores(
-        make_recognizer(hparams["recognizer"], device, hparams["trust"]),
+        make_recognizer(hparams["recognizer"], hparams["codec"], device, hparams["trust"]),
         open_embedder(speaker_model, device, trust=hparams["trust"]) if speaker_model else None,
     )
     folder = Path(hparams["output_folder"], f"eval_{hparams['eval_split']}")
