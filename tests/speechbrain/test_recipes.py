@@ -15,8 +15,8 @@ import soundfile
 from conftest import ASR, TORCHRUN, TTS, asr_arguments, load, run, tts_arguments
 from hyperpyyaml import load_hyperpyyaml
 
-from l3ac_tokenizer import ModelMismatchError
 from l3ac_tokenizer.audio import read_audio
+from l3ac_tokenizer.id_metadata import ModelMismatchError
 from l3ac_tokenizer.speechbrain import IdStore, TokenRecognizer, read_manifest, write_manifest
 
 
