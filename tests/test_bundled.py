@@ -76,7 +76,7 @@ def test_ids_and_audio_are_the_same_in_a_batch(model, clips, assert_same_audio):
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [0.1, 1.0])
 def test_chunks_and_pushes_give_the_ids_and_the_audio_of_the_whole(model, clips, seconds, assert_same_audio):
-    for clip in clips[:2]:
+    for clip in (clip[:30_000] for clip in clips[:2]):
         encoded = model.encode(clip[None, None])
         ids = encoded.audio_codes
         assert_same_ids(model, encoded, model.encode(clip[None, None], chunk_seconds=seconds).audio_codes[0, 0])

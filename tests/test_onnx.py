@@ -28,7 +28,7 @@ HOP = 12
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-light-2khz", "tiny-taae", "streams"])
+@pytest.fixture(scope="module", params=["tiny", "tiny-light-2khz", "streams"])
 def model(request):
     torch.manual_seed(0)
     return tiny_streams() if request.param == "streams" else tiny(request.param)
