@@ -6,6 +6,7 @@ Those that run ONNX graphs are in test_onnx.py, where graphs are at hand.
 from __future__ import annotations
 
 import ast
+import http.server
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, Qwen2Config, Qwen2
 from l3ac_tokenizer import CodecModel, PackedCorpus, StreamingDecoder
 from l3ac_tokenizer.cli import main as l3ac
 from l3ac_tokenizer.cli.info import describe_model
-from l3ac_tokenizer.inference import encode_clips
+from l3ac_tokenizer.inference import decode_clips, encode_clips
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -336,6 +338,36 @@ def test_speech_lm_and_generate(run_script, spoken, tmp_path, capsys):
     told = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines() if line.endswith(" s")]
     assert told == sorted(told)
     assert soundfile.info(tmp_path / "spoken.wav").duration == pytest.approx(told[-1], abs=0.01)
+
+
+def test_vllm_stream(run_script, spoken, tmp_path):
+    """A server that streams as vLLM 0.32 does: the prompt in the first chunk, the end marker in the last."""
+    asked, drawn = [], [int(number) for number in np.random.default_rng(0).integers(117_649, size=50)]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            for tokens in (*([2 + number] for number in drawn), [1]):
+                choice = {"text": "", "token_ids": tokens, "prompt_token_ids": asked[0]["prompt"]}
+                self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+            self.wfile.write(b"data: [DONE]\n\n")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    target = tmp_path / "continued.wav"
+    run_script("vllm_stream", f"http://127.0.0.1:{server.server_port}", "lm", spoken / "0.wav", target)
+    server.server_close()
+    codec = CodecModel.from_pretrained("l3ac-1k-light").eval()
+    (ids,) = encode_clips(codec, [soundfile.read(spoken / "0.wav", dtype="float32")[0]])
+    assert asked[0]["prompt"] == [0, *(2 + ids).tolist()] and asked[0]["return_token_ids"]
+    (whole,) = decode_clips(codec, [np.concatenate([ids, drawn])], time_norm="frozen")
+    written = soundfile.read(target, dtype="float32")[0]
+    assert len(written) == len(whole) and np.abs(written - whole.clip(-1, 1)).max() < 2e-4  # 16 bits
 
 
 def test_pack(recordings, tmp_path, monkeypatch, capsys):
