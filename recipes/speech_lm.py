@@ -61,8 +61,9 @@ from l3ac_tokenizer.tokenization.spec import CorpusMetadata
 class Config:
     """Configuration of the recipe; `recipes/speech_lm.yaml` documents the fields."""
 
-    model: dict[str, Any]
     training: dict[str, Any]
+    model: dict[str, Any] | None = None
+    init_from: str | None = None
     context: int = 512
     embedding: str = "codes"
     head: str = "chained"
@@ -78,10 +79,12 @@ def load_config(path: str, run: Path) -> tuple[Config, TrainingArguments]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A key is unknown.
+        ValueError: A key is unknown, or it has not exactly one of `model` and `init_from`.
     """
     try:
         config = Config(**yaml.safe_load(Path(path).read_text()))
+        if (config.model is None) == (config.init_from is None):
+            raise ValueError(f"{path} must have `model` or `init_from`, and not both: see recipes/speech_lm.yaml.")
         folder = str(run / "checkpoints")
         return config, TrainingArguments(output_dir=folder, remove_unused_columns=False, **config.training)
     except TypeError as error:
@@ -95,17 +98,18 @@ def train(
 ) -> SpeechLM:
     """Train on one part, keep the epoch that is best on another."""
     torch.manual_seed(arguments.seed)
-    model = SpeechLM(
-        SpeechLMConfig(
-            levels=metadata.levels,
-            embedding=config.embedding,
-            head=config.head,
-            weights_digest=metadata.weights_digest,
-            level_lufs=metadata.level_lufs,
-            max_position_embeddings=config.context,
-            **config.model,
-        )
-    )
+    fields: dict[str, Any] = {
+        "levels": metadata.levels,
+        "embedding": config.embedding,
+        "head": config.head,
+        "weights_digest": metadata.weights_digest,
+        "level_lufs": metadata.level_lufs,
+        "max_position_embeddings": config.context,
+    }
+    if config.init_from:
+        model = SpeechLM.from_text_model(config.init_from, **fields)
+    else:
+        model = SpeechLM(SpeechLMConfig(**fields, **(config.model or {})))
     trainer = Trainer(
         model=model,
         args=arguments,

@@ -17,6 +17,7 @@ import soundfile
 import torch
 import yaml
 from networks import speech_like, tiny
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, Qwen2Config, Qwen2ForCausalLM
 
 pytest.importorskip("datasets")
 
@@ -165,6 +166,36 @@ def test_saving_and_loading_keeps_every_weight(tiny_lm, tmp_path):
         assert torch.equal(loaded.state_dict()[name], value), name
 
 
+TEXT = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.fixture
+def text_model(tmp_path) -> LlamaModel:
+    """A Llama of text in the folder `text`, with settings that are not the defaults."""
+    more = {"num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 1e-3, "attention_bias": True}
+    rope = {"rope_type": "default", "rope_theta": 70_000.0}
+    model = LlamaForCausalLM(LlamaConfig(**TEXT, **more, rope_parameters=rope)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "text")
+    return model.model.float()
+
+
+@torch.no_grad()
+def test_the_layers_of_a_text_model_compute_the_same_on_ids(text_model, tmp_path):
+    model = SpeechLM.from_text_model(str(tmp_path / "text"), levels=LEVELS, max_position_embeddings=77).eval()
+    assert model.dtype == torch.float32 and model.config.max_position_embeddings == 77
+    ids = torch.randint(CODEBOOK, (2, 9))
+    wanted = text_model(inputs_embeds=model._embed(ids[:, :-1])).last_hidden_state
+    torch.testing.assert_close(model.features(ids), wanted)
+    model.save_pretrained(tmp_path / "saved")
+    torch.testing.assert_close(SpeechLM.from_pretrained(tmp_path / "saved").features(ids), wanted)
+
+
+def test_a_text_model_that_is_no_llama_is_refused(tmp_path):
+    Qwen2ForCausalLM(Qwen2Config(**TEXT, num_key_value_heads=2)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a model of type 'qwen2'; give a Llama"):
+        SpeechLM.from_text_model(str(tmp_path), levels=LEVELS)
+
+
 # ---------------------------------------------------------------------------------------------- the run
 
 
@@ -240,6 +271,21 @@ def test_a_tiny_run_goes_from_corpus_to_audio(recipe, codec, tmp_path, split):
     trained = SpeechLM.from_pretrained(tmp_path / "run" / "model")
     assert tuple(trained.config.levels) == LEVELS
     assert trained.config.weights_digest == codec.weights_digest()
+
+
+def test_a_run_starts_from_a_text_model(recipe, codec, text_model, tmp_path):
+    corpus_of(codec, tmp_path / "corpus")
+    options = options_for(tmp_path)
+    config = yaml.safe_load(Path(options.config).read_text())
+    config["training"]["learning_rate"] = 1e-9
+    for given, said in (({"init_from": "x"}, "and not both"), ({"model": None}, "`model` or `init_from`")):
+        Path(options.config).write_text(yaml.safe_dump({**config, **given}))
+        with pytest.raises(ValueError, match=said):
+            recipe.run_training(options)
+    Path(options.config).write_text(yaml.safe_dump({**config, "model": None, "init_from": str(tmp_path / "text")}))
+    recipe.run_training(options)
+    trained = SpeechLM.from_pretrained(tmp_path / "run" / "model").model.layers[1].mlp.up_proj.weight
+    torch.testing.assert_close(trained, text_model.layers[1].mlp.up_proj.weight, atol=1e-6, rtol=0)
 
 
 def test_no_speaker_is_in_two_parts_and_no_id_is_lost(codec, tmp_path):

@@ -6,11 +6,12 @@ Axes: B batch, N ids, D features.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, LlamaModel
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -41,6 +42,22 @@ class SpeechLMConfig(LlamaConfig):
     level_lufs: float | None = None
 
 
+_LAYER_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "attention_bias",
+    "mlp_bias",
+)
+"""Fields of `LlamaConfig` that decide what its layers are and compute."""
+
+
 class SpeechLM(LlamaForCausalLM):
     """Llama over ids (B, N), which predicts each id from a learned start and the previous ids."""
 
@@ -53,6 +70,30 @@ class SpeechLM(LlamaForCausalLM):
         self.id_embedding = FSQEmbedding(config.levels, config.hidden_size, config.embedding)
         self.lm_head = FSQHead(config.hidden_size, config.levels, config.head)
         self.post_init()
+
+    @classmethod
+    def from_text_model(cls, name: str, **fields: Any) -> SpeechLM:
+        """A model with the layers of a Llama of transformers that was trained on text; embedding and head are new.
+
+        The start of Hassid et al., 2023, "Textually pretrained speech language models".
+
+        Args:
+            name: The text model: a folder, or a name on the hub.
+            fields: Of `SpeechLMConfig`, in place of those of the text model.
+
+        Raises:
+            OSError: There is no such model.
+            ValueError: It is not a Llama.
+        """
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type != "llama":
+            raise ValueError(f"{name} is a model of type {config.model_type!r}; give a Llama.")
+        text = LlamaModel.from_pretrained(name, dtype=torch.float32)
+        model = cls(SpeechLMConfig(**{key: getattr(config, key) for key in _LAYER_FIELDS}, **fields))
+        layers = {key: value for key, value in text.state_dict().items() if not key.startswith("embed_tokens.")}
+        missing, unexpected = model.model.load_state_dict(layers, strict=False)
+        assert missing == ["embed_tokens.weight"] and not unexpected
+        return model
 
     def features(self, ids: Tensor) -> Tensor:
         """Ids (B, N) → features (B, N, D), each computed from the previous ids."""
