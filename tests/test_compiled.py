@@ -75,6 +75,21 @@ def test_what_is_compiled_is_kept_for_these_weights_alone(model, streams, monkey
         StreamingEncoder(other, 2, engine="aot", step_frames=2)
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_products_of_a_library_give_the_audio_of_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("L3AC_CACHE", str(tmp_path))
+    only = {"max_autotune_gemm_backends": "ATEN", "aot_inductor.debug_compile": True}
+    monkeypatch.setattr(compiled, "_options", lambda step: compiled.OPTIONS | only)
+    codec = tiny("tiny")
+    codec.calibrate_time_norm([speech_like(4000)])
+    ids = codec.encode(speech_like(70 * 12)[None, None]).audio_codes
+    decoder = StreamingDecoder(codec, engine="aot", step_frames=2)
+    audio = torch.cat([decoder.push(some)[0] for some in ids[0].split(3, dim=1)] + decoder.flush())
+    whole = codec.decode(ids, time_norm="frozen").audio_values[0, 0]
+    assert audio.shape == whole.shape and (audio - whole).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("network", "step", "frames", "backends"),
     [
