@@ -82,7 +82,7 @@ class SpeechLM(LlamaForCausalLM):
             fields: Of `SpeechLMConfig`, in place of those of the text model.
 
         Raises:
-            OSError: There is no such model.
+            OSError: The model cannot be found.
             ValueError: It is not a Llama.
         """
         config = AutoConfig.from_pretrained(name)
