@@ -48,7 +48,7 @@ class Sampling:
 
 
 def continued_ids(model: SpeechLM, ids: np.ndarray, sampling: Sampling, number: int = 0) -> Iterator[torch.Tensor]:
-    """Ids (N,), then those that continue them, in pieces (1, n), each as soon as it is drawn.
+    """Ids (N,), then those that continue them, in pieces (1, n) on the CPU, each as soon as it is drawn.
 
     Args:
         model: The language model.
@@ -59,7 +59,8 @@ def continued_ids(model: SpeechLM, ids: np.ndarray, sampling: Sampling, number: 
     given = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None]
     yield given
     seed = sampling.seed + number
-    yield from model.draw_ids(given.to(model.device), sampling.count, sampling.temperature, sampling.top_p, seed)
+    for drawn in model.draw_ids(given.to(model.device), sampling.count, sampling.temperature, sampling.top_p, seed):
+        yield drawn.cpu()
 
 
 def stream_sound(codec: CodecModel, pieces: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
