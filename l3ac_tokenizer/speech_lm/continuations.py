@@ -119,7 +119,7 @@ def write_continuations(
         ids = encode_clips(codec, [wave[: sampling.prompt * hop]])[0]
         original = f"{place:02}-0.flac"
         write_audio(folder / original, wave[: (sampling.prompt + sampling.count) * hop], rate)
-        rows = [("original", relative_url(original), _texts(hear, folder / original))]
+        rows = [("original", relative_url(original), _texts(hear, folder / original) + [""] * (read is not None))]
         sounds = {"beginning, through the codec": continued_ids(model, ids, replace(sampling, count=0))}
         for number in range(continuations):
             sounds[f"continuation {number + 1}"] = continued_ids(model, ids, sampling, number)
