@@ -85,7 +85,7 @@ class SpeechLM(LlamaForCausalLM):
             OSError: The model cannot be found.
             ValueError: It is not a Llama.
         """
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.model_type != "llama":
             raise ValueError(f"{name} is a model of type {config.model_type!r}; give a Llama.")
         text = LlamaModel.from_pretrained(name, dtype=torch.float32)
