@@ -194,7 +194,7 @@ def _write(
         raise _missing(error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     options |= {"input_names": inputs, "output_names": outputs, "verbose": False}
-    options["optimize"] = False  # here, in one go with larger constants
+    options["optimize"] = False  # the optimizer runs below, with larger limits
     program = torch.onnx.export(module.eval(), examples, dynamo=True, **options)
     assert program is not None
     with np.errstate(all="ignore"):  # numpy folds constants, among them weights

@@ -244,6 +244,22 @@ def open_whisper() -> Recognizer | None:
         return None
 
 
+def open_token_asr(options: argparse.Namespace) -> TokenRecognizer:
+    """The recognizer of ids, with the package that compares its words.
+
+    Raises:
+        ValueError: A package is missing, the run is not trusted, or it was trained on ids of another codec.
+        OSError: The run cannot be read.
+    """
+    try:
+        import jiwer  # noqa: F401 - missed here, not after the first continuations
+
+        return TokenRecognizer(options.token_asr, trust=options.trust, codec=options.model)
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'l3ac-tokenizer[speechbrain,eval]'"
+        raise ValueError(f"--token-asr needs the package {error.name}: {remedy}.") from error
+
+
 def run_continuing(options: argparse.Namespace) -> str:
     """Continue clips on a page, and return where it is.
 
@@ -257,7 +273,7 @@ def run_continuing(options: argparse.Namespace) -> str:
     length, count = prompt_and_count(codec, options, model.config.max_position_embeddings)
     sampling = Sampling(length, count, options.temperature, options.top_p, options.seed)
     hear = open_whisper()
-    read = TokenRecognizer(options.token_asr, trust=options.trust, codec=options.model) if options.token_asr else None
+    read = open_token_asr(options) if options.token_asr else None
     facts = {
         "language model": f"{options.run}, {model.num_parameters() / 1e6:.1f} million parameters",
         "codec": f"{options.model}, {codec.config.frame_rate:.1f} ids a second",

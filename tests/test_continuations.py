@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -193,3 +194,15 @@ def test_what_cannot_run_is_refused_in_one_sentence(recipe, clip, tmp_path, monk
     with pytest.raises(SystemExit, match=said):
         recipe.main()
     assert not (tmp_path / "page" / "index.html").exists()
+
+
+@pytest.mark.parametrize("package", ["jiwer", "hyperpyyaml"])
+def test_a_missing_package_is_named_before_anything_is_drawn(recipe, clip, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(recipe, "open_whisper", lambda: None)
+    monkeypatch.setattr("sys.argv", arguments(clip, tmp_path, "--token-asr", "run"))
+    with pytest.raises(
+        SystemExit, match=rf"needs the package {package}: pip install 'l3ac-tokenizer\[speechbrain,eval\]'"
+    ):
+        recipe.main()
+    assert not (tmp_path / "page").exists()

@@ -50,6 +50,8 @@ class Sampling:
 def continued_ids(model: SpeechLM, ids: np.ndarray, sampling: Sampling, number: int = 0) -> Iterator[torch.Tensor]:
     """Ids (N,), then those that continue them, in pieces (1, n) on the CPU, each as soon as it is drawn.
 
+    Nothing is kept but the cache of the language model, which its context bounds.
+
     Args:
         model: The language model.
         ids: The beginning.
@@ -67,7 +69,7 @@ def stream_sound(codec: CodecModel, pieces: Iterable[torch.Tensor]) -> Iterator[
     """Sound of ids in pieces (1, n), in chunks (T,) float32, each as soon as its ids are there.
 
     Together the chunks are `codec.decode` of all ids with `time_norm="frozen"`. Nothing is kept but the state of the
-    decoder; the language model keeps its cache, which its context bounds.
+    decoder.
 
     Raises:
         ValueError: The codec has no statistics for frozen time normalization.

@@ -79,7 +79,7 @@ class SpeechLM(LlamaForCausalLM):
 
         Args:
             name: The text model: a folder, or a name on the hub.
-            fields: Of `SpeechLMConfig`, in place of those of the text model.
+            fields: Of `SpeechLMConfig`, beside those that make the layers.
 
         Raises:
             OSError: The model cannot be found.

@@ -62,7 +62,7 @@ class TokenRecognizer:
         self._device = torch.device(device)
         self._modules = {name: module.to(self._device).eval() for name, module in hparams["modules"].items()}
         self._blank = hparams["blank_index"]
-        for name in (hparams["codec"], codec or hparams["codec"]):
+        for name in dict.fromkeys((hparams["codec"], codec or hparams["codec"])):
             check_run(Path(run, "save"), name)
         units = Path(run, "save", f"{hparams['output_neurons']}_{hparams['token_type']}.model")
         self._units = SentencePieceProcessor(model_file=os.fspath(units))
